@@ -1,0 +1,87 @@
+"""
+Run the hive jobs that an event asks for, and report how each ended.
+
+The run's `conf` is the event, as in `{"type": "new_assembly", "genome": "homo_sapiens", "event_id": "42"}`,
+or a batch of them: `{"events": [{…}, {…}]}`.
+
+- `route` checks the event and picks the processes that react to its type; the others are skipped.
+- `<process>.submit` puts one job per event into the process's hive; again, it finds the same jobs.
+- `<process>.wait` waits for these jobs and all that grows from them, without a worker.
+- `report` tells RabbitMQ how each ended, whatever happened.
+
+**If a `wait` failed**, its log shows the message of the job that failed. Mend the cause, reset the job in its
+hive (`beekeeper.pl -url … -reset_failed_jobs_for_analysis …`), then clear the `wait`: it looks again.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import TaskGroup, dag, task
+
+from event_hooks import lookups, reason, routing, settings
+from event_hooks.hive.operator import HiveSubmitOperator
+from event_hooks.hive.sensor import HiveJobSensor
+from event_hooks.reports.operator import ReportOperator
+
+LOOKUPS = lookups.for_dag()
+
+PATIENT = {
+    "retry_delay": timedelta(seconds=10),
+    "retry_exponential_backoff": True,
+    "max_retry_delay": timedelta(minutes=10),
+}
+HIVE_RETRIES = 30  # over some four hours
+REPORT_RETRIES = 300  # over two days: a broker that is down delays a report and loses none
+
+
+@dag(
+    dag_id=settings.DAG_ID,
+    schedule=None,
+    params=LOOKUPS.params(),
+    default_args={"owner": "event_hooks", "retries": HIVE_RETRIES, **PATIENT},
+    max_active_runs=100,
+    tags=["event"],
+    doc_md=__doc__,
+)
+def process_event() -> None:
+    """Make the DAG: one task group per process of the lookup."""
+
+    @task.branch
+    def route(**context: Any) -> list[str]:
+        """Check the run's events, and give the submit task of each process that reacts to one of them."""
+        ti = context["ti"]
+        with reason.left_behind(ti):
+            plan = routing.plan(context["dag_run"].conf, LOOKUPS)
+        for process, positions in plan.items():
+            ti.xcom_push(process, positions)
+        return [f"{process}.submit" for process in plan]
+
+    routed = route()
+    report = ReportOperator(
+        task_id="report",
+        route_task_id="route",
+        processes=list(LOOKUPS.processes),
+        retries=REPORT_RETRIES,
+    ).as_teardown()
+    for process in LOOKUPS.processes.values():
+        with TaskGroup(process.name):
+            submit = HiveSubmitOperator(
+                task_id="submit",
+                hive_conn_id=process.hive_conn_id,
+                analysis=process.analysis,
+                positions=routed[process.name],
+            )
+            wait = HiveJobSensor(
+                task_id="wait",
+                hive_conn_id=process.hive_conn_id,
+                job_ids=f"{{{{ ti.xcom_pull(task_ids='{process.name}.submit', map_indexes=-1) }}}}",
+                poll_interval=settings.poll_interval(),
+                timeout=settings.job_timeout(),
+                retries=0,
+            )
+        routed >> submit >> wait >> report
+
+
+process_event()

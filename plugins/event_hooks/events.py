@@ -1,0 +1,128 @@
+"""What arrives, checked: one event, or a batch of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from event_hooks import settings
+from event_hooks.exceptions import EventInvalid
+
+FORM_FIELDS = "further_fields"
+"""The field of the trigger form that holds an event's further fields as one object."""
+
+
+class Event(BaseModel):
+    """
+    One thing that happened upstream; fields that we do not know are kept and given to the jobs.
+
+    Source: the ``POST /jobs`` body of the Ensembl event app.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    type: str = Field(min_length=1, description="A key of the event lookup, as in new_assembly.")
+    genome: str | None = Field(
+        None, description="Production name, as in homo_sapiens; none for a release event."
+    )
+    event_id: str | int | None = Field(
+        None, description="Chosen by the sender. The same id twice is the same event."
+    )
+
+    def payload(self) -> dict[str, Any]:
+        """Give the event as its sender wrote it: no field added, none left out."""
+        return self.model_dump(exclude_unset=True)
+
+
+class EventBatch(BaseModel):
+    """The events of one run, in the order in which they came."""
+
+    model_config = ConfigDict(frozen=True)
+
+    events: tuple[Event, ...]
+
+    @classmethod
+    def from_conf(cls, conf: object) -> EventBatch:
+        """
+        Read a run's ``conf``: one event's fields, or ``{"events": [{…}, …]}``.
+
+        The trigger form sends null for what was left empty, and further fields as one object: both are
+        understood.
+
+        :raises EventInvalid: names the first wrong field and what was expected.
+        """
+        if not isinstance(conf, Mapping):
+            raise EventInvalid("conf", f"expected an object with the event's fields, not {_kind(conf)}")
+        fields = {key: value for key, value in conf.items() if not (key in _FORM and value is None)}
+        if "events" not in fields:
+            return cls(events=(_event(_unfolded(fields), ""),))
+        if others := sorted(set(fields) - {"events"}):
+            raise EventInvalid(others[0], "expected either 'events' or the fields of one event, not both")
+        return cls(events=tuple(_events(fields["events"])))
+
+    def job_input(self, position: int, run_id: str, analysis: str) -> dict[str, Any]:
+        """
+        Give the input of the job that one event gets in one analysis.
+
+        The same arguments give the same input, and no others do: that is how a job is recognised when it is
+        asked for again. The token is a digest because a hive's unique key ignores letter case.
+
+        :param position: of the event in this batch, from 0.
+        :return: ``{"event": <the event's payload>, "event_hooks": {"run_id": …, "token": …}}``.
+        """
+        token = hashlib.sha256(f"{run_id}\n{position}\n{analysis}".encode()).hexdigest()[:32]
+        payload = self.events[position].payload()
+        return {"event": payload, "event_hooks": {"run_id": run_id, "token": token}}
+
+
+_FORM = {"type", "genome", "event_id", FORM_FIELDS, "events"}
+
+
+def _unfolded(fields: Mapping[str, Any]) -> dict[str, Any]:
+    further = fields.get(FORM_FIELDS, {})
+    if not isinstance(further, Mapping):
+        raise EventInvalid(FORM_FIELDS, f"expected an object, not {_kind(further)}")
+    named = {key: value for key, value in fields.items() if key != FORM_FIELDS}
+    if twice := sorted(set(further) & set(named)):
+        raise EventInvalid(f"{FORM_FIELDS}.{twice[0]}", f"expected no second {twice[0]!r}")
+    return {**named, **further}
+
+
+def _events(listed: object) -> Iterable[Event]:
+    if not isinstance(listed, list) or not listed:
+        raise EventInvalid("events", f"expected a list of at least one event, not {_kind(listed)}")
+    if len(listed) > settings.max_events():
+        raise EventInvalid("events", f"expected at most {settings.max_events()} events, not {len(listed)}")
+    return (_event(fields, f"events[{position}]") for position, fields in enumerate(listed))
+
+
+def _event(fields: object, where: str) -> Event:
+    if not isinstance(fields, Mapping):
+        raise EventInvalid(where, f"expected an object with the event's fields, not {_kind(fields)}")
+    try:
+        return Event.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "event"
+        raise EventInvalid(f"{where}.{name}" if where else name, _expected(name, first)) from None
+
+
+def _expected(name: str, error: Mapping[str, Any]) -> str:
+    kinds = {
+        "type": "a string that is not empty",
+        "genome": "a string or null",
+        "event_id": "a string, a whole number or null",
+    }
+    found = "nothing" if error["type"] == "missing" else _kind(error["input"])
+    return f"expected {kinds.get(name, error['msg'])}, not {found}"
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return "null" if value is None else repr(value)[:100]

@@ -1,0 +1,75 @@
+"""
+Errors of event hooks.
+
+* EventHooksError
+  + LookupInvalid         a lookup file is not as it should be      mend the file
+  + EventInvalid          an event is not as it should be           a retry cannot help
+    - UnsafeValue         a value that eHive would run as code      a retry cannot help
+  + HiveUnreachable       no answer, or none in time                a retry may help
+  + HiveRefused           the hive answered, and said no            a retry cannot help
+    - AnalysisNotFound    the hive lacks the analysis
+    - HiveTooOld          the hive's tables are of an early eHive
+  + ReportNotPublished    the broker did not take a report          a retry may help
+
+Where a retry cannot help, the class is also an AirflowFailException: Airflow fails the task at once.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+
+class EventHooksError(AirflowException):
+    """Base of every error of this package."""
+
+
+class LookupInvalid(EventHooksError):
+    """A lookup file cannot be used; the message names file, key and what was expected."""
+
+    def __init__(self, file: object, key: str, expected: str) -> None:
+        super().__init__(f"{file}: {key or 'the whole file'}: {expected}")
+
+
+class EventInvalid(EventHooksError, AirflowFailException):
+    """An event, or a batch of them, cannot be used; the message names the field and what was expected."""
+
+    def __init__(self, field: str, expected: str) -> None:
+        super().__init__(f"{field}: {expected}")
+
+
+class UnsafeValue(EventInvalid):
+    """A value has no safe spelling in the Perl that eHive evaluates."""
+
+
+class HiveUnreachable(EventHooksError):
+    """The hive did not answer in time, or broke off."""
+
+    def __init__(self, hive: str, reason: str) -> None:
+        super().__init__(f"hive {hive!r} does not answer: {reason}")
+
+
+class HiveRefused(EventHooksError, AirflowFailException):
+    """The hive answered, and what was asked is not possible there."""
+
+    def __init__(self, hive: str, reason: str) -> None:
+        super().__init__(f"hive {hive!r} refused: {reason}")
+
+
+class AnalysisNotFound(HiveRefused):
+    """The hive has no analysis of this name."""
+
+    def __init__(self, hive: str, analysis: str) -> None:
+        super().__init__(hive, f"it has no analysis {analysis!r}")
+
+
+class HiveTooOld(HiveRefused):
+    """The hive's tables come from an eHive before version 2.5."""
+
+    def __init__(self, hive: str, version: str | None, oldest: int) -> None:
+        super().__init__(
+            hive, f"its schema version is {version or 'not set'}, and {oldest} is the oldest supported"
+        )
+
+
+class ReportNotPublished(EventHooksError):
+    """The broker did not take a report."""

@@ -1,0 +1,163 @@
+"""Speak to one hive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from airflow.sdk import BaseHook, Connection
+from airflow.sdk.log import mask_secret
+from sqlalchemy import URL, create_engine
+from sqlalchemy import Connection as DatabaseConnection
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.pool import NullPool
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from event_hooks import lookups, settings
+from event_hooks.exceptions import HiveRefused, HiveUnreachable
+from event_hooks.hive import submission, trees
+
+T = TypeVar("T")
+
+REFUSALS = (1044, 1045, 1049, 1142, 1143, 1146, 1227, 1290, 1836)
+"""MySQL's errors that the same statement will meet again: no right, no such database or table, read-only."""
+
+
+class HiveHook(BaseHook):
+    """
+    Speak to one hive, over a connection that is opened for each call and closed after it.
+
+    :param hive_conn_id: an Airflow connection of type mysql or sqlite, or ``lookup:<process>`` for a process
+        whose lookup entry has a ``hive_uri``.
+    """
+
+    conn_name_attr = "hive_conn_id"
+    default_conn_name = "hive_event_handling"
+    hook_name = "eHive"
+
+    def __init__(self, hive_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.hive_conn_id = hive_conn_id
+
+    def submit(self, analysis: str, inputs: Sequence[str]) -> list[int]:
+        """
+        Give each input its job, all in one transaction; the same input again gives the same job.
+
+        :param analysis: ``analysis_base.logic_name``.
+        :param inputs: Perl hashes of :mod:`event_hooks.hive.perl`, all different.
+        :return: ``job.job_id`` of each input, in the inputs' order.
+        :raises HiveRefused: a retry cannot help; nothing was written.
+        :raises HiveUnreachable: a retry may help, and is harmless.
+        """
+        return self._ask(
+            lambda connection: submission.submit(connection, self.hive_conn_id, analysis, inputs),
+            "READ COMMITTED",
+        )
+
+    def read(self, job_ids: Sequence[int]) -> dict[int, trees.JobTree]:
+        """
+        Give each job with all that grew from it.
+
+        :raises HiveRefused: a retry cannot help.
+        :raises HiveUnreachable: a retry may help.
+        """
+        return self._ask(lambda connection: trees.read(connection, job_ids), "AUTOCOMMIT")
+
+    def outcomes(self, over: Sequence[trees.JobTree]) -> list[trees.JobOutcome]:
+        """Give the outcome of trees that are over, with the same errors as :meth:`read`."""
+        return self._ask(lambda connection: trees.outcomes(connection, over), "AUTOCOMMIT")
+
+    def get_conn(self) -> Any:
+        """Open a plain DBAPI connection."""
+        return self._engine("AUTOCOMMIT").raw_connection()
+
+    def _ask(self, question: Callable[[DatabaseConnection], T], isolation: str) -> T:
+        attempts = Retrying(
+            retry=retry_if_exception_type(_Passing),
+            stop=stop_after_attempt(5),
+            wait=wait_random_exponential(max=5),
+            reraise=True,
+        )
+        for attempt in attempts:
+            with attempt, errors_named(self.hive_conn_id), self._engine(isolation).begin() as connection:
+                return question(connection)
+        raise RuntimeError("unreachable: the last attempt returns or raises")
+
+    def _engine(self, isolation: str) -> Any:
+        url, options = address(self._connection())
+        if url.get_backend_name() == "sqlite" and isolation != "AUTOCOMMIT":
+            isolation = "SERIALIZABLE"
+        return create_engine(
+            url, poolclass=NullPool, isolation_level=isolation, connect_args=options, hide_parameters=True
+        )
+
+    def _connection(self) -> Connection:
+        uri = lookups.hive_uri(self.hive_conn_id)
+        if uri is None:
+            return self.get_connection(self.hive_conn_id)
+        connection = Connection.from_uri(uri, conn_id=self.hive_conn_id)
+        if connection.password:
+            mask_secret(connection.password)
+        return connection
+
+
+async def async_connection(hive_conn_id: str) -> Connection:
+    """Give the connection of a hive inside a trigger, where the plain way would block all others."""
+    uri = lookups.hive_uri(hive_conn_id)
+    return Connection.from_uri(uri, conn_id=hive_conn_id) if uri else await Connection.async_get(hive_conn_id)
+
+
+def address(connection: Connection, *, is_async: bool = False) -> tuple[URL, dict[str, Any]]:
+    """
+    Give SQLAlchemy's URL and the driver's options for a hive.
+
+    :raises HiveRefused: for a connection that is neither MySQL nor SQLite.
+    """
+    seconds = settings.hive_timeout()
+    if connection.conn_type == "sqlite":
+        file = connection.host or connection.schema
+        return URL.create(f"sqlite{'+aiosqlite' * is_async}", database=file), {"timeout": seconds}
+    if connection.conn_type not in ("mysql", "mariadb"):
+        kinds = f"expected a connection of type mysql or sqlite, not {connection.conn_type}"
+        raise HiveRefused(connection.conn_id, kinds)
+    url = URL.create(
+        "mysql+aiomysql" if is_async else "mysql+mysqldb",
+        username=connection.login,
+        password=connection.password,
+        host=connection.host,
+        port=connection.port or 3306,
+        database=connection.schema,
+        query={"charset": "utf8mb4"},
+    )
+    options: dict[str, Any] = {"connect_timeout": int(seconds), **_tls(connection)}
+    if not is_async:
+        options |= {"read_timeout": int(seconds), "write_timeout": int(seconds)}
+    return url, options
+
+
+@contextmanager
+def errors_named(hive: str) -> Iterator[None]:
+    """Turn a driver's errors into ours, which name the hive and tell whether a retry can help."""
+    try:
+        yield
+    except (OperationalError, ProgrammingError, TimeoutError, OSError) as error:
+        code = (
+            error.orig.args[0] if isinstance(error, DBAPIError) and error.orig and error.orig.args else None
+        )
+        reason = str(error.orig if isinstance(error, DBAPIError) else error) or type(error).__name__
+        if code in REFUSALS or isinstance(error, ProgrammingError) or "no such table" in reason:
+            raise HiveRefused(hive, reason) from error
+        if code in (1205, 1213) or "database is locked" in reason:
+            raise _Passing(hive, reason) from error
+        raise HiveUnreachable(hive, reason) from error
+
+
+class _Passing(HiveUnreachable):
+    """Another transaction was in the way: the same again, in a moment, succeeds."""
+
+
+def _tls(connection: Connection) -> dict[str, Any]:
+    tls = connection.extra_dejson.get("ssl")
+    return {"ssl": json.loads(tls) if isinstance(tls, str) else tls} if tls else {}

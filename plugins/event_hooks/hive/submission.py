@@ -1,0 +1,154 @@
+"""
+Put jobs into a hive: statements on a connection that is inside a transaction.
+
+A bare INSERT is noticed by no beekeeper: the counters of ``analysis_stats`` and its status LOADING tell that
+there is work. How ``seed_pipeline.pl`` does it, and what each step prevents, was tried on eHive 2.5 to 2.8.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from sqlalchemy import Connection, case, insert, select, update
+
+from event_hooks.exceptions import AnalysisNotFound, HiveTooOld
+from event_hooks.hive.tables import analysis_base, analysis_data, analysis_stats, hive_meta, job
+
+CHUNK = 1000
+"""Rows named in one statement."""
+
+OLDEST_SCHEMA = 89
+"""The patch that brought the table ``semaphore``; eHive 2.5 has 94. What came before has other columns."""
+
+MAX_INPUT_ID = 255
+"""Longer inputs go to ``analysis_data``, as eHive itself does it in every version."""
+
+T = TypeVar("T")
+
+
+def submit(connection: Connection, hive: str, analysis: str, inputs: Sequence[str]) -> list[int]:
+    """
+    Give each input its job, and make the jobs that are missing.
+
+    The row lock on the analysis's statistics lets one submission at a time look and insert, so an input has
+    one job however often and from wherever it is submitted.
+
+    :param connection: in a transaction that sees what others have committed (READ COMMITTED, or SQLite).
+    :param hive: its name in error messages.
+    :param inputs: Perl hashes, all different, ASCII.
+    :return: ``job.job_id`` of each input, in the inputs' order.
+    :raises HiveTooOld: before anything is written.
+    :raises AnalysisNotFound: before anything is written.
+    """
+    meta = _meta(connection)
+    version = meta.get("hive_sql_schema_version")
+    if version is None or not version.isdigit() or int(version) < OLDEST_SCHEMA:
+        raise HiveTooOld(hive, version, OLDEST_SCHEMA)
+    analysis_id = _locked_analysis(connection, hive, analysis)
+
+    held = _held(connection, analysis_id, inputs)
+    missing = [text for text in inputs if text not in held]
+    if missing:
+        _insert(connection, analysis_id, missing)
+        _announce(connection, analysis_id, len(missing), has_triggers=meta.get("hive_use_triggers") == "1")
+        held |= _held(connection, analysis_id, missing)
+    return [held[text] for text in inputs]
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut a sequence into pieces that one statement can name."""
+    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
+
+
+def _meta(connection: Connection) -> dict[str, str]:
+    asked = ("hive_sql_schema_version", "hive_use_triggers")
+    rows = connection.execute(
+        select(hive_meta.c.meta_key, hive_meta.c.meta_value).where(hive_meta.c.meta_key.in_(asked))
+    )
+    return {key: value for key, value in rows.tuples()}
+
+
+def _locked_analysis(connection: Connection, hive: str, analysis: str) -> int:
+    analysis_id = connection.scalar(
+        select(analysis_base.c.analysis_id).where(analysis_base.c.logic_name == analysis)
+    )
+    # An UPDATE that changes nothing locks the row in MySQL and the file in SQLite: one text for both.
+    lock = update(analysis_stats).where(analysis_stats.c.analysis_id == analysis_id)
+    if analysis_id is None or not connection.execute(lock.values(status=analysis_stats.c.status)).rowcount:
+        raise AnalysisNotFound(hive, analysis)
+    return int(analysis_id)
+
+
+def _held(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> dict[str, int]:
+    """Give the jobs that hold one of these inputs, compared here because a hive ignores letter case."""
+    texts = {text: text for text in inputs if len(text) <= MAX_INPUT_ID}
+    texts |= {_extended(data_id): text for text, data_id in _overflowed(connection, inputs).items()}
+    held: dict[str, int] = {}
+    for some in chunks(list(texts)):
+        rows = select(job.c.input_id, job.c.job_id).where(
+            job.c.analysis_id == analysis_id, job.c.input_id.in_(some)
+        )
+        held |= {texts[row.input_id]: row.job_id for row in connection.execute(rows) if row.input_id in texts}
+    return held
+
+
+def _insert(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> None:
+    overflowed = _overflowed(connection, inputs)
+    too_long = [text for text in inputs if len(text) > MAX_INPUT_ID and text not in overflowed]
+    if too_long:
+        connection.execute(insert(analysis_data), [{"md5sum": _md5(text), "data": text} for text in too_long])
+        overflowed |= _overflowed(connection, too_long)
+    input_ids = [_extended(overflowed[text]) if text in overflowed else text for text in inputs]
+    connection.execute(insert(job), [_job_row(analysis_id, input_id) for input_id in input_ids])
+
+
+def _overflowed(connection: Connection, inputs: Sequence[str]) -> dict[str, int]:
+    by_md5 = {_md5(text): text for text in inputs if len(text) > MAX_INPUT_ID}
+    found: dict[str, int] = {}
+    for some in chunks(list(by_md5)):
+        rows = select(analysis_data).where(analysis_data.c.md5sum.in_(some))
+        for row in connection.execute(rows.order_by(analysis_data.c.analysis_data_id)):
+            if by_md5.get(row.md5sum) == row.data:
+                found.setdefault(row.data, row.analysis_data_id)
+    return found
+
+
+def _announce(connection: Connection, analysis_id: int, count: int, *, has_triggers: bool) -> None:
+    stats = analysis_stats.c
+    counted = (
+        {}
+        if has_triggers
+        else {
+            "total_job_count": stats.total_job_count + count,
+            "ready_job_count": stats.ready_job_count + count,
+        }
+    )
+    status = case((stats.status == "BLOCKED", "BLOCKED"), else_="LOADING")
+    connection.execute(
+        update(analysis_stats).where(stats.analysis_id == analysis_id).values(**counted, status=status)
+    )
+
+
+def _job_row(analysis_id: int, input_id: str) -> dict[str, object]:
+    """Give the row that ``seed_pipeline.pl`` would make."""
+    return {
+        "prev_job_id": None,
+        "analysis_id": analysis_id,
+        "input_id": input_id,
+        "param_id_stack": "",
+        "accu_id_stack": "",
+        "status": "READY",
+        "retry_count": 0,
+        "runtime_msec": 0,
+        "query_count": 0,
+    }
+
+
+def _extended(data_id: int) -> str:
+    return f"_extended_data_id {data_id}"
+
+
+def _md5(text: str) -> str:
+    return hashlib.md5(text.encode("ascii"), usedforsecurity=False).hexdigest()

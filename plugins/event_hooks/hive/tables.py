@@ -1,0 +1,69 @@
+"""
+The columns of eHive's tables that we read or write, as SQLAlchemy Core.
+
+Source: ``sql/tables.mysql`` and ``sql/tables.sqlite`` of ensembl-hive 2.5 to 2.8 (schema versions 94 to 97).
+``result`` and ``job_progress`` are made by the event pipelines themselves and may be missing.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Integer, MetaData, String, Table, Text
+
+_tables = MetaData()
+
+hive_meta = Table("hive_meta", _tables, Column("meta_key", String), Column("meta_value", Text))
+
+analysis_base = Table(
+    "analysis_base", _tables, Column("analysis_id", Integer, primary_key=True), Column("logic_name", String)
+)
+
+analysis_stats = Table(
+    "analysis_stats",
+    _tables,
+    Column("analysis_id", Integer, primary_key=True),
+    Column("status", String),
+    Column("total_job_count", Integer),
+    Column("ready_job_count", Integer),
+)
+
+analysis_data = Table(
+    "analysis_data",
+    _tables,
+    Column("analysis_data_id", Integer, primary_key=True),
+    Column("md5sum", String),
+    Column("data", Text),
+)
+
+job = Table(
+    "job",
+    _tables,
+    Column("job_id", Integer, primary_key=True),
+    Column("prev_job_id", Integer),
+    Column("analysis_id", Integer),
+    Column("input_id", Text),
+    Column("param_id_stack", Text),
+    Column("accu_id_stack", Text),
+    Column("status", String),
+    Column("retry_count", Integer),
+    Column("runtime_msec", Integer),
+    Column("query_count", Integer),
+    Column("controlled_semaphore_id", Integer),
+)
+
+semaphore = Table(
+    "semaphore",
+    _tables,
+    Column("semaphore_id", Integer, primary_key=True),
+    Column("dependent_job_id", Integer),
+)
+
+log_message = Table(
+    "log_message",
+    _tables,
+    Column("log_message_id", Integer, primary_key=True),
+    Column("job_id", Integer),
+    Column("message_class", String),
+    Column("msg", Text),
+)
+
+result = Table("result", _tables, Column("job_id", Integer), Column("output", Text))

@@ -1,0 +1,224 @@
+"""From an event to its processes: the two lookup files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+from airflow.sdk import Param, get_parsing_context
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from event_hooks import settings
+from event_hooks.events import FORM_FIELDS, Event, EventBatch
+from event_hooks.exceptions import EventInvalid, LookupInvalid
+
+log = logging.getLogger(__name__)
+
+URI_PREFIX = "lookup:"
+"""Begins the connection id of a process that gives a ``hive_uri``; the process's name follows."""
+
+
+class Process(BaseModel):
+    """One reaction to an event."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    analysis: str
+    hive_conn_id: str = ""
+    hive_uri: SecretStr | None = None
+
+    def model_post_init(self, context: Any) -> None:
+        """Give a process that has a ``hive_uri`` a connection id, so that the rest knows only connections."""
+        if self.hive_uri:
+            object.__setattr__(self, "hive_conn_id", f"{URI_PREFIX}{self.name}")
+
+
+class Lookups(BaseModel):
+    """Both lookups, checked one by one and against each other."""
+
+    model_config = ConfigDict(frozen=True)
+
+    process_names: dict[str, tuple[str, ...]]
+    processes: dict[str, Process]
+
+    def plan(self, batch: EventBatch) -> dict[str, list[int]]:
+        """
+        Give each process the events that it reacts to.
+
+        :return: ``{process: [position of an event in the batch, …]}``, without the processes that have none.
+        :raises EventInvalid: if an event's type is in no lookup.
+        """
+        positions: dict[str, list[int]] = {}
+        for position, event in enumerate(batch.events):
+            for name in self._names(event, f"events[{position}].type" if len(batch.events) > 1 else "type"):
+                positions.setdefault(name, []).append(position)
+        return positions
+
+    def params(self) -> dict[str, Param]:
+        """
+        Give the params of the DAG, from which Airflow makes the trigger form and its own check.
+
+        That check sees one param at a time: what concerns several of them is checked by ``EventBatch``.
+        """
+        fields = Event.model_fields
+        return {
+            "type": Param(
+                None,
+                type=["null", "string"],
+                enum=[*self.process_names, None],
+                title="Type",
+                description="What happened. The event lookup names the processes that react to it.",
+            ),
+            "genome": Param(
+                None, type=["null", "string"], title="Genome", description=fields["genome"].description
+            ),
+            "event_id": Param(
+                None,
+                type=["null", "string", "integer"],
+                title="Event id",
+                description=fields["event_id"].description,
+            ),
+            FORM_FIELDS: Param(
+                None,
+                type=["null", "object"],
+                title="Further fields",
+                description='Given to the jobs as they are, as in {"comment": "second try"}.',
+            ),
+            "events": Param(
+                None,
+                type=["null", "array"],
+                items={"type": "object"},
+                title="Batch",
+                description="Many events in one run, instead of the fields above: a list of objects, "
+                'as in [{"type": "new_assembly", "genome": "homo_sapiens"}].',
+            ),
+        }
+
+    def _names(self, event: Event, field: str) -> tuple[str, ...]:
+        try:
+            return self.process_names[event.type]
+        except KeyError:
+            known = ", ".join(sorted(self.process_names))
+            raise EventInvalid(field, f"expected one of {known}, not {event.type[:100]!r}") from None
+
+
+def load(event_lookup: Path, process_lookup: Path) -> Lookups:
+    """
+    Read and check both files.
+
+    Files of the Flask app are accepted as they are.
+
+    :raises LookupInvalid: names file, key and what was expected; never shows a password.
+    """
+    process_names = _checked(event_lookup, "event_lookup")
+    processes = _checked(process_lookup, "process_lookup")
+    for event_type, names in process_names.items():
+        for position, name in enumerate(names):
+            if name not in processes:
+                expected = f"expected a process that {process_lookup} has, not {name!r}"
+                raise LookupInvalid(event_lookup, f"{event_type}[{position}]", expected)
+    return Lookups(
+        process_names=process_names,
+        processes={name: Process(name=name, **fields) for name, fields in processes.items()},
+    )
+
+
+def for_dag() -> Lookups:
+    """
+    Read both files for the DAG that is being made from them.
+
+    For Airflow's DAG processor a broken file is an import error, for a task that is about to run it is not.
+    """
+    return load_last_good() if get_parsing_context().task_id else load(*_files())
+
+
+def load_last_good() -> Lookups:
+    """
+    Read both files, or, where they are broken now, the copy of them that was last good on this machine.
+
+    So runs that had begun before somebody broke a file finish as they began.
+    """
+    sources = _files()
+    copies = tuple(settings.kept_lookups() / f"{name}.json" for name in ("event_lookup", "process_lookup"))
+    try:
+        lookups = load(*sources)
+    except LookupInvalid as error:
+        if not all(copy.exists() for copy in copies):
+            raise
+        log.warning("Going on with the last good lookups, because %s", error)
+        return load(*copies)
+    _keep(sources, copies)
+    return lookups
+
+
+def hive_uri(hive_conn_id: str) -> str | None:
+    """Give the address behind the connection id of a process with a ``hive_uri``; None for any other id."""
+    if not hive_conn_id.startswith(URI_PREFIX):
+        return None
+    process = load_last_good().processes.get(hive_conn_id.removeprefix(URI_PREFIX))
+    return process.hive_uri.get_secret_value() if process and process.hive_uri else None
+
+
+def _files() -> tuple[Path, Path]:
+    return settings.event_lookup(), settings.process_lookup()
+
+
+def _keep(sources: Iterable[Path], copies: Iterable[Path]) -> None:
+    for source, copy in zip(sources, copies, strict=True):
+        text = source.read_text()
+        if copy.exists() and copy.read_text() == text:
+            continue
+        copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = copy.with_suffix(".new")
+        fresh.touch(mode=0o600)
+        fresh.write_text(text)
+        fresh.replace(copy)
+
+
+def _checked(file: Path, schema_name: str) -> dict[str, Any]:
+    try:
+        lookup = json.loads(file.read_text(), object_pairs_hook=lambda pairs: _without_doubles(pairs, file))
+    except OSError as error:
+        raise LookupInvalid(file, "", f"cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise LookupInvalid(file, "", f"expected JSON: {error}") from None
+    schema = json.loads((settings.LOOKUPS / f"{schema_name}.schema.json").read_text())
+    wrong = jsonschema.Draft202012Validator(schema).iter_errors(lookup)
+    if first := min(wrong, key=lambda error: list(map(str, error.absolute_path)), default=None):
+        raise LookupInvalid(file, _key(first), _expectation(first))
+    checked: dict[str, Any] = lookup
+    return checked
+
+
+def _without_doubles(pairs: list[tuple[str, Any]], file: Path) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if doubles := sorted({name for name in names if names.count(name) > 1}):
+        raise LookupInvalid(file, doubles[0], "expected once, found twice")
+    return dict(pairs)
+
+
+def _key(error: jsonschema.ValidationError) -> str:
+    steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)
+    is_name = error.parent is not None and error.parent.validator == "propertyNames"
+    return f"{steps}.{error.instance}".removeprefix(".") if is_name else steps.removeprefix(".")
+
+
+def _expectation(error: jsonschema.ValidationError) -> str:
+    """Say what a schema wanted, without the value where that may hold a password."""
+    rule, wanted = error.validator, error.validator_value
+    if rule == "oneOf":
+        return "expected either hive_conn_id or hive_uri, and not both"
+    if "hive_uri" in error.absolute_path:
+        return "expected mysql://user:password@host:port/database or sqlite:///file"
+    if rule == "pattern":
+        return f"expected a text like {wanted}, not {error.instance!r}"
+    if rule == "minProperties":
+        return "expected at least one entry"
+    if rule == "type":
+        return f"expected {wanted}, not {type(error.instance).__name__}"
+    return str(error.message)

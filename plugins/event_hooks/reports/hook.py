@@ -1,0 +1,123 @@
+"""Speak to the RabbitMQ that takes the reports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pika
+from airflow.sdk import BaseHook, Connection
+from airflow.sdk.log import mask_secret
+from pika.exceptions import AMQPError, UnroutableError
+
+from event_hooks import settings
+from event_hooks.exceptions import ReportNotPublished
+
+if TYPE_CHECKING:
+    from pika.adapters.blocking_connection import BlockingChannel
+
+    from event_hooks.reports.report import Report
+
+
+class RabbitMQHook(BaseHook):
+    """
+    Publish reports, over a connection that is opened for each call and closed after it.
+
+    :param rabbitmq_conn_id: an Airflow connection with host, port, login, password and, as its schema, the
+        vhost. The setting ``report_server`` (an ``amqp://`` URI) goes before it.
+    """
+
+    conn_name_attr = "rabbitmq_conn_id"
+    default_conn_name = "rabbitmq_reports"
+    hook_name = "RabbitMQ reports"
+
+    def __init__(self, rabbitmq_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.rabbitmq_conn_id = rabbitmq_conn_id
+
+    def publish(self, reports: Iterable[Report], exchange: str) -> None:
+        """
+        Publish reports one after the other, each confirmed by the broker before the next.
+
+        Repeating the call is harmless: each report has the same ``message_id`` again.
+
+        :raises ReportNotPublished: no broker, no exchange, or no queue that would take a report; those before
+            it were published.
+        """
+        with self.channel() as channel:
+            channel.confirm_delivery()
+            for report in reports:
+                _publish(channel, report, exchange)
+
+    @contextmanager
+    def channel(self) -> Iterator[BlockingChannel]:
+        """
+        Open a channel and close it again.
+
+        :raises ReportNotPublished: for what the broker, or the way to it, does not allow.
+        """
+        server = self._parameters()
+        where = f"{server.host}:{server.port}, vhost {server.virtual_host!r}"
+        try:
+            connection = pika.BlockingConnection(server)
+        except (AMQPError, OSError) as error:
+            raise ReportNotPublished(f"RabbitMQ at {where} cannot be used: {error!r}") from error
+        try:
+            yield connection.channel()
+        except UnroutableError as error:
+            (returned,) = error.messages
+            gone = (
+                f"no queue takes {returned.method.routing_key!r} from exchange {returned.method.exchange!r}"
+            )
+            raise ReportNotPublished(f"RabbitMQ at {where}: {gone}: bind one") from error
+        except (AMQPError, OSError) as error:
+            raise ReportNotPublished(f"RabbitMQ at {where}: {error!r}") from error
+        finally:
+            if connection.is_open:
+                connection.close()
+
+    def get_conn(self) -> Any:
+        """Open a plain ``pika.BlockingConnection``."""
+        return pika.BlockingConnection(self._parameters())
+
+    def _parameters(self) -> Any:
+        uri = settings.report_server()
+        return _limited(
+            _from_uri(uri) if uri else _from_connection(self.get_connection(self.rabbitmq_conn_id))
+        )
+
+
+def _publish(channel: BlockingChannel, report: Report, exchange: str) -> None:
+    properties = pika.BasicProperties(
+        content_type="application/json",
+        delivery_mode=pika.DeliveryMode.Persistent.value,
+        message_id=report.message_id,
+        timestamp=int(time.time()),
+        app_id="event_hooks",
+    )
+    body = report.model_dump_json().encode()
+    channel.basic_publish(exchange, report.routing_key, body, properties, mandatory=True)
+
+
+def _from_uri(uri: str) -> Any:
+    server = pika.URLParameters(uri)
+    mask_secret(server.credentials.password)
+    return server
+
+
+def _from_connection(connection: Connection) -> Any:
+    return pika.ConnectionParameters(
+        host=connection.host,
+        port=connection.port or pika.ConnectionParameters.DEFAULT_PORT,
+        virtual_host=connection.schema or "/",
+        credentials=pika.PlainCredentials(connection.login or "guest", connection.password or "guest"),
+    )
+
+
+def _limited(server: Any) -> Any:
+    seconds = settings.report_timeout()
+    server.socket_timeout = server.stack_timeout = server.blocked_connection_timeout = seconds
+    server.heartbeat = 60
+    return server

@@ -1,0 +1,51 @@
+"""What a report says, and under which key."""
+
+from __future__ import annotations
+
+import socket
+import uuid
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+ReportType = Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
+
+
+class Report(BaseModel):
+    """
+    One message to the organisation, in the form that the consumers of the Flask event app know.
+
+    Source: ensembl-prodinf-core's reporting and ensembl-prodinf-report's consumers. They read ``params``,
+    whatever the published schema says, and expect ``report_time`` with three digits and no zone.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    report_type: ReportType = Field(description="FATAL is what reaches people's mail.")
+    process: str = Field(description="event_handler at the intake, event_processing in a run.")
+    resource: str | None = Field(description="The genome.")
+    params: dict[str, Any] = Field(description="The event, {} if there is none.")
+    message: str
+    host: str = Field(default_factory=socket.gethostname)
+    report_time: str = Field(default_factory=lambda: _iso(datetime.now(UTC)), description="UTC.")
+    key: str = Field(exclude=True, description="What makes this report the same as a repeated one.")
+
+    @computed_field(description="Equal to report_type: the e-mail consumer builds its subject from it.")
+    def level(self) -> str:
+        """Give the report type under the name that the e-mail consumer reads."""
+        return self.report_type
+
+    @property
+    def routing_key(self) -> str:
+        """Give ``report.<type in lower case>``."""
+        return f"report.{self.report_type.lower()}"
+
+    @property
+    def message_id(self) -> str:
+        """Give an id that a repetition of this report has as well, and no other report."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"event-hooks:{self.key}"))
+
+
+def _iso(instant: datetime) -> str:
+    return instant.replace(tzinfo=None).isoformat(timespec="milliseconds")

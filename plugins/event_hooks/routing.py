@@ -1,0 +1,22 @@
+"""From what arrived to what will be done, before anything is done."""
+
+from __future__ import annotations
+
+from event_hooks.events import EventBatch
+from event_hooks.hive import perl
+from event_hooks.lookups import Lookups
+
+
+def plan(conf: object, lookups: Lookups) -> dict[str, list[int]]:
+    """
+    Check a run's events to the last field, and give each process the events that it reacts to.
+
+    :param conf: of the run: one event's fields, or ``{"events": [{…}, …]}``.
+    :return: ``{process: [position of an event, from 0, …]}``, without the processes that have none.
+    :raises EventInvalid: names the first wrong field and what was expected.
+    """
+    batch = EventBatch.from_conf(conf)
+    planned = lookups.plan(batch)
+    for position, event in enumerate(batch.events):
+        perl.dumps(event.payload(), f"events[{position}]" if len(batch.events) > 1 else "")
+    return planned

@@ -1,0 +1,94 @@
+"""
+Every setting: where it comes from, and its default.
+
+A setting ``name`` is looked for as ``[event_hooks] name`` in Airflow's configuration (so also as
+``AIRFLOW__EVENT_HOOKS__NAME``), then under the environment variables of the Ensembl event app that this
+project succeeds, then it has its default. Addresses and passwords are Airflow connections.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from airflow.sdk.configuration import conf
+
+LOOKUPS = Path(__file__).parents[2] / "lookups"
+"""The lookup files of this project, and the JSON schemas of all lookup files."""
+
+DAG_ID = "process_event"
+
+
+def event_lookup() -> Path:
+    """Give the file that names the processes of each event type; default ``lookups/event_lookup.json``."""
+    return Path(_setting("event_lookup", LOOKUPS / "event_lookup.json", "EVENT_LOOKUP", "EVENT_LOOKUP_FILE"))
+
+
+def process_lookup() -> Path:
+    """Give the file that names analysis and hive of each process; default ``lookups/process_lookup.json``."""
+    return Path(
+        _setting("process_lookup", LOOKUPS / "process_lookup.json", "PROCESS_LOOKUP", "PROCESS_LOOKUP_FILE")
+    )
+
+
+def kept_lookups() -> Path:
+    """Give the folder of the lookups that were last good here; default ``$AIRFLOW_HOME/event_hooks``."""
+    home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+    return Path(_setting("kept_lookups", home / "event_hooks"))
+
+
+def poll_interval() -> float:
+    """Give the seconds between two looks at a hive; default 2."""
+    return _number("poll_interval", 2)
+
+
+def job_timeout() -> float:
+    """Give the seconds that a job and all that grows from it may take; default 7 days."""
+    return _number("job_timeout", 7 * 24 * 3600)
+
+
+def hive_timeout() -> float:
+    """Give the seconds that a hive may take to connect, and to answer one statement; default 30."""
+    return _number("hive_timeout", 30)
+
+
+def max_events() -> int:
+    """Give how many events one run may carry; default 10,000."""
+    return int(_number("max_events", 10_000))
+
+
+def report_server() -> str | None:
+    """Give the ``amqp://`` URI that is used instead of the connection ``rabbitmq_reports``; default none."""
+    return _setting("report_server", "", "REPORT_SERVER") or None
+
+
+def report_exchange() -> str:
+    """Give the exchange that reports go to; default ``report_exchange``."""
+    return _setting("report_exchange", "report_exchange", "REPORT_EXCHANGE")
+
+
+def report_exchange_type() -> str:
+    """Give the type of that exchange; default ``topic``, which all known consumers expect."""
+    return _setting("report_exchange_type", "topic", "REPORT_EXCHANGE_TYPE")
+
+
+def report_timeout() -> float:
+    """Give the seconds that the broker may take for each of its answers; default 30."""
+    return _number("report_timeout", 30)
+
+
+def _setting(name: str, default: object, *variables: str) -> str:
+    if value := conf.get("event_hooks", name, fallback=None):
+        return str(value)
+    return next((os.environ[variable] for variable in variables if os.environ.get(variable)), str(default))
+
+
+def _number(name: str, default: float) -> float:
+    text = _setting(name, default)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < float("inf"):
+        raise ValueError(f"[event_hooks] {name}: expected a number above 0, not {text!r}")
+    return number
