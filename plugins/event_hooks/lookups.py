@@ -204,8 +204,8 @@ def _without_doubles(pairs: list[tuple[str, Any]], file: Path) -> dict[str, Any]
 
 def _key(error: jsonschema.ValidationError) -> str:
     steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)
-    is_name = error.parent is not None and error.parent.validator == "propertyNames"
-    return f"{steps}.{error.instance}".removeprefix(".") if is_name else steps.removeprefix(".")
+    name = f".{error.instance}" if "propertyNames" in error.absolute_schema_path else ""
+    return f"{steps}{name}".removeprefix(".")
 
 
 def _expectation(error: jsonschema.ValidationError) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from event_hooks.events import EventBatch
 from event_hooks.hive import perl
-from event_hooks.lookups import Lookups
+
+if TYPE_CHECKING:
+    from event_hooks.lookups import Lookups
 
 
 def plan(conf: object, lookups: Lookups) -> dict[str, list[int]]:

@@ -1,0 +1,18 @@
+"""What every test stands on: an Airflow home of its own, read when Airflow is first imported."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+
+os.environ |= {
+    "AIRFLOW_HOME": tempfile.mkdtemp(prefix="event_hooks_tests_"),
+    "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(CHECKOUT / "plugins"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+}
+for name in ("EVENT_LOOKUP", "EVENT_LOOKUP_FILE", "PROCESS_LOOKUP", "PROCESS_LOOKUP_FILE", "REPORT_SERVER"):
+    os.environ.pop(name, None)

@@ -1,0 +1,177 @@
+"""Real perl reads back what went in, or it never goes in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from event_hooks.exceptions import UnsafeValue
+from event_hooks.hive import perl
+
+READER = r"""
+use strict; use warnings FATAL => 'all'; use JSON::PP; use B;
+my $json = JSON::PP->new->ascii->canonical->allow_nonref;
+$| = 1;
+sub marked {  # JSON::PP writes a number as it would print it, which is not all of its digits
+    my $v = shift;
+    return {map {("$_" => marked($v->{$_}))} keys %$v} if ref $v eq 'HASH';
+    return [map {marked($_)} @$v] if ref $v eq 'ARRAY';
+    return sprintf('float %.17g', $v) if defined $v && B::svref_2object(\$v)->FLAGS & B::SVf_NOK;
+    return $v;
+}
+while (my $line = <STDIN>) {
+    my $value = eval $line;
+    print $json->encode($@ ? {died => "$@"} : {value => marked($value)}), "\n";
+}
+"""
+"""Evaluates a line of Perl, as an eHive worker does with ``input_id``, and says what came out of it."""
+
+# As eHive's own: what is longer than a letter between two hashes is replaced, so it is refused.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="#"), max_size=12)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT
+    | st.sampled_from(
+        ["\\", '"', "$x", "@{[1]}", "${\\1}", "\\x{41}", "\\Q", "\0", "\n", "C# and F", "😀", "é"]
+    )
+)
+FLAT = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(TEXT, SCALARS, max_size=3)
+VALUES = FLAT | st.lists(FLAT, max_size=3) | st.dictionaries(TEXT, FLAT, max_size=3)
+
+
+@pytest.fixture(scope="module")
+def read() -> Iterator[Callable[[str], dict[str, Any]]]:
+    """Give a function that has perl evaluate a text, and gives ``{"value": …}`` or ``{"died": …}``."""
+    with subprocess.Popen(
+        ["perl", "-e", READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        stdin, stdout = process.stdin, process.stdout
+
+        def ask(text: str) -> dict[str, Any]:
+            stdin.write(text + "\n")
+            stdin.flush()
+            answer: dict[str, Any] = json.loads(stdout.readline())
+            return answer
+
+        yield ask
+        stdin.close()
+
+
+def as_perl_has_it(value: Any) -> Any:
+    """Give a value as the reader shows it: Perl has no booleans."""
+    match value:
+        case bool():
+            return int(value)
+        case float():
+            return f"float {value:.17g}"
+        case dict():
+            return {key: as_perl_has_it(item) for key, item in value.items()}
+        case list():
+            return [as_perl_has_it(item) for item in value]
+        case _:
+            return value
+
+
+@settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(value=st.dictionaries(TEXT, VALUES, max_size=5))
+def test_perl_reads_what_was_written(read: Callable[[str], dict[str, Any]], value: dict[str, Any]) -> None:
+    written = perl.dumps(value)
+    assert written.isascii()
+    assert "\n" not in written
+    answer = read(written)
+    assert answer == {"value": as_perl_has_it(value)}
+
+
+@pytest.mark.parametrize("as_key", [False, True], ids=["value", "key"])
+@pytest.mark.parametrize(
+    "exploit",
+    [
+        '\\", z => system(q(touch {file})), y => "',
+        "\\@{{[system(q(touch {file}))]}}",
+        'a" => system(q(touch {file})), "b',
+        '"; system("touch {file}"); "',
+        "${{\\system(q(touch {file}))}}",
+        "ends with a backslash \\",
+        "C:\\new $5 x@y.z \\u00e9 rev\\101 a\\LBIG",
+    ],
+)
+def test_an_exploit_arrives_as_data(
+    read: Callable[[str], dict[str, Any]], tmp_path: Path, exploit: str, as_key: bool
+) -> None:
+    file = tmp_path / "made_by_perl"
+    text = exploit.format(file=file)
+    value = {text: "x"} if as_key else {"x": text}
+    assert read(perl.dumps({"event": value})) == {"value": {"event": value}}
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#expr(system(q(touch /tmp/p)))expr#",
+        "#expr(chr(35))expr#expr(1+1)#expr(chr(35))expr#",
+        "#db_password#",
+        "#toString:k#",
+        "#nosuch#",
+        "before #expr(",
+        ")expr# after",
+        "#expr(two\nlines)expr#",
+        "#größe#",
+    ],
+)
+@pytest.mark.parametrize("as_key", [False, True], ids=["value", "key"])
+def test_what_ehive_would_evaluate_is_refused_by_field(text: str, as_key: bool) -> None:
+    value = {text: 1} if as_key else {"comment": text}
+    with pytest.raises(UnsafeValue, match=r"^event\.list\[1\](\.comment)?: expected no '"):
+        perl.dumps({"event": {"list": [{}, value]}})
+
+
+@pytest.mark.parametrize("text", ["#", "C#/F#", "issue #12 and", "## title", "a # b # c"])
+def test_innocent_hashes_pass(read: Callable[[str], dict[str, Any]], text: str) -> None:
+    assert read(perl.dumps({"x": text})) == {"value": {"x": text}}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (float("nan"), "a finite number"),
+        (float("inf"), "a finite number"),
+        ("\ud800", "a lone surrogate"),
+        ({1: 2}, "keys that are strings"),
+        (object(), "a value that JSON has"),
+    ],
+)
+def test_what_has_no_spelling_is_refused(value: object, expected: str) -> None:
+    with pytest.raises(UnsafeValue, match=f"^x: expected .*{expected}"):
+        perl.dumps({"x": value})
+
+
+def test_depth_has_a_limit() -> None:
+    deep: Any = "bottom"
+    for _ in range(perl.MAX_DEPTH + 1):
+        deep = [deep]
+    with pytest.raises(UnsafeValue, match="at most 50 levels"):
+        perl.dumps({"x": deep})
+
+
+def test_equal_values_have_equal_texts() -> None:
+    one, other = {"b": [1, 2], "a": None}, {"a": None, "b": (1, 2)}
+    assert perl.dumps(one) == perl.dumps(other) == '{"a" => undef,"b" => [1,2]}'
+
+
+def test_large_numbers_keep_their_digits() -> None:
+    assert perl.dumps([2**64 - 1, 2**64, -(2**63), -(2**63) - 1]) == (
+        '[18446744073709551615,"18446744073709551616",-9223372036854775808,"-9223372036854775809"]'
+    )

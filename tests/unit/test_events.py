@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from event_hooks.events import EventBatch
+from event_hooks.exceptions import EventInvalid
+
+
+def payloads(conf: object) -> list[dict[str, Any]]:
+    return [event.payload() for event in EventBatch.from_conf(conf).events]
+
+
+def test_an_event_keeps_all_its_sender_wrote_and_nothing_else() -> None:
+    event = {"type": "new_assembly", "event_id": 7, "dropped": None, "off": False, "deep": {"a": [1, "é"]}}
+    assert payloads(event) == [event]
+
+
+def test_a_batch_keeps_its_order() -> None:
+    events = [{"type": "new_assembly", "genome": name} for name in ("b", "a", "c")]
+    assert payloads({"events": events}) == events
+
+
+def test_the_form_of_the_web_page_is_understood() -> None:
+    form = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": None, "events": None}
+    assert payloads({**form, "further_fields": {"comment": "x"}}) == [
+        {"type": "new_assembly", "genome": "homo_sapiens", "comment": "x"}
+    ]
+
+
+def test_the_form_with_a_batch_is_understood() -> None:
+    form = dict.fromkeys(("type", "genome", "event_id", "further_fields"))
+    assert payloads({**form, "events": [{"type": "x"}]}) == [{"type": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("conf", "message"),
+    [
+        ({}, "type: expected a string that is not empty, not nothing"),
+        (None, "conf: expected an object with the event's fields, not null"),
+        ([{"type": "x"}], "conf: expected an object with the event's fields, not a list"),
+        ({"type": ""}, "type: expected a string that is not empty, not ''"),
+        ({"type": 5}, "type: expected a string that is not empty, not 5"),
+        ({"type": "x", "genome": ["y"]}, "genome: expected a string or null, not a list"),
+        ({"type": "x", "event_id": {}}, "event_id: expected a string, a whole number or null, not an object"),
+        ({"type": "x", "event_id": True}, "event_id: expected a string, a whole number or null, not True"),
+        ({"events": []}, "events: expected a list of at least one event, not an empty list"),
+        ({"events": {"type": "x"}}, "events: expected a list of at least one event, not an object"),
+        ({"events": ["x"]}, r"events\[0\]: expected an object with the event's fields, not 'x'"),
+        ({"events": [{"type": "x"}, {"genome": "y"}]}, r"events\[1\].type: expected .*, not nothing"),
+        (
+            {"events": [{"type": "x"}], "genome": "y"},
+            "genome: expected either 'events' or the fields of one event",
+        ),
+        ({"type": "x", "further_fields": [1]}, "further_fields: expected an object, not a list"),
+        ({"type": "x", "further_fields": {"type": "y"}}, "further_fields.type: expected no second 'type'"),
+        ({"events": [{"type": "x"}] * 10_001}, "events: expected at most 10000 events, not 10001"),
+    ],
+)
+def test_a_wrong_event_is_named_by_its_field(conf: object, message: str) -> None:
+    with pytest.raises(EventInvalid, match=f"^{message}"):
+        EventBatch.from_conf(conf)
+
+
+def test_inputs_differ_by_run_position_and_analysis_and_by_nothing_else() -> None:
+    batch = EventBatch.from_conf({"events": [{"type": "x"}, {"type": "x"}]})
+    asked = [(0, "run", "a"), (1, "run", "a"), (0, "Run", "a"), (0, "run", "A")]
+    tokens = [batch.job_input(*arguments)["event_hooks"]["token"].lower() for arguments in asked]
+    assert len(set(tokens)) == len(asked)
+    assert batch.job_input(0, "run", "a") == batch.job_input(0, "run", "a")
+    assert batch.job_input(0, "run", "a")["event"] == {"type": "x"}

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk.definitions.context import AirflowParsingContext
+
+from event_hooks import lookups, routing, settings
+from event_hooks.events import EventBatch
+from event_hooks.exceptions import EventInvalid, LookupInvalid, UnsafeValue
+
+EVENTS = {"new_assembly": ["dump_dna", "dump_peptide"], "new_genebuild": ["dump_peptide"], "other": []}
+OLD_URI = "mysql://user:secret_word@localhost:3306/event_handling"
+PROCESSES: dict[str, Any] = {
+    "dump_dna": {"analysis": "event_dump_dna", "hive_uri": OLD_URI},
+    "dump_peptide": {"analysis": "event_dump_peptide", "hive_conn_id": "hive_event_handling"},
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Two good lookup files, named in the settings."""
+    paths = tmp_path / "events.json", tmp_path / "processes.json"
+    for path, content in zip(paths, (EVENTS, PROCESSES), strict=True):
+        path.write_text(json.dumps(content))
+    monkeypatch.setenv("EVENT_LOOKUP", str(paths[0]))
+    monkeypatch.setenv("PROCESS_LOOKUP_FILE", str(paths[1]))
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__KEPT_LOOKUPS", str(tmp_path / "kept"))
+    return paths
+
+
+def test_our_own_lookups_are_good() -> None:
+    ours = lookups.load(settings.event_lookup(), settings.process_lookup())
+    assert all(process.hive_conn_id and not process.hive_uri for process in ours.processes.values())
+
+
+def test_files_of_the_flask_app_are_accepted(files: tuple[Path, Path]) -> None:
+    loaded = lookups.load(*files)
+    assert loaded.processes["dump_dna"].hive_conn_id == "lookup:dump_dna"
+    assert lookups.hive_uri("lookup:dump_dna") == OLD_URI
+    assert lookups.hive_uri("hive_event_handling") is None
+    assert "secret_word" not in repr(loaded) + str(loaded.model_dump())
+
+
+def test_a_batch_is_planned_process_by_process(files: tuple[Path, Path]) -> None:
+    conf = {"events": [{"type": name} for name in ("new_genebuild", "new_assembly", "other")]}
+    assert routing.plan(conf, lookups.load(*files)) == {"dump_peptide": [0, 1], "dump_dna": [1]}
+
+
+def test_an_unknown_type_is_answered_with_the_known_ones(files: tuple[Path, Path]) -> None:
+    batch = EventBatch.from_conf({"events": [{"type": "other"}, {"type": "new_asembly"}]})
+    expected = r"^events\[1\].type: expected one of new_assembly, new_genebuild, other, not 'new_asembly'"
+    with pytest.raises(EventInvalid, match=expected):
+        lookups.load(*files).plan(batch)
+
+
+def test_a_plan_refuses_what_a_hive_would_run_as_code(files: tuple[Path, Path]) -> None:
+    with pytest.raises(UnsafeValue, match=r"^comment: expected no '#db_password#'"):
+        routing.plan({"type": "other", "comment": "#db_password#"}, lookups.load(*files))
+
+
+@pytest.mark.parametrize(
+    ("which", "content", "message"),
+    [
+        (0, "{", "events.json: the whole file: expected JSON: "),
+        (0, '["x"]', "events.json: the whole file: expected object, not list"),
+        (0, "{}", "events.json: the whole file: expected at least one entry"),
+        (0, '{"x": [], "x": []}', "events.json: x: expected once, found twice"),
+        (0, '{"x": "dump_dna"}', "events.json: x: expected array, not str"),
+        (
+            0,
+            '{"x": ["dump_rna"]}',
+            r"events.json: x\[0\]: expected a process that .*processes.json has, not 'dump_rna'",
+        ),
+        (
+            1,
+            '{"dump_dna": {"hive_conn_id": "h"}}',
+            "processes.json: dump_dna: 'analysis' is a required property",
+        ),
+        (
+            1,
+            '{"dump_dna": {"analysis": "a"}}',
+            "processes.json: dump_dna: expected either hive_conn_id or hive_uri",
+        ),
+        (1, '{"dump_dna": "x"}', "processes.json: dump_dna: expected object, not str"),
+        (
+            1,
+            '{"route": {"analysis": "a", "hive_conn_id": "h"}}',
+            "processes.json: route: expected a text like",
+        ),
+        (1, '{"a b": {"analysis": "a", "hive_conn_id": "h"}}', "processes.json: a b: expected a text like"),
+        (
+            1,
+            '{"dump_dna": {"analysis": "a", "hive_conn_id": "h", "colour": 1}}',
+            "processes.json: dump_dna: .*'colour'",
+        ),
+    ],
+)
+def test_a_broken_lookup_is_named_by_file_and_key(
+    files: tuple[Path, Path], which: int, content: str, message: str
+) -> None:
+    files[which].write_text(content)
+    with pytest.raises(LookupInvalid, match=message):
+        lookups.load(*files)
+
+
+def test_a_missing_file_is_named(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    with pytest.raises(LookupInvalid, match=r"none.json: the whole file: cannot be read: No such file"):
+        lookups.load(files[0], tmp_path / "none.json")
+
+
+def test_an_error_shows_no_password(files: tuple[Path, Path]) -> None:
+    files[1].write_text('{"dump_dna": {"analysis": "a", "hive_uri": "http://user:secret_word@host/db"}}')
+    with pytest.raises(LookupInvalid, match="dump_dna.hive_uri: expected mysql://user") as caught:
+        lookups.load(*files)
+    assert "secret_word" not in str(caught.value)
+
+
+def test_a_task_goes_on_with_the_last_good_lookups(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = lookups.load_last_good()
+    files[0].write_text("{")
+    assert lookups.load_last_good() == good
+    assert lookups.hive_uri("lookup:dump_dna") == OLD_URI
+    with pytest.raises(LookupInvalid):
+        lookups.for_dag()
+    monkeypatch.setattr(
+        lookups, "get_parsing_context", lambda: AirflowParsingContext("process_event", "route")
+    )
+    assert lookups.for_dag() == good
+
+
+def test_the_kept_copy_is_for_its_user_alone(files: tuple[Path, Path]) -> None:
+    lookups.load_last_good()
+    kept = settings.kept_lookups()
+    assert [oct(path.stat().st_mode)[-3:] for path in (kept, *sorted(kept.iterdir()))] == [
+        "700",
+        "600",
+        "600",
+    ]
