@@ -42,6 +42,7 @@ REPORT_RETRIES = 300  # over two days: a broker that is down delays a report and
     params=LOOKUPS.params(),
     default_args={"owner": "event_hooks", "retries": HIVE_RETRIES, **PATIENT},
     max_active_runs=100,
+    is_paused_upon_creation=False,
     tags=["event"],
     doc_md=__doc__,
 )

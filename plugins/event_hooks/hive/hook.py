@@ -126,7 +126,8 @@ def address(connection: Connection, *, is_async: bool = False) -> tuple[URL, dic
         "mysql+aiomysql" if is_async else "mysql+mysqldb",
         username=connection.login,
         password=connection.password,
-        host=connection.host,
+        # MySQL's library takes localhost for its local socket, whatever the port.
+        host="127.0.0.1" if connection.host == "localhost" else connection.host,
         port=connection.port or 3306,
         database=connection.schema,
         query={"charset": "utf8mb4"},

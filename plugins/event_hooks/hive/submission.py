@@ -67,7 +67,7 @@ def _meta(connection: Connection) -> dict[str, str]:
     rows = connection.execute(
         select(hive_meta.c.meta_key, hive_meta.c.meta_value).where(hive_meta.c.meta_key.in_(asked))
     )
-    return {key: value for key, value in rows.tuples()}
+    return {row.meta_key: row.meta_value for row in rows}
 
 
 def _locked_analysis(connection: Connection, hive: str, analysis: str) -> int:

@@ -1,0 +1,78 @@
+"""Every DAG file parses, cheaply, and is documented."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import Connection, Variable
+
+DAGS = Path(__file__).parents[2] / "dags"
+
+
+def unplugged(*args: object, **kwargs: object) -> NoReturn:
+    raise AssertionError("a DAG file reached out while it was parsed")
+
+
+@pytest.fixture
+def unplug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network, no connection, no variable."""
+    monkeypatch.setattr(socket.socket, "connect", unplugged)
+    monkeypatch.setattr(Connection, "get", unplugged)
+    monkeypatch.setattr(Variable, "get", unplugged)
+
+
+@pytest.fixture
+def dag_bag(unplug: None) -> Iterator[DagBag]:
+    yield DagBag(DAGS)
+
+
+def test_every_file_is_one_documented_dag_of_its_name(dag_bag: DagBag) -> None:
+    assert dag_bag.import_errors == {}
+    assert set(dag_bag.dags) == {path.stem for path in DAGS.glob("*.py")}
+    assert all(dag.doc_md and dag.tags for dag in dag_bag.dags.values())
+
+
+def test_a_file_parses_within_a_second(dag_bag: DagBag) -> None:
+    started = time.monotonic()
+    DagBag(DAGS)
+    assert time.monotonic() - started < 1
+
+
+def test_a_process_is_a_group_of_submit_and_wait(dag_bag: DagBag) -> None:
+    dag = dag_bag.dags["process_event"]
+    processes = ("dump_dna", "dump_peptide")
+    assert set(dag.task_ids) == {"route", "report"} | {
+        f"{process}.{task}" for process in processes for task in ("submit", "wait")
+    }
+    for process in processes:
+        assert dag.task_dict[f"{process}.submit"].upstream_task_ids == {"route"}
+        assert dag.task_dict[f"{process}.wait"].upstream_task_ids == {f"{process}.submit"}
+    assert dag.task_dict["report"].is_teardown
+
+
+def test_no_template_of_a_wait_hangs_the_triggerer(dag_bag: DagBag) -> None:
+    """Without map_indexes, xcom_pull sends a message that Airflow 3.3.2's triggerer cannot decode."""
+    for dag in dag_bag.dags.values():
+        for task in dag.tasks:
+            if task.start_from_trigger:
+                kwargs = task.start_trigger_args.trigger_kwargs
+                templates = [value for value in kwargs.values() if isinstance(value, str) and "{{" in value]
+                assert templates
+                assert all(value.count("xcom_pull(") == value.count("map_indexes=-1") for value in templates)
+
+
+def test_a_broken_lookup_is_an_import_error_that_names_it(
+    unplug: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "process_lookup.json"
+    broken.write_text(json.dumps({"dump_dna": {"analysis": 5, "hive_conn_id": "hive"}}))
+    monkeypatch.setenv("PROCESS_LOOKUP", str(broken))
+    (error,) = DagBag(DAGS).import_errors.values()
+    assert f"{broken}: dump_dna.analysis: expected string, not int" in error

@@ -1,0 +1,148 @@
+"""Waiting for jobs: in an event loop, as in a triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
+from sqlalchemy import event
+
+from event_hooks.exceptions import HiveRefused
+from event_hooks.hive import perl, poller, trees
+from event_hooks.hive.hook import HiveHook
+from event_hooks.hive.poller import poller_of
+from event_hooks.hive.trees import State
+from event_hooks.hive.trigger import HiveJobTrigger
+from tests.integration.conftest import PracticeHive
+from tests.support.practice_hive.worker import Worker
+
+LIMIT = 20
+
+
+def submit(hive: PracticeHive, count: int = 1, **practice: Any) -> list[int]:
+    events = [{"genome": f"genome_{number}", "practice": practice} for number in range(count)]
+    return HiveHook(hive.conn_id).submit("event_dump_dna", [perl.dumps({"event": event}) for event in events])
+
+
+@pytest.fixture
+async def beekeeper(hive: PracticeHive) -> AsyncIterator[None]:
+    """A worker that does the hive's jobs meanwhile."""
+    stop = threading.Event()
+    work = asyncio.create_task(asyncio.to_thread(Worker(hive.url).run, stop))
+    yield
+    stop.set()
+    await work
+
+
+@pytest.mark.usefixtures("beekeeper")
+async def test_a_trigger_ends_its_task_with_the_outcomes(hive: PracticeHive) -> None:
+    job_ids = submit(hive, 3)
+    trigger = HiveJobTrigger(hive.conn_id, str(job_ids), 0.1)
+    async with asyncio.timeout(LIMIT):
+        (ended,) = [event async for event in trigger.run()]
+    assert isinstance(ended, TaskSuccessEvent)
+    assert ended.xcoms
+    outcomes = ended.xcoms["return_value"]
+    assert [outcome["job_id"] for outcome in outcomes] == job_ids
+    assert [outcome["result"]["genome"] for outcome in outcomes] == ["genome_0", "genome_1", "genome_2"]
+
+
+@pytest.mark.usefixtures("beekeeper")
+async def test_one_failed_job_fails_the_task_and_keeps_the_others_outcomes(hive: PracticeHive) -> None:
+    job_ids = submit(hive, 1) + submit(hive, 1, fail="child")
+    async with asyncio.timeout(LIMIT):
+        (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 0.1).run()]
+    assert isinstance(ended, TaskFailedEvent)
+    assert ended.xcoms
+    assert [outcome["state"] for outcome in ended.xcoms["return_value"]] == ["complete", "failed"]
+
+
+async def test_all_who_wait_are_asked_for_together(
+    make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hive = make_hive("mysql")
+    looks: list[int] = []
+    read = trees.read
+    monkeypatch.setattr(
+        trees, "read", lambda connection, ids: looks.append(len(ids)) or read(connection, ids)
+    )
+    waiting = [HiveJobTrigger(hive.conn_id, [job_id], 0.05).run() for job_id in submit(hive, 20)]
+    tasks = [asyncio.ensure_future(anext(events)) for events in waiting]  # type: ignore[call-overload]
+    async with asyncio.timeout(LIMIT):
+        while len(looks) < 3:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(hive.work)
+        await asyncio.gather(*tasks)
+    assert set(looks[:3]) == {20}
+
+
+async def test_two_triggers_of_one_job_both_learn_of_its_end(hive: PracticeHive) -> None:
+    (job_id,) = submit(hive)
+    waits = [poller_of(hive.conn_id).until_over([job_id], 0.05) for _ in range(2)]
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    await asyncio.to_thread(hive.work)
+    async with asyncio.timeout(LIMIT):
+        one, other = await asyncio.gather(*tasks)
+    assert one == other
+    assert one[0].state is State.COMPLETE
+
+
+async def test_who_stops_waiting_leaves_the_others_waiting(hive: PracticeHive) -> None:
+    job_ids = submit(hive, 2)
+    leaves, stays = (
+        asyncio.create_task(poller_of(hive.conn_id).until_over([job_id], 0.05)) for job_id in job_ids
+    )
+    await asyncio.sleep(0.2)
+    leaves.cancel()
+    await asyncio.to_thread(hive.work)
+    async with asyncio.timeout(LIMIT):
+        assert [outcome.job_id for outcome in await stays] == job_ids[1:]
+
+
+async def test_waiting_outlasts_a_hive_that_breaks_off(
+    make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hive = make_hive("mysql")
+    monkeypatch.setattr(poller, "MAX_PAUSE", 0.1)
+    wait = asyncio.create_task(poller_of(hive.conn_id).until_over(submit(hive), 0.05))
+    for _ in range(3):
+        await asyncio.sleep(0.2)
+        mine = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        for (connection_id,) in hive.rows(mine):
+            hive.change(f"KILL {connection_id}")
+    assert not wait.done()
+    await asyncio.to_thread(hive.work)
+    async with asyncio.timeout(LIMIT):
+        assert (await wait)[0].state is State.COMPLETE
+
+
+async def test_a_hive_that_cannot_be_read_fails_who_waits(make_hive: Callable[..., PracticeHive]) -> None:
+    hive = make_hive("sqlite")
+    job_ids = submit(hive)
+    hive.change("ALTER TABLE job RENAME TO elsewhere")
+    async with asyncio.timeout(LIMIT):
+        with pytest.raises(HiveRefused, match="no such table: job"):
+            await poller_of(hive.conn_id).until_over(job_ids, 0.05)
+
+
+async def test_a_finished_poller_starts_again(hive: PracticeHive) -> None:
+    for _ in range(3):
+        job_ids = submit(hive)
+        await asyncio.to_thread(hive.work)
+        async with asyncio.timeout(LIMIT):
+            assert (await poller_of(hive.conn_id).until_over(job_ids, 0.05))[0].state is State.COMPLETE
+
+
+async def test_a_look_costs_a_statement_a_level(hive: PracticeHive) -> None:
+    job_ids = submit(hive, 8, parts=3)
+    await asyncio.to_thread(hive.work)
+    statements: list[str] = []
+    event.listen(hive.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    with hive.engine.connect() as connection:
+        read = trees.read(connection, job_ids)
+    assert {len(tree.statuses) for tree in read.values()} == {5}
+    assert len(statements) == 3
