@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
 
     from event_hooks.reports.report import Report
+
+
+# Pika tells twenty lines of each connection, whatever becomes of it; what goes wrong we say ourselves.
+logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 class RabbitMQHook(BaseHook):

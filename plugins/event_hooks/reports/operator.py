@@ -74,7 +74,7 @@ class ReportOperator(BaseOperator):
                     positions=positions,
                     submit_error=ti.xcom_pull(task_ids=submit, key=reason.XCOM),
                     job_ids=ti.xcom_pull(task_ids=submit),
-                    outcomes=ti.xcom_pull(task_ids=wait),
+                    outcomes=_decoded(ti.xcom_pull(task_ids=wait)),
                     wait_state=states.get(wait),
                 )
         return ended
@@ -113,6 +113,11 @@ def reports_of(
         for index, at in enumerate(end.positions):
             report_type, text = _verdict(process, end, index)
             yield _report(report_type, text, events[at], f"{run_id}/{process}/{at}")
+
+
+def _decoded(xcom: Any) -> Any:
+    """Read what a trigger left: Airflow 3.3 stores its XComs as the text of their JSON."""
+    return json.loads(xcom) if isinstance(xcom, str) else xcom
 
 
 def _verdict(process: str, end: Ended, index: int) -> tuple[ReportType, str]:
