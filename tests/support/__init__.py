@@ -1,0 +1,1 @@
+"""What tests stand on, and the product does not: simulators and servers."""

@@ -1,0 +1,169 @@
+"""One attempt at one job, phase by phase, in eHive's order."""
+
+from __future__ import annotations
+
+import re
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DBAPIError
+
+from tests.support.practice_hive import jobs, stages
+from tests.support.practice_hive.perl import Perl, Unreadable
+from tests.support.practice_hive.steering import Practice
+from tests.support.practice_hive.tables import STAGES
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from tests.support.practice_hive.hive import Hive
+    from tests.support.practice_hive.jobs import Job
+
+OVERFLOW = re.compile(r"^_ext(?:\w+)_data_id (\d+)$")
+PHASES = ("PRE_CLEANUP", "FETCH_INPUT", "RUN", "WRITE_OUTPUT", "POST_CLEANUP")
+STACK = """{message} at /practice/{module}.pm line 42.
+
+STACK Practice::{module}::run /practice/{module}.pm:42
+STACK Bio::EnsEMBL::Hive::Process::life_cycle Process.pm:192
+STACK Bio::EnsEMBL::Hive::Worker::run_one_batch Worker.pm:797
+"""
+
+
+class JobDied(Exception):
+    """The job's own code gave up."""
+
+
+class Interrupted(Exception):
+    """The worker was told to stop while the job was running."""
+
+
+class Attempt:
+    """
+    One attempt at a job that this worker has claimed.
+
+    :param stop: ends the attempt while it is in RUN; the job is then released as a killed worker's is.
+    """
+
+    def __init__(self, hive: Hive, perl: Perl, job: Job, stop: threading.Event) -> None:
+        self.hive = hive
+        self.perl = perl
+        self.job = job
+        self.stop = stop
+        self.parameters: dict[str, Any] = {}
+        self._deeds: dict[str, Callable[[], None]] = {
+            "RUN": self._run,
+            "WRITE_OUTPUT": lambda: stages.WRITERS[self.suffix](self),
+        }
+
+    @cached_property
+    def suffix(self) -> str:
+        """What the analysis' name adds to that of its entry analysis."""
+        name = self.job.analysis.logic_name
+        return next((suffix for suffix in STAGES if suffix and name.endswith(suffix)), "")
+
+    @property
+    def entry_analysis(self) -> str:
+        """The analysis that the whole tree started from."""
+        return self.job.analysis.logic_name.removesuffix(self.suffix)
+
+    def _read_input(self) -> None:
+        text: str | None = self.job.input_id
+        if overflow := OVERFLOW.match(self.job.input_id):
+            text = self.hive.fetch_overflow(int(overflow[1]))
+        parameters = self.perl.read("{}" if text is None else text)
+        if not isinstance(parameters, dict):
+            raise Unreadable(f"input_id is expected to evaluate to a hashref, not to {parameters!r}")
+        self.parameters = parameters
+
+    @property
+    def event(self) -> Any:
+        """What the tree is about."""
+        return self.parameters.get("event")
+
+    @property
+    def genome(self) -> Any:
+        """The event's genome, if it has one."""
+        return self.event.get("genome") if isinstance(self.event, dict) else None
+
+    @property
+    def init_job_id(self) -> int:
+        """The job that the result belongs to: the entry, or the one that took over from it."""
+        return int(self.parameters.get("init_job_id", self.job.job_id))
+
+    @cached_property
+    def practice(self) -> Practice:
+        """What shall go wrong."""
+        return Practice.of(self.event, self.entry_analysis)
+
+    def make(self) -> str:
+        """Do the job once; give the status that it ends in."""
+        started, statements = time.monotonic(), self.hive.statements
+        try:
+            self._read_input()
+        except Unreadable as error:
+            self.hive.log_message(self.job.job_id, f"{error}\n", "WORKER_ERROR")
+            return jobs.release(self.hive, self.job, may_retry=False, runtime_msec=None)
+        try:
+            if self._is_passed_on():
+                return "PASSED_ON"
+            for phase in PHASES:
+                jobs.enter(self.hive, self.job, phase)
+                if deed := self._deeds.get(phase):
+                    deed()
+        except Interrupted:
+            message = "GarbageCollector: The worker died because of KILLED_BY_USER"
+            self.hive.log_message(self.job.job_id, message, "WORKER_ERROR")
+            return jobs.release(self.hive, self.job, may_retry=True, runtime_msec=None)
+        except (JobDied, ValueError, DBAPIError) as error:
+            return self._die(error, _milliseconds(started))
+        jobs.finish(self.hive, self.job, _milliseconds(started), self.hive.statements - statements)
+        return "DONE"
+
+    def tell_progress(self, message: str) -> None:
+        """Add a line to the progress of the entry, in hives that show it."""
+        if "job_progress" in self.hive.tables:
+            # The column is latin1: it takes no genome with a Greek name.
+            readable = message.encode("ascii", "backslashreplace").decode()
+            stages.insert(self.hive, "job_progress", job_id=self.init_job_id, message=readable)
+
+    def _run(self) -> None:
+        if self.stop.wait(self.practice.seconds):
+            raise Interrupted
+        errors = self.hive.read(
+            "SELECT COUNT(*) FROM log_message WHERE job_id=:job_id AND message_class='WORKER_ERROR'",
+            job_id=self.job.job_id,
+        )
+        # One child is enough to keep a funnel waiting.
+        if self.parameters.get("part", 1) == 1 and self.practice.fails(
+            stages.STAGE_NAMES[self.suffix],
+            attempts=self.job.retry_count,
+            errors=errors[0][0],
+            allowed=self.job.max_retry_count + 1,
+        ):
+            raise JobDied(self.practice.message)
+
+    def _is_passed_on(self) -> bool:
+        if self.suffix or not self.practice.pass_on:
+            return False
+        for phase in PHASES[:3]:
+            jobs.enter(self.hive, self.job, phase)
+        self.stop.wait(self.practice.seconds)
+        stages.take_over(self)
+        message = "GarbageCollector: The worker died because of MEMLIMIT, performing gc_dataflow"
+        jobs.pass_on(self.hive, self.job)
+        self.hive.log_message(self.job.job_id, message, "INFO")
+        return True
+
+    def _die(self, error: Exception, runtime_msec: int) -> str:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        module = f"Practice{self.suffix.title().replace('_', '')}"
+        self.hive.log_message(self.job.job_id, STACK.format(message=cause, module=module), "WORKER_ERROR")
+        for chatter in ("Cleaning up the temporary folder of the job", "0 of 0 files were removed"):
+            self.hive.log_message(self.job.job_id, chatter, "INFO", "POST_CLEANUP")
+        return jobs.release(self.hive, self.job, may_retry=True, runtime_msec=runtime_msec)
+
+
+def _milliseconds(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)

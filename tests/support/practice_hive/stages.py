@@ -1,0 +1,117 @@
+"""What each stage writes: the entry its fan and funnel, a part its piece, the funnel the result."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from tests.support.practice_hive import jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.practice_hive.attempt import Attempt
+    from tests.support.practice_hive.hive import Hive
+    from tests.support.practice_hive.steering import Stage
+
+STAGE_NAMES: dict[str, Stage] = {
+    "": "entry",
+    "_again": "entry",
+    "_part": "child",
+    "_merge": "funnel",
+    "_after": "after",
+}
+
+
+def insert(hive: Hive, table: str, **values: Any) -> None:
+    """Add a row to a table."""
+    names = ", ".join(values)
+    binds = ", ".join(f":{name}" for name in values)
+    statement = text(f"INSERT INTO {table} ({names}) VALUES ({binds})")
+    hive.write(lambda connection: connection.execute(statement, values))
+
+
+def take_over(attempt: Attempt) -> int:
+    """Store the job that does the work of a passed-on entry, from the same input."""
+    semaphore_id = attempt.job.controlled_semaphore_id
+    jobs.raise_semaphore(attempt.hive, semaphore_id)
+    attempt.tell_progress("Passed on")
+    return _flow(attempt, "_again", attempt.parameters, semaphore_id=semaphore_id)
+
+
+def _write_entry(attempt: Attempt) -> None:
+    parts = attempt.practice.parts
+    attempt.tell_progress(f"Found {parts} parts of {attempt.genome}")
+    given = {"event": attempt.event, "init_job_id": attempt.job.job_id, "parts": parts}
+    # The funnel stands for the entry in the semaphore that the entry controls, if it does.
+    jobs.raise_semaphore(attempt.hive, attempt.job.controlled_semaphore_id)
+    funnel_id = _flow(
+        attempt,
+        "_merge",
+        given,
+        semaphore_id=attempt.job.controlled_semaphore_id,
+        status="SEMAPHORED" if parts else "READY",
+    )
+    if parts:
+        semaphore_id = jobs.make_semaphore(attempt.hive, funnel_id, parts)
+        for part in range(1, parts + 1):
+            _flow(attempt, "_part", {**given, "part": part}, semaphore_id=semaphore_id)
+
+
+def _write_part(attempt: Attempt) -> None:
+    part, parts = attempt.parameters["part"], attempt.parameters["parts"]
+    insert(
+        attempt.hive,
+        "accu",
+        sending_job_id=attempt.job.job_id,
+        receiving_semaphore_id=attempt.job.controlled_semaphore_id,
+        struct_name="pieces",
+        key_signature="[]",
+        value=attempt.perl.write(f"{attempt.genome}.part{part}"),
+    )
+    attempt.tell_progress(f"Part {part} of {parts} is done")
+
+
+def _write_funnel(attempt: Attempt) -> None:
+    practice = attempt.practice
+    if "result" in attempt.hive.tables and not practice.no_result:
+        output = json.dumps({"genome": attempt.genome, "pieces": _pieces(attempt)})
+        insert(attempt.hive, "result", job_id=attempt.init_job_id, output=practice.result or output)
+        attempt.tell_progress("The result is written")
+    if practice.after_funnel:
+        semaphore_id = attempt.job.controlled_semaphore_id
+        jobs.raise_semaphore(attempt.hive, semaphore_id)
+        _flow(attempt, "_after", attempt.parameters, semaphore_id=semaphore_id)
+
+
+def _pieces(attempt: Attempt) -> list[Any]:
+    rows = attempt.hive.read(
+        "SELECT value FROM accu JOIN semaphore ON semaphore_id=receiving_semaphore_id"
+        " WHERE dependent_job_id=:job_id ORDER BY sending_job_id",
+        job_id=attempt.job.job_id,
+    )
+    return [attempt.perl.read(value) for (value,) in rows]
+
+
+def _flow(
+    attempt: Attempt, suffix: str, given: dict[str, Any], *, semaphore_id: int | None, status: str = "READY"
+) -> int:
+    return jobs.store(
+        attempt.hive,
+        attempt.entry_analysis + suffix,
+        attempt.perl.write(given),
+        prev_job_id=attempt.job.job_id,
+        status=status,
+        semaphore_id=semaphore_id,
+    )
+
+
+WRITERS: dict[str, Callable[[Attempt], None]] = {
+    "": _write_entry,
+    "_again": _write_entry,
+    "_part": _write_part,
+    "_merge": _write_funnel,
+    "_after": lambda attempt: attempt.tell_progress("All is tidied up"),
+}
