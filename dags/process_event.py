@@ -25,7 +25,7 @@ from event_hooks.hive.operator import HiveSubmitOperator
 from event_hooks.hive.sensor import HiveJobSensor
 from event_hooks.reports.operator import ReportOperator
 
-LOOKUPS = lookups.for_dag()
+LOOKUPS = lookups.load_last_good()
 
 PATIENT = {
     "retry_delay": timedelta(seconds=10),

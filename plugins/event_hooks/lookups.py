@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-from airflow.sdk import Param, get_parsing_context
+from airflow.sdk import Param
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from event_hooks import settings
@@ -128,22 +128,15 @@ def load(event_lookup: Path, process_lookup: Path) -> Lookups:
     )
 
 
-def for_dag() -> Lookups:
-    """
-    Read both files for the DAG that is being made from them.
-
-    For Airflow's DAG processor a broken file is an import error, for a task that is about to run it is not.
-    """
-    return load_last_good() if get_parsing_context().task_id else load(*_files())
-
-
 def load_last_good() -> Lookups:
     """
     Read both files, or, where they are broken now, the copy of them that was last good on this machine.
 
-    So runs that had begun before somebody broke a file finish as they began.
+    So events go on being processed while somebody mends a file; what is broken is told by ``check_lookups``.
+
+    :raises LookupInvalid: if nothing was ever good here.
     """
-    sources = _files()
+    sources = settings.event_lookup(), settings.process_lookup()
     copies = tuple(settings.kept_lookups() / f"{name}.json" for name in ("event_lookup", "process_lookup"))
     try:
         lookups = load(*sources)
@@ -162,10 +155,6 @@ def hive_uri(hive_conn_id: str) -> str | None:
         return None
     process = load_last_good().processes.get(hive_conn_id.removeprefix(URI_PREFIX))
     return process.hive_uri.get_secret_value() if process and process.hive_uri else None
-
-
-def _files() -> tuple[Path, Path]:
-    return settings.event_lookup(), settings.process_lookup()
 
 
 def _keep(sources: Iterable[Path], copies: Iterable[Path]) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.definitions.context import AirflowParsingContext
 
 from event_hooks import lookups, routing, settings
 from event_hooks.events import EventBatch
@@ -118,19 +117,17 @@ def test_an_error_shows_no_password(files: tuple[Path, Path]) -> None:
     assert "secret_word" not in str(caught.value)
 
 
-def test_a_task_goes_on_with_the_last_good_lookups(
-    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_work_goes_on_with_the_last_good_lookups(files: tuple[Path, Path]) -> None:
     good = lookups.load_last_good()
     files[0].write_text("{")
     assert lookups.load_last_good() == good
     assert lookups.hive_uri("lookup:dump_dna") == OLD_URI
-    with pytest.raises(LookupInvalid):
-        lookups.for_dag()
-    monkeypatch.setattr(
-        lookups, "get_parsing_context", lambda: AirflowParsingContext("process_event", "route")
-    )
-    assert lookups.for_dag() == good
+
+
+def test_nothing_goes_on_where_nothing_was_ever_good(files: tuple[Path, Path]) -> None:
+    files[0].write_text("{")
+    with pytest.raises(LookupInvalid, match=r"events.json: the whole file: expected JSON"):
+        lookups.load_last_good()
 
 
 def test_the_kept_copy_is_for_its_user_alone(files: tuple[Path, Path]) -> None:

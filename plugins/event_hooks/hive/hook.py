@@ -56,6 +56,17 @@ class HiveHook(BaseHook):
             "READ COMMITTED",
         )
 
+    def check(self, analysis: str) -> None:
+        """
+        Ask whether jobs of an analysis could be submitted; writes nothing.
+
+        :raises HiveRefused: they could not.
+        :raises HiveUnreachable: nobody answered.
+        """
+        self._ask(
+            lambda connection: submission.find_analysis(connection, self.hive_conn_id, analysis), "AUTOCOMMIT"
+        )
+
     def read(self, job_ids: Sequence[int]) -> dict[int, trees.JobTree]:
         """
         Give each job with all that grew from it.

@@ -42,19 +42,33 @@ def submit(connection: Connection, hive: str, analysis: str, inputs: Sequence[st
     :raises HiveTooOld: before anything is written.
     :raises AnalysisNotFound: before anything is written.
     """
-    meta = _meta(connection)
-    version = meta.get("hive_sql_schema_version")
-    if version is None or not version.isdigit() or int(version) < OLDEST_SCHEMA:
-        raise HiveTooOld(hive, version, OLDEST_SCHEMA)
-    analysis_id = _locked_analysis(connection, hive, analysis)
-
+    analysis_id = find_analysis(connection, hive, analysis)
+    _lock(connection, analysis_id)
     held = _held(connection, analysis_id, inputs)
     missing = [text for text in inputs if text not in held]
     if missing:
         _insert(connection, analysis_id, missing)
-        _announce(connection, analysis_id, len(missing), has_triggers=meta.get("hive_use_triggers") == "1")
+        _announce(connection, analysis_id, len(missing))
         held |= _held(connection, analysis_id, missing)
     return [held[text] for text in inputs]
+
+
+def find_analysis(connection: Connection, hive: str, analysis: str) -> int:
+    """
+    Give the ``analysis_id`` of an analysis in a hive that we can work with.
+
+    :raises HiveTooOld: if the hive's tables are.
+    :raises AnalysisNotFound: if it is not there.
+    """
+    version = _meta(connection).get("hive_sql_schema_version")
+    if version is None or not version.isdigit() or int(version) < OLDEST_SCHEMA:
+        raise HiveTooOld(hive, version, OLDEST_SCHEMA)
+    analysis_id = connection.scalar(
+        select(analysis_base.c.analysis_id).where(analysis_base.c.logic_name == analysis)
+    )
+    if analysis_id is None:
+        raise AnalysisNotFound(hive, analysis)
+    return int(analysis_id)
 
 
 def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -70,15 +84,12 @@ def _meta(connection: Connection) -> dict[str, str]:
     return {row.meta_key: row.meta_value for row in rows}
 
 
-def _locked_analysis(connection: Connection, hive: str, analysis: str) -> int:
-    analysis_id = connection.scalar(
-        select(analysis_base.c.analysis_id).where(analysis_base.c.logic_name == analysis)
+def _lock(connection: Connection, analysis_id: int) -> None:
+    """Lock the analysis's statistics: an UPDATE that changes nothing does, in MySQL and in SQLite."""
+    stats = analysis_stats.c
+    connection.execute(
+        update(analysis_stats).where(stats.analysis_id == analysis_id).values(status=stats.status)
     )
-    # An UPDATE that changes nothing locks the row in MySQL and the file in SQLite: one text for both.
-    lock = update(analysis_stats).where(analysis_stats.c.analysis_id == analysis_id)
-    if analysis_id is None or not connection.execute(lock.values(status=analysis_stats.c.status)).rowcount:
-        raise AnalysisNotFound(hive, analysis)
-    return int(analysis_id)
 
 
 def _held(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> dict[str, int]:
@@ -115,7 +126,8 @@ def _overflowed(connection: Connection, inputs: Sequence[str]) -> dict[str, int]
     return found
 
 
-def _announce(connection: Connection, analysis_id: int, count: int, *, has_triggers: bool) -> None:
+def _announce(connection: Connection, analysis_id: int, count: int) -> None:
+    has_triggers = _meta(connection).get("hive_use_triggers") == "1"
     stats = analysis_stats.c
     counted = (
         {}

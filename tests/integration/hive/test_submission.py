@@ -136,7 +136,7 @@ def test_a_user_who_may_not_write_is_told(
 ) -> None:
     hive = make_hive("mysql")
     database = hive.url.rpartition("/")[2]
-    user = database[-16:]
+    user = f"u{database[-16:]}"
     hive.change(f"CREATE USER {user}@'%' IDENTIFIED BY 'a_password'")
     hive.change(f"GRANT SELECT ON {database}.* TO {user}@'%'")
     place = mysql_url.rpartition("@")[2]
