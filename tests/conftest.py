@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
 
+HOME = tempfile.mkdtemp(prefix="event_hooks_tests_")
+atexit.register(shutil.rmtree, HOME)
+
 os.environ |= {
-    "AIRFLOW_HOME": tempfile.mkdtemp(prefix="event_hooks_tests_"),
+    "AIRFLOW_HOME": HOME,
     "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),
     "AIRFLOW__CORE__PLUGINS_FOLDER": str(CHECKOUT / "plugins"),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

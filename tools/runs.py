@@ -50,6 +50,11 @@ class Runs:
         """Give the states of the run's tasks by their task_id."""
         return {task_id: instance["state"] for task_id, instance in self.tasks(run_id).items()}
 
+    def xcom(self, run_id: str, task_id: str) -> Any:
+        """Give what a task returned."""
+        path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        return self._got(path)["value"]
+
     def until_over(self, run_id: str, seconds: float) -> str:
         """
         Wait for the end of a run, and give its state.

@@ -1,0 +1,138 @@
+"""
+The main job before your eyes: an event comes in over REST, hive jobs run, reports go out.
+
+Two events are sent, one that succeeds and one whose job fails. The exit status is 0 if the reports say so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import pika
+import requests
+
+from tools.airflow_services import CHECKOUT
+from tools.runs import OVER, Runs
+from tools.stack import Stack
+
+LIMIT = 120
+GOOD = {"type": "new_assembly", "genome": "homo_sapiens", "practice": {"seconds": 0.5, "parts": 3}}
+BAD = {
+    "type": "new_genebuild",
+    "genome": "mus_musculus",
+    "practice": {"seconds": 0.5, "fail": "child", "message": "No space left on device: /nfs/dumps"},
+}
+PROCESSES = {"new_assembly": ["dump_dna", "dump_peptide"], "new_genebuild": ["dump_peptide"]}
+
+
+class Ear:
+    """Hears all reports in a queue of its own, which is gone afterwards."""
+
+    def __init__(self, url: str, exchange: str) -> None:
+        self._connection = pika.BlockingConnection(pika.URLParameters(url))
+        self._channel = self._connection.channel()
+        self._queue = self._channel.queue_declare("", exclusive=True).method.queue
+        self._channel.queue_bind(self._queue, exchange, "report.*")
+
+    def heard(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Give what has come since: routing key and body."""
+        while (answer := self._channel.basic_get(self._queue, auto_ack=True))[0] is not None:
+            method, _, body = answer
+            yield method.routing_key, json.loads(body)
+
+    def close(self) -> None:
+        """Stop hearing."""
+        self._connection.close()
+
+
+@contextmanager
+def _ear(url: str, exchange: str) -> Iterator[Ear]:
+    ear = Ear(url, exchange)
+    yield ear
+    ear.close()
+
+
+def show(runs: Runs, ear: Ear, event: dict[str, Any]) -> tuple[str, list[str]]:
+    """
+    Send an event and show what becomes of it.
+
+    :return: the run's state, and the routing keys of its reports, sorted.
+    :raises TimeoutError: after two minutes.
+    """
+    run_id = f"demo__{event['genome']}__{datetime.now():%Y%m%dT%H%M%S}"  # noqa: DTZ005 (a person's own clock)
+    print(f"\n\033[1mPOST {runs.url}/api/v2/dags/process_event/dagRuns\033[0m\n  {json.dumps(event)}")
+    runs.trigger(event, run_id).raise_for_status()
+    print(f"  the run: {runs.url}/dags/process_event/runs/{run_id}\n")
+    _follow(runs, run_id, PROCESSES[event["type"]])
+    return runs.state(run_id), sorted(_print(key, report) for key, report in ear.heard())
+
+
+def _follow(runs: Runs, run_id: str, processes: list[str]) -> None:
+    """Print a line whenever something has changed, until the run is over."""
+    started, shown = time.monotonic(), dict.fromkeys([*processes, "report"], "")
+    while True:
+        is_over = runs.state(run_id) in OVER
+        states = runs.task_states(run_id)
+        news = {process: _progress(runs, run_id, process, states) for process in processes}
+        news["report"] = states.get("report") or ""
+        for name, text in news.items():
+            if text and text != shown[name]:
+                print(f"  {time.monotonic() - started:5.1f} s  {name:<14} {text}", flush=True)
+        shown = news
+        if is_over:
+            return
+        if time.monotonic() - started > LIMIT:
+            raise TimeoutError(f"the run {run_id} is not over after {LIMIT} s: {states}")
+        time.sleep(0.3)
+
+
+def _progress(runs: Runs, run_id: str, process: str, states: dict[str, str | None]) -> str:
+    from event_hooks.hive.hook import HiveHook
+
+    submit, wait = states.get(f"{process}.submit"), states.get(f"{process}.wait")
+    if submit != "success":
+        return f"submit: {submit or 'to come'}"
+    job_ids = runs.xcom(run_id, f"{process}.submit")
+    tree = HiveHook("hive_event_handling").read(job_ids)[job_ids[0]]
+    done = sum(status == "DONE" for status in tree.statuses.values())
+    jobs = f"job {job_ids[0]}: {done} of {len(tree.statuses)} jobs done, {tree.state()}"
+    return f"{jobs}; wait: {wait or 'to come'}"
+
+
+def _print(key: str, report: dict[str, Any]) -> str:
+    print(f"\n\033[1mReport on {key}\033[0m")
+    print(textwrap.indent(json.dumps(report, indent=2, ensure_ascii=False), "  "))
+    return key
+
+
+def main() -> int:
+    """Show both events; give 0 if each ended as it should."""
+    stack = Stack(CHECKOUT / ".stack")
+    airflow = stack.airflow()
+    os.environ |= airflow.settings
+    runs = Runs(airflow.url, airflow.token)
+    try:
+        with _ear(stack.servers.rabbitmq.url, "report_exchange") as ear:
+            good, bad = show(runs, ear, GOOD), show(runs, ear, BAD)
+    except (TimeoutError, requests.RequestException) as error:
+        print(f"\nThe demo failed: {error}", file=sys.stderr)
+        return 1
+    expected = ("success", ["report.info", "report.info"]), ("failed", ["report.fatal"])
+    if (good, bad) != expected:
+        print(f"\nThe demo failed: expected {expected}, and it was {(good, bad)}", file=sys.stderr)
+        return 1
+    print(f"\nBoth events ended as they should. Look around: {airflow.url}  (admin, {airflow.password})")
+    print("Again: make demo    The whole state: make status    Stop everything: make down")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
