@@ -57,6 +57,8 @@ class EventBatch(BaseModel):
         if not isinstance(conf, Mapping):
             raise EventInvalid("conf", f"expected an object with the event's fields, not {_kind(conf)}")
         fields = {key: value for key, value in conf.items() if not (key in _FORM and value is None)}
+        if fields.get("events") == [] and len(fields) > 1:
+            del fields["events"]  # the form again
         if "events" not in fields:
             return cls(events=(_event(_unfolded(fields), ""),))
         if others := sorted(set(fields) - {"events"}):

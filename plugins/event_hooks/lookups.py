@@ -77,12 +77,8 @@ class Lookups(BaseModel):
             "genome": Param(
                 None, type=["null", "string"], title="Genome", description=fields["genome"].description
             ),
-            "event_id": Param(
-                None,
-                type=["null", "string", "integer"],
-                title="Event id",
-                description=fields["event_id"].description,
-            ),
+            # Without a type, so that the form has a line for it; it may also be a number.
+            "event_id": Param(None, title="Event id", description=fields["event_id"].description),
             FORM_FIELDS: Param(
                 None,
                 type=["null", "object"],

@@ -29,6 +29,10 @@ def test_the_form_of_the_web_page_is_understood() -> None:
     ]
 
 
+def test_a_batch_that_was_emptied_in_the_form_is_none() -> None:
+    assert payloads({"type": "x", "events": []}) == [{"type": "x"}]
+
+
 def test_the_form_with_a_batch_is_understood() -> None:
     form = dict.fromkeys(("type", "genome", "event_id", "further_fields"))
     assert payloads({**form, "events": [{"type": "x"}]}) == [{"type": "x"}]
