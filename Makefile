@@ -1,0 +1,47 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Commands of ours find the packages that the Airflow plugins folder holds
+export PYTHONPATH := $(CURDIR)/plugins
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down status test test-unit lint format lock
+
+help: ## list these verbs
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+setup: ## install what is missing: system packages and .venv
+	@PYTHON=$(PYTHON) tools/setup.sh
+
+demo: up ## set up, start, and show an event from its arrival to its report
+	@$(BIN)/python -m tools.demo
+
+up: setup ## start servers, practice hive and Airflow; harmless when they run
+	@$(BIN)/python -m tools.stack up
+
+down: ## end all that `make up` started; data stays in .stack/
+	@$(BIN)/python -m tools.stack down
+
+status: ## show what runs, the web address and its password
+	@$(BIN)/python -m tools.stack status
+
+test: setup ## all tests; starts the servers for them if need be
+	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest $(ARGS)
+
+test-unit: setup ## the tests that need no server
+	@$(BIN)/pytest tests/unit $(ARGS)
+
+lint: setup ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: setup ## let ruff format and fix
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+lock: setup ## compile requirements*.in; ARGS=--upgrade takes newer versions
+	$(BIN)/uv pip compile $(LOCK) requirements.in -o requirements.txt $(ARGS)
+	$(BIN)/uv pip compile $(LOCK) requirements-dev.in -o requirements-dev.txt $(ARGS)
+
+LOCK := --quiet --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links

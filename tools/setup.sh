@@ -1,0 +1,80 @@
+#!/bin/bash
+# Installs what is missing: Debian packages, then .venv with requirements.txt and requirements-dev.txt.
+# Run from the top of the checkout (make setup). Does nothing, quickly, when all is there.
+set -euo pipefail
+
+python=${PYTHON:-python3}
+uv_version=0.13.8
+stamp=.venv/requirements.sha256
+
+fail() {
+    printf '%s\n' "$@" "Or use docker compose, which needs none of this: docker compose up (docker-compose.yaml)." >&2
+    exit 1
+}
+
+# Each line: a package, and a test that is true when what we need of it is there.
+# The Python headers and venv may come from elsewhere than Debian.
+missing_packages() {
+    while read -r package is_there; do
+        eval "$is_there" >/dev/null 2>&1 || echo "$package"
+    done <<'LIST'
+build-essential            command -v gcc && command -v make
+pkg-config                 command -v pkg-config
+default-libmysqlclient-dev pkg-config --exists mysqlclient || pkg-config --exists libmariadb
+perl                       perl -MData::Dumper -e 1
+mariadb-server             PATH=$PATH:/usr/sbin command -v mariadbd
+postgresql                 compgen -G '/usr/lib/postgresql/*/bin/initdb' || command -v initdb
+rabbitmq-server            test -x /usr/lib/rabbitmq/bin/rabbitmq-server || command -v rabbitmq-server
+python3-venv               "$python" -c 'import ensurepip, venv'
+python3-dev                test -e "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h"
+LIST
+}
+
+install_packages() {
+    local names="$*" root=()
+    command -v apt-get >/dev/null || fail "Missing, and there is no apt-get to install them: $names"
+    if [ "$(id -u)" != 0 ]; then
+        sudo -n true 2>/dev/null || fail "Missing, and installing them needs root: $names" "As root: apt-get install $names"
+        root=(sudo -n)
+    fi
+    echo "Installing: $names"
+    keep_services_from_starting "${root[@]}"
+    local apt=("${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq)
+    local install=("${apt[@]}" install --yes --no-install-recommends "$@")
+    local log
+    log=$(mktemp)
+    # The package lists may be absent or old
+    { "${install[@]}" || { "${apt[@]}" update && "${install[@]}"; }; } >"$log" 2>&1 ||
+        { tail -n 15 "$log" >&2; fail "apt-get could not install: $names (log: $log)"; }
+    rm -f "$log"
+}
+
+# Debian starts a server when it installs one, unless this file says no. We start our own, on our own ports.
+keep_services_from_starting() {
+    local policy=/usr/sbin/policy-rc.d
+    [ -e "$policy" ] && return
+    trap "$* rm -f $policy" EXIT
+    printf '#!/bin/sh\nexit 101\n' | "$@" tee "$policy" >/dev/null
+    "$@" chmod 755 "$policy"
+}
+
+make_venv() {
+    local wanted
+    wanted=$({ "$python" --version; cat requirements.txt requirements-dev.txt; echo "$PWD"; } | sha256sum)
+    [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return
+    echo "Installing the Python packages into .venv"
+    # A copied or moved environment, or one of another Python, is of no use
+    [ "$(.venv/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" = "$PWD/.venv" ] || rm -rf .venv
+    [ -e .venv ] || "$python" -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version" &&
+        .venv/bin/uv pip sync --quiet --python .venv/bin/python requirements.txt requirements-dev.txt ||
+        fail "The Python packages did not install; the message above says which. PyPI must be reachable."
+    echo "$wanted" >"$stamp"
+}
+
+command -v "$python" >/dev/null || fail "Missing: $python. Install Python 3.11, 3.12 or 3.13 (Debian: apt-get install python3)."
+"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
+    fail "$("$python" --version) does not do: make PYTHON=python3.11 setup, with Python 3.11, 3.12 or 3.13."
+mapfile -t missing < <(missing_packages)
+[ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+make_venv
