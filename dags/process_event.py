@@ -32,7 +32,7 @@ PATIENT = {
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=10),
 }
-HIVE_RETRIES = 30  # over some four hours
+HIVE_RETRIES = 12  # over an hour
 REPORT_RETRIES = 300  # over two days: a broker that is down delays a report and loses none
 
 
@@ -41,7 +41,7 @@ REPORT_RETRIES = 300  # over two days: a broker that is down delays a report and
     schedule=None,
     params=LOOKUPS.params(),
     default_args={"owner": "event_hooks", "retries": HIVE_RETRIES, **PATIENT},
-    max_active_runs=100,
+    max_active_runs=10_000,  # a waiting run costs nothing, and must not hold up the next event
     is_paused_upon_creation=False,
     tags=["event"],
     doc_md=__doc__,
@@ -55,6 +55,7 @@ def process_event() -> None:
         ti = context["ti"]
         with reason.left_behind(ti):
             plan = routing.plan(context["dag_run"].conf, LOOKUPS)
+        ti.xcom_push("plan", plan)
         for process, positions in plan.items():
             ti.xcom_push(process, positions)
         return [f"{process}.submit" for process in plan]
@@ -62,8 +63,7 @@ def process_event() -> None:
     routed = route()
     report = ReportOperator(
         task_id="report",
-        route_task_id="route",
-        processes=list(LOOKUPS.processes),
+        plan=("route", "plan"),
         retries=REPORT_RETRIES,
     ).as_teardown()
     for process in LOOKUPS.processes.values():

@@ -65,9 +65,9 @@ class EventBatch(BaseModel):
             raise EventInvalid(others[0], "expected either 'events' or the fields of one event, not both")
         return cls(events=tuple(_events(fields["events"])))
 
-    def job_input(self, position: int, run_id: str, analysis: str) -> dict[str, Any]:
+    def job_input(self, position: int, run_id: str, task_id: str) -> dict[str, Any]:
         """
-        Give the input of the job that one event gets in one analysis.
+        Give the input of the job that one event gets from one task.
 
         The same arguments give the same input, and no others do: that is how a job is recognised when it is
         asked for again. The token is a digest because a hive's unique key ignores letter case.
@@ -75,7 +75,7 @@ class EventBatch(BaseModel):
         :param position: of the event in this batch, from 0.
         :return: ``{"event": <the event's payload>, "event_hooks": {"run_id": …, "token": …}}``.
         """
-        token = hashlib.sha256(f"{run_id}\n{position}\n{analysis}".encode()).hexdigest()[:32]
+        token = hashlib.sha256(f"{run_id}\n{position}\n{task_id}".encode()).hexdigest()[:32]
         payload = self.events[position].payload()
         return {"event": payload, "event_hooks": {"run_id": run_id, "token": token}}
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 from airflow.sdk import Param
 from pydantic import BaseModel, ConfigDict, SecretStr
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
 from event_hooks import settings
 from event_hooks.events import FORM_FIELDS, Event, EventBatch
@@ -70,7 +73,9 @@ class Lookups(BaseModel):
             "type": Param(
                 None,
                 type=["null", "string"],
-                enum=[*self.process_names, None],
+                # Examples, no enum: Airflow checks the params again before each task, and a type that left the
+                # lookup meanwhile would keep the run's report from ever being sent.
+                examples=list(self.process_names),
                 title="Type",
                 description="What happened. The event lookup names the processes that react to it.",
             ),
@@ -111,17 +116,7 @@ def load(event_lookup: Path, process_lookup: Path) -> Lookups:
 
     :raises LookupInvalid: names file, key and what was expected; never shows a password.
     """
-    process_names = _checked(event_lookup, "event_lookup")
-    processes = _checked(process_lookup, "process_lookup")
-    for event_type, names in process_names.items():
-        for position, name in enumerate(names):
-            if name not in processes:
-                expected = f"expected a process that {process_lookup} has, not {name!r}"
-                raise LookupInvalid(event_lookup, f"{event_type}[{position}]", expected)
-    return Lookups(
-        process_names=process_names,
-        processes={name: Process(name=name, **fields) for name, fields in processes.items()},
-    )
+    return _lookups(*_read(event_lookup, process_lookup))
 
 
 def load_last_good() -> Lookups:
@@ -132,17 +127,16 @@ def load_last_good() -> Lookups:
 
     :raises LookupInvalid: if nothing was ever good here.
     """
-    sources = settings.event_lookup(), settings.process_lookup()
-    copies = tuple(settings.kept_lookups() / f"{name}.json" for name in ("event_lookup", "process_lookup"))
+    kept = settings.kept_lookups() / "lookups.json"
     try:
-        lookups = load(*sources)
+        contents = _read(settings.event_lookup(), settings.process_lookup())
     except LookupInvalid as error:
-        if not all(copy.exists() for copy in copies):
+        if not kept.exists():
             raise
         log.warning("Going on with the last good lookups, because %s", error)
-        return load(*copies)
-    _keep(sources, copies)
-    return lookups
+        return _lookups(*json.loads(kept.read_text()))
+    _keep(kept, json.dumps(contents))
+    return _lookups(*contents)
 
 
 def hive_uri(hive_conn_id: str) -> str | None:
@@ -153,16 +147,49 @@ def hive_uri(hive_conn_id: str) -> str | None:
     return process.hive_uri.get_secret_value() if process and process.hive_uri else None
 
 
-def _keep(sources: Iterable[Path], copies: Iterable[Path]) -> None:
-    for source, copy in zip(sources, copies, strict=True):
-        text = source.read_text()
-        if copy.exists() and copy.read_text() == text:
-            continue
-        copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fresh = copy.with_suffix(".new")
-        fresh.touch(mode=0o600)
-        fresh.write_text(text)
-        fresh.replace(copy)
+def _read(event_lookup: Path, process_lookup: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    process_names = _checked(event_lookup, "event_lookup")
+    processes = _checked(process_lookup, "process_lookup")
+    for name, fields in processes.items():
+        if "hive_uri" in fields and not _is_address(fields["hive_uri"]):
+            raise LookupInvalid(process_lookup, f"{name}.hive_uri", _ADDRESS)
+    for event_type, names in process_names.items():
+        for position, name in enumerate(names):
+            if name not in processes:
+                expected = f"expected a process that {process_lookup} has, not {name!r}"
+                raise LookupInvalid(event_lookup, f"{event_type}[{position}]", expected)
+    return process_names, processes
+
+
+def _lookups(process_names: dict[str, Any], processes: dict[str, Any]) -> Lookups:
+    return Lookups(
+        process_names=process_names,
+        processes={name: Process(name=name, **fields) for name, fields in processes.items()},
+    )
+
+
+_ADDRESS = "expected mysql://user:password@host:port/database or sqlite:///file"
+
+
+def _is_address(uri: str) -> bool:
+    try:
+        return bool(make_url(uri).database)
+    except (ArgumentError, ValueError):
+        return False
+
+
+def _keep(kept: Path, text: str) -> None:
+    """Keep a text, readable by this user alone; several processes may do so at once."""
+    try:
+        if kept.exists() and kept.read_text() == text:
+            return
+        kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, fresh = tempfile.mkstemp(dir=kept.parent)
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        Path(fresh).replace(kept)
+    except OSError as error:
+        log.warning("The lookups cannot be kept for a time when they are broken: %s", error)
 
 
 def _checked(file: Path, schema_name: str) -> dict[str, Any]:
@@ -199,7 +226,7 @@ def _expectation(error: jsonschema.ValidationError) -> str:
     if rule == "oneOf":
         return "expected either hive_conn_id or hive_uri, and not both"
     if "hive_uri" in error.absolute_path:
-        return "expected mysql://user:password@host:port/database or sqlite:///file"
+        return _ADDRESS
     if rule == "pattern":
         return f"expected a text like {wanted}, not {error.instance!r}"
     if rule == "minProperties":

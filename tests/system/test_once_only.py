@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,3 +117,63 @@ def _import_errors(system: System) -> list[dict[str, Any]]:
     answer.raise_for_status()
     errors: list[dict[str, Any]] = answer.json()["import_errors"]
     return errors
+
+
+@pytest.mark.parametrize("gone", ["process", "type"])
+def test_a_report_is_sent_though_the_lookup_has_changed_meanwhile(
+    system: System, genome: str, lookup_files: dict[str, Path], gone: str
+) -> None:
+    run_id = system.start(event(genome, "old_style", seconds=3))
+    is_deferred = lambda: system.runs.task_states(run_id)["dump_old.wait"] == "deferred"  # noqa: E731
+    system.runs.until(is_deferred, LIMIT, lambda: str(system.runs.task_states(run_id)))
+    good = {name: file.read_text() for name, file in lookup_files.items()}
+    try:
+        for name, file in lookup_files.items():
+            content = json.loads(good[name])
+            content.pop("old_style", None)
+            if gone == "process":
+                content.pop("dump_old", None)
+            file.write_text(json.dumps(content))
+        system.runs.until(lambda: "old_style" not in _offered_types(system), LIMIT, lambda: "the type stays")
+        system.runs.until_over(run_id, LIMIT)
+    finally:
+        for name, file in lookup_files.items():
+            file.write_text(good[name])
+    system.runs.until(lambda: "old_style" in _offered_types(system), LIMIT, lambda: "the type is away")
+    reports = {report["routing_key"]: report["message"] for report in system.reports(genome)}
+    if gone == "type":
+        assert set(reports) == {"report.info"}
+        assert len(system.keys(genome)) == 2
+    else:
+        assert set(reports) == {"report.info", "report.fatal"}
+        assert "left the lookup while its job ran" in reports["report.fatal"]
+
+
+def test_a_wait_that_is_cleared_and_then_ended_by_a_person_is_no_success(system: System, genome: str) -> None:
+    """What the first wait left must not pass for the second one's outcome."""
+    run_id = system.start(event(genome, "new_genebuild"))
+    assert system.runs.until_over(run_id, LIMIT) == "success"
+    for hive in system.hives[:1]:
+        with hive.begin() as connection:
+            ((job_id, _),) = system.jobs(run_id)
+            connection.exec_driver_sql(f"UPDATE job SET status = 'RUN' WHERE job_id = {job_id}")
+    clear(system, run_id, "dump_peptide.wait")
+    is_deferred = lambda: system.runs.task_states(run_id)["dump_peptide.wait"] == "deferred"  # noqa: E731
+    system.runs.until(is_deferred, LIMIT, lambda: str(system.runs.task_states(run_id)))
+    _until_asked_for(system, run_id)
+    path = f"{DAG}/dagRuns/{run_id}/taskInstances/dump_peptide.wait"
+    assert system.runs.ask("PATCH", path, json={"new_state": "success"}).status_code == 200
+    system.runs.until_over(run_id, LIMIT)
+    assert system.keys(genome) == ["report.info", "report.warn"]
+
+
+def _until_asked_for(system: System, run_id: str) -> None:
+    """Wait until the trigger runs: it then has forgotten what an earlier one left."""
+    left = lambda: json.loads(json.loads(system.runs.xcom(run_id, "dump_peptide.wait")))  # noqa: E731
+    system.runs.until(lambda: left()["outcomes"] is None, LIMIT, lambda: "the XCom of the first wait stays")
+
+
+def _offered_types(system: System) -> list[str]:
+    params = system.runs.ask("GET", f"{DAG}/details").json()["params"]
+    offered: list[str] = params["type"]["schema"]["examples"]
+    return offered

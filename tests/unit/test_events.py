@@ -67,7 +67,7 @@ def test_a_wrong_event_is_named_by_its_field(conf: object, message: str) -> None
         EventBatch.from_conf(conf)
 
 
-def test_inputs_differ_by_run_position_and_analysis_and_by_nothing_else() -> None:
+def test_inputs_differ_by_run_position_and_task_and_by_nothing_else() -> None:
     batch = EventBatch.from_conf({"events": [{"type": "x"}, {"type": "x"}]})
     asked = [(0, "run", "a"), (1, "run", "a"), (0, "Run", "a"), (0, "run", "A")]
     tokens = [batch.job_input(*arguments)["event_hooks"]["token"].lower() for arguments in asked]

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from event_hooks import lookups, routing, settings
 from event_hooks.events import EventBatch
 from event_hooks.exceptions import EventInvalid, LookupInvalid, UnsafeValue
+from event_hooks.hive import address
 
 EVENTS = {"new_assembly": ["dump_dna", "dump_peptide"], "new_genebuild": ["dump_peptide"], "other": []}
 OLD_URI = "mysql://user:secret_word@localhost:3306/event_handling"
@@ -110,6 +113,36 @@ def test_a_missing_file_is_named(tmp_path: Path, files: tuple[Path, Path]) -> No
         lookups.load(files[0], tmp_path / "none.json")
 
 
+@pytest.mark.parametrize("password", ["sec#ret", "sec?ret", "sec%20ret", "sec:ret"])
+def test_a_password_may_have_any_sign(files: tuple[Path, Path], password: str) -> None:
+    uri = f"mysql://user:{password}@localhost:3306/hive"
+    files[1].write_text(json.dumps({**PROCESSES, "dump_dna": {"analysis": "a", "hive_uri": uri}}))
+    lookups.load(*files)
+    url, _ = address.find("lookup:dump_dna")
+    assert (url.password, url.port, url.database) == (unquote(password), 3306, "hive")
+
+
+def test_two_processes_may_keep_the_lookups_at_once(files: tuple[Path, Path]) -> None:
+    def keep(number: int) -> None:
+        lookups._keep(
+            settings.kept_lookups() / "lookups.json", json.dumps([EVENTS, PROCESSES]) + " " * number
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(keep, range(200)))
+    files[0].write_text("{")
+    assert set(lookups.load_last_good().processes) == set(PROCESSES)
+    assert len(list(settings.kept_lookups().iterdir())) == 1
+
+
+@pytest.mark.parametrize("uri", ["mysql://user:secret_word@host:port/db", "mysql://user:secret_word@host"])
+def test_a_wrong_address_is_named_without_its_password(files: tuple[Path, Path], uri: str) -> None:
+    files[1].write_text(json.dumps({**PROCESSES, "dump_dna": {"analysis": "a", "hive_uri": uri}}))
+    with pytest.raises(LookupInvalid, match="dump_dna.hive_uri: expected mysql://user") as caught:
+        lookups.load(*files)
+    assert "secret_word" not in str(caught.value)
+
+
 def test_an_error_shows_no_password(files: tuple[Path, Path]) -> None:
     files[1].write_text('{"dump_dna": {"analysis": "a", "hive_uri": "http://user:secret_word@host/db"}}')
     with pytest.raises(LookupInvalid, match="dump_dna.hive_uri: expected mysql://user") as caught:
@@ -133,8 +166,4 @@ def test_nothing_goes_on_where_nothing_was_ever_good(files: tuple[Path, Path]) -
 def test_the_kept_copy_is_for_its_user_alone(files: tuple[Path, Path]) -> None:
     lookups.load_last_good()
     kept = settings.kept_lookups()
-    assert [oct(path.stat().st_mode)[-3:] for path in (kept, *sorted(kept.iterdir()))] == [
-        "700",
-        "600",
-        "600",
-    ]
+    assert [oct(path.stat().st_mode)[-3:] for path in (kept, *sorted(kept.iterdir()))] == ["700", "600"]

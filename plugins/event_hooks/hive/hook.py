@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from airflow.sdk import BaseHook, Connection
-from airflow.sdk.log import mask_secret
-from sqlalchemy import URL, create_engine
+from airflow.sdk import BaseHook
 from sqlalchemy import Connection as DatabaseConnection
+from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from event_hooks import lookups, settings
 from event_hooks.exceptions import HiveRefused, HiveUnreachable
-from event_hooks.hive import submission, trees
+from event_hooks.hive import address, submission, trees
 
 T = TypeVar("T")
 
@@ -29,8 +26,7 @@ class HiveHook(BaseHook):
     """
     Speak to one hive, over a connection that is opened for each call and closed after it.
 
-    :param hive_conn_id: an Airflow connection of type mysql or sqlite, or ``lookup:<process>`` for a process
-        whose lookup entry has a ``hive_uri``.
+    :param hive_conn_id: as :func:`event_hooks.hive.address.find` takes it.
     """
 
     conn_name_attr = "hive_conn_id"
@@ -80,10 +76,6 @@ class HiveHook(BaseHook):
         """Give the outcome of trees that are over, with the same errors as :meth:`read`."""
         return self._ask(lambda connection: trees.outcomes(connection, over), "AUTOCOMMIT")
 
-    def get_conn(self) -> Any:
-        """Open a plain DBAPI connection."""
-        return self._engine("AUTOCOMMIT").raw_connection()
-
     def _ask(self, question: Callable[[DatabaseConnection], T], isolation: str) -> T:
         attempts = Retrying(
             retry=retry_if_exception_type(_Passing),
@@ -97,56 +89,12 @@ class HiveHook(BaseHook):
         raise RuntimeError("unreachable: the last attempt returns or raises")
 
     def _engine(self, isolation: str) -> Any:
-        url, options = address(self._connection())
+        url, options = address.find(self.hive_conn_id)
         if url.get_backend_name() == "sqlite" and isolation != "AUTOCOMMIT":
             isolation = "SERIALIZABLE"
         return create_engine(
             url, poolclass=NullPool, isolation_level=isolation, connect_args=options, hide_parameters=True
         )
-
-    def _connection(self) -> Connection:
-        uri = lookups.hive_uri(self.hive_conn_id)
-        if uri is None:
-            return self.get_connection(self.hive_conn_id)
-        connection = Connection.from_uri(uri, conn_id=self.hive_conn_id)
-        if connection.password:
-            mask_secret(connection.password)
-        return connection
-
-
-async def async_connection(hive_conn_id: str) -> Connection:
-    """Give the connection of a hive inside a trigger, where the plain way would block all others."""
-    uri = lookups.hive_uri(hive_conn_id)
-    return Connection.from_uri(uri, conn_id=hive_conn_id) if uri else await Connection.async_get(hive_conn_id)
-
-
-def address(connection: Connection, *, is_async: bool = False) -> tuple[URL, dict[str, Any]]:
-    """
-    Give SQLAlchemy's URL and the driver's options for a hive.
-
-    :raises HiveRefused: for a connection that is neither MySQL nor SQLite.
-    """
-    seconds = settings.hive_timeout()
-    if connection.conn_type == "sqlite":
-        file = connection.host or connection.schema
-        return URL.create(f"sqlite{'+aiosqlite' * is_async}", database=file), {"timeout": seconds}
-    if connection.conn_type not in ("mysql", "mariadb"):
-        kinds = f"expected a connection of type mysql or sqlite, not {connection.conn_type}"
-        raise HiveRefused(connection.conn_id, kinds)
-    url = URL.create(
-        "mysql+aiomysql" if is_async else "mysql+mysqldb",
-        username=connection.login,
-        password=connection.password,
-        # MySQL's library takes localhost for its local socket, whatever the port.
-        host="127.0.0.1" if connection.host == "localhost" else connection.host,
-        port=connection.port or 3306,
-        database=connection.schema,
-        query={"charset": "utf8mb4"},
-    )
-    options: dict[str, Any] = {"connect_timeout": int(seconds), **_tls(connection)}
-    if not is_async:
-        options |= {"read_timeout": int(seconds), "write_timeout": int(seconds)}
-    return url, options
 
 
 @contextmanager
@@ -168,8 +116,3 @@ def errors_named(hive: str) -> Iterator[None]:
 
 class _Passing(HiveUnreachable):
     """Another transaction was in the way: the same again, in a moment, succeeds."""
-
-
-def _tls(connection: Connection) -> dict[str, Any]:
-    tls = connection.extra_dejson.get("ssl")
-    return {"ssl": json.loads(tls) if isinstance(tls, str) else tls} if tls else {}

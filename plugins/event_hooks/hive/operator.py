@@ -20,7 +20,7 @@ class HiveSubmitOperator(BaseOperator):
     """
     Put one job per event into a hive and end; ``HiveJobSensor`` does the waiting.
 
-    A retry is harmless: each input carries a token of run, event and analysis, and an input has one job.
+    A retry is harmless: each input carries a token of run, event and task, and an input has one job.
 
     :param hive_conn_id: connection of the hive.
     :param analysis: ``analysis_base.logic_name``.
@@ -47,7 +47,7 @@ class HiveSubmitOperator(BaseOperator):
     def _inputs(self, context: Context) -> list[str]:
         run = context["dag_run"]
         batch = EventBatch.from_conf(run.conf)
-        return [perl.dumps(batch.job_input(at, run.run_id, self.analysis)) for at in self.positions]
+        return [perl.dumps(batch.job_input(at, run.run_id, self.task_id)) for at in self.positions]
 
 
 def _shortened(job_ids: Sequence[int]) -> str:

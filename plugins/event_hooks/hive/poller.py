@@ -9,16 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakKeyDictionary
 
+from sqlalchemy import AsyncAdaptedQueuePool
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from event_hooks import settings
-from event_hooks.exceptions import HiveUnreachable
-from event_hooks.hive import trees
-from event_hooks.hive.hook import address, async_connection, errors_named
+from event_hooks.exceptions import EventHooksError, HiveRefused
+from event_hooks.hive import address, trees
+from event_hooks.hive.hook import errors_named
 from event_hooks.hive.trees import JobOutcome, State
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ log = logging.getLogger(__name__)
 
 MAX_PAUSE = 60.0
 """Seconds between two looks at a hive that does not answer."""
+
+PATIENCE = 3600.0
+"""Seconds that a hive may refuse to be read, as during a restore or a change of password."""
 
 _Wait: TypeAlias = "asyncio.Future[JobOutcome]"
 
@@ -49,11 +54,12 @@ class HivePoller:
         """
         Wait until these jobs, and all that grew from them, are over.
 
-        A hive that does not answer is asked again, with growing pauses, for as long as it takes.
+        A hive that does not answer is asked again, with growing pauses, for as long as it takes; one that
+        answers and refuses, for an hour.
 
         :param interval: seconds between two looks; the shortest that anybody asked for holds for all.
         :return: the outcome of each job, in the order asked for.
-        :raises HiveRefused: if the hive answers and cannot be read.
+        :raises HiveRefused: if the hive cannot be read for an hour.
         """
         waits = [self._wait(job_id, interval) for job_id in job_ids]
         if self._task is None or self._task.done():
@@ -94,20 +100,27 @@ class HivePoller:
             self._start()
 
     async def _look_while_awaited(self) -> None:
-        engine = await self._engine()
-        pause = 0.0
+        engine: AsyncEngine | None = None
+        failing_since, pause = 0.0, 0.0
         try:
             while self._waits:
                 try:
+                    engine = engine or await self._engine()
                     self._tell(await self._look(engine, [*self._waits]))
                     pause = 0.0
-                except HiveUnreachable as error:
+                except EventHooksError as error:
+                    failing_since = failing_since if pause else time.monotonic()
+                    if isinstance(error, HiveRefused) and time.monotonic() - failing_since > PATIENCE:
+                        raise
                     pause = min(max(1.0, 2 * pause), MAX_PAUSE)
                     log.warning("%s; next look in %.0f s", error, pause)
+                    # The next look asks Airflow again: the connection may have been mended meanwhile.
+                    await _disposed(engine)
+                    engine = None
                 if self._intervals:
                     await asyncio.sleep(pause or min(self._intervals.values()))
         finally:
-            await engine.dispose()
+            await _disposed(engine)
 
     async def _look(self, engine: AsyncEngine, job_ids: Sequence[int]) -> list[JobOutcome]:
         with errors_named(self.hive_conn_id):
@@ -124,11 +137,12 @@ class HivePoller:
                     wait.set_result(outcome)
 
     async def _engine(self) -> AsyncEngine:
-        url, options = address(await async_connection(self.hive_conn_id), is_async=True)
+        url, options = await address.find_async(self.hive_conn_id)
         return create_async_engine(
             url,
             connect_args=options,
             isolation_level="AUTOCOMMIT",
+            poolclass=AsyncAdaptedQueuePool,
             pool_size=1,
             max_overflow=0,
             pool_pre_ping=True,
@@ -148,3 +162,8 @@ _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, HivePoller]] = 
 def _outcomes(connection: Connection, job_ids: Sequence[int]) -> list[JobOutcome]:
     found = trees.read(connection, job_ids).values()
     return trees.outcomes(connection, [tree for tree in found if tree.state() is not State.RUNNING])
+
+
+async def _disposed(engine: AsyncEngine | None) -> None:
+    if engine is not None:
+        await engine.dispose()

@@ -17,8 +17,7 @@ class HiveJobSensor(BaseSensorOperator):
     """
     Wait until jobs, and all that grew from them, are over; takes no worker.
 
-    It starts in the triggerer and ends there. Its XCom is the list of outcomes
-    (``{"job_id", "state", "result", "error"}``), also when it fails because a job did.
+    It starts in the triggerer and ends there. ``HiveJobTrigger`` says what its XCom is, also when it fails.
 
     :param hive_conn_id: connection of the hive.
     :param job_ids: a template of the submit task's list. With ``map_indexes=-1``: without it the triggerer

@@ -8,24 +8,18 @@ there is work. How ``seed_pipeline.pl`` does it, and what each step prevents, wa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, case, insert, select, update
 
-from event_hooks.exceptions import AnalysisNotFound, HiveTooOld
-from event_hooks.hive.tables import analysis_base, analysis_data, analysis_stats, hive_meta, job
-
-CHUNK = 1000
-"""Rows named in one statement."""
+from event_hooks.exceptions import AnalysisNotFound, HiveRefused, HiveTooOld
+from event_hooks.hive.tables import analysis_base, analysis_data, analysis_stats, chunks, hive_meta, job
 
 OLDEST_SCHEMA = 89
 """The patch that brought the table ``semaphore``; eHive 2.5 has 94. What came before has other columns."""
 
 MAX_INPUT_ID = 255
 """Longer inputs go to ``analysis_data``, as eHive itself does it in every version."""
-
-T = TypeVar("T")
 
 
 def submit(connection: Connection, hive: str, analysis: str, inputs: Sequence[str]) -> list[int]:
@@ -43,7 +37,8 @@ def submit(connection: Connection, hive: str, analysis: str, inputs: Sequence[st
     :raises AnalysisNotFound: before anything is written.
     """
     analysis_id = find_analysis(connection, hive, analysis)
-    _lock(connection, analysis_id)
+    if not _locked(connection, analysis_id):
+        raise HiveRefused(hive, f"its analysis {analysis!r} has no row in analysis_stats")
     held = _held(connection, analysis_id, inputs)
     missing = [text for text in inputs if text not in held]
     if missing:
@@ -71,11 +66,6 @@ def find_analysis(connection: Connection, hive: str, analysis: str) -> int:
     return int(analysis_id)
 
 
-def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Cut a sequence into pieces that one statement can name."""
-    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
-
-
 def _meta(connection: Connection) -> dict[str, str]:
     asked = ("hive_sql_schema_version", "hive_use_triggers")
     rows = connection.execute(
@@ -84,12 +74,11 @@ def _meta(connection: Connection) -> dict[str, str]:
     return {row.meta_key: row.meta_value for row in rows}
 
 
-def _lock(connection: Connection, analysis_id: int) -> None:
+def _locked(connection: Connection, analysis_id: int) -> bool:
     """Lock the analysis's statistics: an UPDATE that changes nothing does, in MySQL and in SQLite."""
     stats = analysis_stats.c
-    connection.execute(
-        update(analysis_stats).where(stats.analysis_id == analysis_id).values(status=stats.status)
-    )
+    unchanged = update(analysis_stats).where(stats.analysis_id == analysis_id).values(status=stats.status)
+    return connection.execute(unchanged).rowcount == 1
 
 
 def _held(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> dict[str, int]:

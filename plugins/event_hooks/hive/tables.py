@@ -7,7 +7,15 @@ Source: ``sql/tables.mysql`` and ``sql/tables.sqlite`` of ensembl-hive 2.5 to 2.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
 from sqlalchemy import Column, Integer, MetaData, String, Table, Text
+
+CHUNK = 1000
+"""Values named in one statement."""
+
+T = TypeVar("T")
 
 _tables = MetaData()
 
@@ -67,3 +75,8 @@ log_message = Table(
 )
 
 result = Table("result", _tables, Column("job_id", Integer), Column("output", Text))
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut a sequence into pieces that one statement can name."""
+    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))

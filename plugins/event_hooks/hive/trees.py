@@ -17,13 +17,18 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, inspect, select
 
-from event_hooks.hive.submission import chunks
-from event_hooks.hive.tables import analysis_base, job, log_message, result, semaphore
+from event_hooks.hive.tables import analysis_base, chunks, job, log_message, result, semaphore
 
-_PASSWORD = re.compile(r"(\w+://[^\s:/@]*:)[^\s@]+@")
+# Lengths are bounded because a long text without spaces would take minutes otherwise.
+_PASSWORD = re.compile(
+    r"""(?P<url>://[^\s:/@"']{0,100}:)[^\s"'/]{1,200}(?P<at>@)|(?P<option>-pass(?:word)?[ =])[^\s"']{1,200}"""
+)
 
 MAX_ERROR = 4000
 """Characters of a failed job's message that travel on; the hive keeps all of it."""
+
+MAX_RESULT = 65_535
+"""Characters of a result that travel on: what eHive's TEXT column holds. A longer one is cut, and is text."""
 
 
 class State(StrEnum):
@@ -197,7 +202,9 @@ def _errors(connection: Connection, job_ids: Sequence[int]) -> dict[int, str]:
             .where(job.c.job_id.in_(some))
         )
         for row in connection.execute(rows):
-            message = _masked(row.msg or "the hive has no message of it").strip()[:MAX_ERROR]
+            message = _masked((row.msg or "the hive has no message of it")[: 2 * MAX_ERROR]).strip()[
+                :MAX_ERROR
+            ]
             errors[row.job_id] = f"job {row.job_id} ({row.logic_name}) failed: {message}"
     return errors
 
@@ -225,11 +232,19 @@ def _outcome(tree: JobTree, results: Mapping[int, Any], errors: Mapping[int, str
 
 def _json_or_text(output: str | None) -> Any:
     try:
-        return json.loads(_masked(output)) if output is not None else None
-    except ValueError:
-        return _masked(output or "")
+        return _masked(json.loads((output or "")[:MAX_RESULT]))
+    except (ValueError, RecursionError):
+        return None if output is None else _masked(output[:MAX_RESULT])
 
 
-def _masked(text: str) -> str:
+def _masked(value: Any) -> Any:
     """Hide the passwords of addresses: eHive's own messages name the database with its password."""
-    return _PASSWORD.sub(r"\1***@", text)
+    match value:
+        case str():
+            return _PASSWORD.sub(r"\g<url>\g<option>***\g<at>", value)
+        case list():
+            return [_masked(item) for item in value]
+        case dict():
+            return {key: _masked(item) for key, item in value.items()}
+        case _:
+            return value

@@ -34,6 +34,9 @@ class Ended:
     outcomes: Sequence[Mapping[str, Any]] | None
     """``{"job_id", "state", "result", "error"}`` of each job, in the order of ``positions``."""
 
+    wait_error: str | None
+    """Why the wait gave up before the jobs were over."""
+
     wait_state: str | None
     """Airflow's state of the wait, as in success, failed, upstream_failed."""
 
@@ -44,49 +47,51 @@ class ReportOperator(BaseOperator):
 
     A retry is harmless: a repeated report has the same ``message_id``.
 
-    :param route_task_id: the task whose XComs ``<process>`` are the positions of the events it was for.
-    :param processes: names of the task groups, each with the tasks ``submit`` and ``wait``.
+    :param plan: task and key of the XCom ``{process: [position of an event, …]}``. Each process is, or was when
+        the run began, a task group with the tasks ``submit`` and ``wait``.
     """
 
-    def __init__(self, *, route_task_id: str, processes: Sequence[str], **kwargs: Any) -> None:
+    def __init__(self, *, plan: tuple[str, str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.route_task_id = route_task_id
-        self.processes = processes
+        self.plan = plan
 
     def execute(self, context: Context) -> None:
         """Publish what the run has come to."""
-        run = context["dag_run"]
-        ended = self._ended(context)
-        reports = list(reports_of(run.conf, run.run_id, ended, self._route_error(context)))
+        ti, run = context["ti"], context["dag_run"]
+        states = ti.get_task_states(dag_id=run.dag_id, run_ids=[run.run_id]).get(run.run_id, {})
+        route, key = self.plan
+        plan = ti.xcom_pull(task_ids=route, key=key)
+        ended = {process: _ended(ti, process, plan[process], states) for process in plan or {}}
+        error = None if plan is not None else _why_no_plan(ti, route)
+        reports = list(reports_of(run.conf, run.run_id, ended, error))
         RabbitMQHook().publish(reports, settings.report_exchange())
         for report in reports:
             self.log.info("Reported %s for %s: %s", report.routing_key, report.resource, report.message)
 
-    def _ended(self, context: Context) -> dict[str, Ended]:
-        ti, run = context["ti"], context["dag_run"]
-        states = ti.get_task_states(dag_id=run.dag_id, run_ids=[run.run_id]).get(run.run_id, {})
-        ended = {}
-        for process in self.processes:
-            submit, wait = f"{process}.submit", f"{process}.wait"
-            positions = ti.xcom_pull(task_ids=self.route_task_id, key=process)
-            if positions is not None:
-                ended[process] = Ended(
-                    positions=positions,
-                    submit_error=ti.xcom_pull(task_ids=submit, key=reason.XCOM),
-                    job_ids=ti.xcom_pull(task_ids=submit),
-                    outcomes=_decoded(ti.xcom_pull(task_ids=wait)),
-                    wait_state=states.get(wait),
-                )
-        return ended
 
-    def _route_error(self, context: Context) -> str | None:
-        """Give why the run's events could not be routed, None if they were."""
-        ti, run = context["ti"], context["dag_run"]
-        states = ti.get_task_states(dag_id=run.dag_id, run_ids=[run.run_id]).get(run.run_id, {})
-        if states.get(self.route_task_id) == "success":
-            return None
-        error = ti.xcom_pull(task_ids=self.route_task_id, key=reason.XCOM)
-        return error or f"the task {self.route_task_id} ended without success: its log tells why"
+def _why_no_plan(ti: Any, route: str) -> str:
+    told = ti.xcom_pull(task_ids=route, key=reason.XCOM)
+    return told or f"the task {route} ended without success: its log tells why"
+
+
+def _ended(ti: Any, process: str, positions: Sequence[int], states: Mapping[str, str | None]) -> Ended:
+    submit, wait = f"{process}.submit", f"{process}.wait"
+    left = _decoded(ti.xcom_pull(task_ids=wait)) or {}
+    return Ended(
+        positions=positions,
+        submit_error=ti.xcom_pull(task_ids=submit, key=reason.XCOM),
+        job_ids=ti.xcom_pull(task_ids=submit),
+        outcomes=left.get("outcomes"),
+        wait_error=left.get("error"),
+        wait_state=states.get(wait),
+    )
+
+
+def _decoded(xcom: Any) -> Any:
+    """Read what a trigger left: Airflow 3.3 stores its XComs as the text of their JSON, and ours is text."""
+    while isinstance(xcom, str):
+        xcom = json.loads(xcom)
+    return xcom
 
 
 def reports_of(
@@ -104,28 +109,24 @@ def reports_of(
         event = dict(conf) if isinstance(conf, Mapping) else {}
         yield _report("FATAL", f"Event refused: {error}", event, f"{run_id}/route")
         return
-    if route_error is not None or not ended:
-        text = "No process reacts to this event" if route_error is None else f"Event refused: {route_error}"
+    if route_error is not None:
         for at, event in enumerate(events):
-            yield _report("FATAL" if route_error else "INFO", text, event, f"{run_id}/route/{at}")
+            yield _report("FATAL", f"Event refused: {route_error}", event, f"{run_id}/route/{at}")
         return
     for process, end in ended.items():
         for index, at in enumerate(end.positions):
-            report_type, text = _verdict(process, end, index)
+            report_type, text = _verdict(end, index, {"process": process, "run": run_id})
             yield _report(report_type, text, events[at], f"{run_id}/{process}/{at}")
+    for at in sorted(set(range(len(events))) - {at for end in ended.values() for at in end.positions}):
+        yield _report("INFO", "No process reacts to this event", events[at], f"{run_id}/route/{at}")
 
 
-def _decoded(xcom: Any) -> Any:
-    """Read what a trigger left: Airflow 3.3 stores its XComs as the text of their JSON."""
-    return json.loads(xcom) if isinstance(xcom, str) else xcom
-
-
-def _verdict(process: str, end: Ended, index: int) -> tuple[ReportType, str]:
+def _verdict(end: Ended, index: int, whose: Mapping[str, str]) -> tuple[ReportType, str]:
     job_id = end.job_ids[index] if end.job_ids else None
-    what = {"process": process, "id": job_id}
+    what = {**whose, "id": job_id}
     if end.submit_error or job_id is None:
         error = end.submit_error or "no job was submitted: the log of the task submit tells why"
-        return "FATAL", _text("Event failed", {"process": process, "status": "not submitted", "error": error})
+        return "FATAL", _text("Event failed", {**whose, "status": "not submitted", "error": error})
     outcome = end.outcomes[index] if end.outcomes else None
     if outcome and outcome["state"] != "complete":
         return "FATAL", _text("Event failed", {**what, "status": outcome["state"], "error": outcome["error"]})
@@ -134,8 +135,14 @@ def _verdict(process: str, end: Ended, index: int) -> tuple[ReportType, str]:
     if end.wait_state == "success":
         error = "the wait was marked as success by a person: nobody looked how the job ended"
         return "WARN", _text("Event not awaited", {**what, "status": "unknown", "error": error})
-    error = f"the wait ended as {end.wait_state}, before the job did: time limit, or a person; see its log"
+    error = end.wait_error or _why_not_awaited(end.wait_state)
     return "FATAL", _text("Event failed", {**what, "status": "unknown", "error": error})
+
+
+def _why_not_awaited(wait_state: str | None) -> str:
+    if wait_state in (None, "removed"):
+        return "the process left the lookup while its job ran, so that nobody waited for it: look in its hive"
+    return f"the wait ended as {wait_state}, before the job did: time limit, or a person; see its log"
 
 
 def _another_failed(end: Ended) -> bool:
@@ -149,11 +156,21 @@ def _text(verdict: str, facts: Mapping[str, Any]) -> str:
 
 def _report(report_type: ReportType, message: str, event: dict[str, Any], key: str) -> Report:
     genome = event.get("genome")
-    return Report(
+    report = Report(
         report_type=report_type,
         process=PROCESS,
-        resource=genome if isinstance(genome, str) else None,
+        resource=_sendable(genome) if isinstance(genome, str) else None,
         params=event,
-        message=message,
-        key=f"{key}/{report_type}",
+        message=_sendable(message),
+        key=f"{key}/{report_type}/{_sendable(message)}",
     )
+    try:
+        report.model_dump_json()
+    except (ValueError, RecursionError):  # too deep, or no Unicode: an event like that was refused
+        return report.model_copy(update={"params": {}})
+    return report
+
+
+def _sendable(text: str) -> str:
+    """Replace lone surrogates, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from airflow.jobs.triggerer_job_runner import TriggerEventEntry, messages
+from airflow.sdk.execution_time.comms import _RequestFrame
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
 from sqlalchemy import event
 
-from event_hooks.exceptions import HiveRefused
 from event_hooks.hive import perl, poller, trees
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.poller import poller_of
@@ -26,6 +28,16 @@ LIMIT = 20
 def submit(hive: PracticeHive, count: int = 1, **practice: Any) -> list[int]:
     events = [{"genome": f"genome_{number}", "practice": practice} for number in range(count)]
     return HiveHook(hive.conn_id).submit("event_dump_dna", [perl.dumps({"event": event}) for event in events])
+
+
+def told(ended: TaskSuccessEvent | TaskFailedEvent) -> dict[str, Any]:
+    """Give what a trigger left as the XCom of its task."""
+    assert ended.xcoms
+    text = ended.xcoms["return_value"]
+    assert isinstance(text, str)
+    assert text.isascii()
+    content: dict[str, Any] = json.loads(text)
+    return content
 
 
 @pytest.fixture
@@ -45,8 +57,7 @@ async def test_a_trigger_ends_its_task_with_the_outcomes(hive: PracticeHive) -> 
     async with asyncio.timeout(LIMIT):
         (ended,) = [event async for event in trigger.run()]
     assert isinstance(ended, TaskSuccessEvent)
-    assert ended.xcoms
-    outcomes = ended.xcoms["return_value"]
+    outcomes = told(ended)["outcomes"]
     assert [outcome["job_id"] for outcome in outcomes] == job_ids
     assert [outcome["result"]["genome"] for outcome in outcomes] == ["genome_0", "genome_1", "genome_2"]
 
@@ -57,8 +68,7 @@ async def test_one_failed_job_fails_the_task_and_keeps_the_others_outcomes(hive:
     async with asyncio.timeout(LIMIT):
         (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 0.1).run()]
     assert isinstance(ended, TaskFailedEvent)
-    assert ended.xcoms
-    assert [outcome["state"] for outcome in ended.xcoms["return_value"]] == ["complete", "failed"]
+    assert [outcome["state"] for outcome in told(ended)["outcomes"]] == ["complete", "failed"]
 
 
 async def test_all_who_wait_are_asked_for_together(
@@ -120,13 +130,67 @@ async def test_waiting_outlasts_a_hive_that_breaks_off(
         assert (await wait)[0].state is State.COMPLETE
 
 
-async def test_a_hive_that_cannot_be_read_fails_who_waits(make_hive: Callable[..., PracticeHive]) -> None:
+async def test_waiting_outlasts_a_hive_that_cannot_be_read_for_a_while(
+    make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch
+) -> None:
     hive = make_hive("sqlite")
+    monkeypatch.setattr(poller, "MAX_PAUSE", 0.1)
+    job_ids = submit(hive)
+    await asyncio.to_thread(hive.work)
+    hive.change("ALTER TABLE job RENAME TO elsewhere")
+    wait = asyncio.create_task(poller_of(hive.conn_id).until_over(job_ids, 0.05))
+    await asyncio.sleep(0.5)
+    assert not wait.done()
+    hive.change("ALTER TABLE elsewhere RENAME TO job")
+    async with asyncio.timeout(LIMIT):
+        assert (await wait)[0].state is State.COMPLETE
+
+
+async def test_waiting_outlasts_a_connection_that_airflow_lacks_for_a_while(
+    make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hive = make_hive("sqlite")
+    monkeypatch.setattr(poller, "MAX_PAUSE", 0.1)
+    job_ids = submit(hive)
+    await asyncio.to_thread(hive.work)
+    monkeypatch.delenv(f"AIRFLOW_CONN_{hive.conn_id.upper()}")
+    wait = asyncio.create_task(poller_of(hive.conn_id).until_over(job_ids, 0.05))
+    await asyncio.sleep(0.5)
+    assert not wait.done()
+    monkeypatch.setenv(f"AIRFLOW_CONN_{hive.conn_id.upper()}", hive.url)
+    async with asyncio.timeout(LIMIT):
+        assert (await wait)[0].state is State.COMPLETE
+
+
+async def test_a_hive_that_cannot_be_read_for_long_fails_who_waits_and_says_why(
+    make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hive = make_hive("sqlite")
+    monkeypatch.setattr(poller, "PATIENCE", 0.0)
     job_ids = submit(hive)
     hive.change("ALTER TABLE job RENAME TO elsewhere")
     async with asyncio.timeout(LIMIT):
-        with pytest.raises(HiveRefused, match="no such table: job"):
-            await poller_of(hive.conn_id).until_over(job_ids, 0.05)
+        (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 0.05).run()]
+    assert isinstance(ended, TaskFailedEvent)
+    assert "no such table: job" in told(ended)["error"]
+
+
+@pytest.mark.parametrize(
+    "result",
+    ['{"n": 123456789012345678901234567890}', '{"s": "\\ud83d"}', '{"s": "\\u0000"}', "[" * 5000, "[NaN]"],
+    ids=["large number", "lone surrogate", "nul", "deep", "nan"],
+)
+async def test_no_result_breaks_the_triggerer(make_hive: Callable[..., PracticeHive], result: str) -> None:
+    """What a trigger yields goes through msgpack to the triggerer's parent process."""
+    hive = make_hive("mysql")
+    job_ids = submit(hive, result=result)
+    await asyncio.to_thread(hive.work)
+    async with asyncio.timeout(LIMIT):
+        (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 0.05).run()]
+    assert isinstance(ended, TaskSuccessEvent)
+    changes = messages.TriggerStateChanges(events=[TriggerEventEntry(1, ended, None)])
+    assert _RequestFrame(id=1, body=changes.model_dump()).as_bytes()
+    assert told(ended)["outcomes"][0]["state"] == "complete"
 
 
 async def test_a_finished_poller_starts_again(hive: PracticeHive) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -152,6 +153,18 @@ def test_a_hive_that_is_not_there_may_be_tried_again(monkeypatch: pytest.MonkeyP
     with pytest.raises(HiveUnreachable, match="hive 'hive_gone' does not answer: .*127.0.0.1") as caught:
         HiveHook("hive_gone").submit("event_dump_dna", inputs(1))
     assert "secret_word" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_HIVE_GONE", f"sqlite:///{tmp_path}/none.sqlite")
+    with pytest.raises(HiveUnreachable, match="unable to open database file"):
+        HiveHook("hive_gone").submit("event_dump_dna", inputs(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_connection_that_airflow_lacks_is_named() -> None:
+    with pytest.raises(HiveUnreachable, match="hive 'hive_none' does not answer: Airflow has no connection"):
+        HiveHook("hive_none").submit("event_dump_dna", inputs(1))
 
 
 def test_a_submission_waits_its_turn_and_then_succeeds(make_hive: MakeHive) -> None:

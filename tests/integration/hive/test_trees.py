@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -129,6 +131,36 @@ def test_a_message_shows_no_password(hive: PracticeHive) -> None:
     error = outcome(hive, job_id).error
     assert error
     assert "mysql://ensadmin:***@host:3306/core" in error
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ({"db": "mysql://u:p@ss@host:3306/core"}, {"db": "mysql://u:***@host:3306/core"}),
+        (
+            {"url": "http://host:80/x", "mail": "me@ebi.ac.uk"},
+            {"url": "http://host:80/x", "mail": "me@ebi.ac.uk"},
+        ),
+        (["amqp://:secret@h/%2F"], ["amqp://:***@h/%2F"]),
+        ("mysql -u me --password=secret -pass secret", "mysql -u me --password=*** -pass ***"),
+    ],
+    ids=str,
+)
+def test_a_result_keeps_all_but_its_passwords(hive: PracticeHive, output: object, expected: object) -> None:
+    job_id = submitted(hive, result=json.dumps(output))
+    hive.work()
+    assert outcome(hive, job_id).result == expected
+
+
+def test_a_long_text_is_read_at_once(hive: PracticeHive) -> None:
+    job_id = submitted(hive, fail="entry")
+    hive.work()
+    hive.change("UPDATE log_message SET msg = :msg", msg="mysql://" + "ACGT" * 15_000)
+    started = time.monotonic()
+    error = outcome(hive, job_id).error
+    assert time.monotonic() - started < 1
+    assert error
+    assert len(error) < 5000
 
 
 def test_several_failed_jobs_are_counted(hive: PracticeHive) -> None:

@@ -19,7 +19,12 @@ def outcome(job_id: int, state: str = "complete", **more: Any) -> dict[str, Any]
 def ended(outcomes: list[dict[str, Any]] | None, wait_state: str, **more: Any) -> Ended:
     job_ids = [7, 8][: len(outcomes) if outcomes else 1]
     positions = list(range(len(job_ids)))
-    fields: dict[str, Any] = {"positions": positions, "submit_error": None, "job_ids": job_ids}
+    fields: dict[str, Any] = {
+        "positions": positions,
+        "submit_error": None,
+        "job_ids": job_ids,
+        "wait_error": None,
+    }
     return Ended(**(fields | {"outcomes": outcomes, "wait_state": wait_state} | more))
 
 
@@ -33,7 +38,8 @@ def test_success_is_info_with_the_result() -> None:
     assert said(CONF, end) == [
         (
             "report.info",
-            'Event succeeded: {"process": "dump_dna", "id": 7, "status": "complete", "output": {"files": 3}}',
+            'Event succeeded: {"process": "dump_dna", "run": "run", "id": 7, "status": "complete",'
+            ' "output": {"files": 3}}',
         )
     ]
 
@@ -44,7 +50,7 @@ def test_failure_is_fatal_with_the_hives_message() -> None:
     )
     assert report.routing_key == "report.fatal"
     facts = json.loads(report.message.removeprefix("Event failed: "))
-    assert facts == {"process": "dump_dna", "id": 7, "status": "failed", "error": "disk full"}
+    assert facts == {"process": "dump_dna", "run": "run", "id": 7, "status": "failed", "error": "disk full"}
     assert (report.resource, report.params, report.process) == ("homo_sapiens", CONF, "event_processing")
 
 
@@ -71,6 +77,8 @@ def test_each_event_of_a_batch_has_its_own_verdict() -> None:
         (ended([outcome(7, "missing", error="gone")], "failed"), "fatal", "gone"),
         (ended(None, "failed"), "fatal", "before the job did"),
         (ended([outcome(7)], "failed"), "fatal", "before the job did"),
+        (ended(None, "failed", wait_error="hive 'h' refused: gone"), "fatal", "hive 'h' refused: gone"),
+        (ended(None, "removed"), "fatal", "left the lookup while its job ran"),
         (ended(None, "success"), "warn", "marked as success by a person"),
         (ended([outcome(7, "failed", error="disk full")], "success"), "fatal", "disk full"),
     ],
@@ -95,6 +103,34 @@ def test_an_event_that_could_not_be_routed_is_fatal() -> None:
         "report.fatal",
         "Event refused: type: expected one of a, b",
     )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [pytest.param("\ud83d", id="surrogate"), pytest.param(json.loads("[" * 500 + "]" * 500), id="deep")],
+)
+def test_an_event_that_was_refused_is_reported_whatever_it_holds(value: Any) -> None:
+    conf = {"type": "x", "genome": value if isinstance(value, str) else "g", "deep": value}
+    (report,) = reports_of(conf, "run", {}, "deep: expected something else")
+    assert json.loads(report.model_dump_json())["params"] == {}
+    assert "deep: expected something else" in report.message
+
+
+def test_an_event_of_a_batch_that_concerns_no_process_is_told() -> None:
+    conf = {"events": [{"type": "x", "genome": "a"}, {"type": "y", "genome": "b"}]}
+    made = list(reports_of(conf, "run", {"dump_dna": ended([outcome(7)], "success")}, None))
+    assert [(report.resource, report.message[:10]) for report in made] == [
+        ("a", "Event succ"),
+        ("b", "No process"),
+    ]
+
+
+def test_another_failure_is_another_report_than_the_first() -> None:
+    ids = set()
+    for error in ("disk full", "disk full", "no memory"):
+        end = ended([outcome(7, "failed", error=error)], "failed")
+        ids |= {report.message_id for report in reports_of(CONF, "run", {"dump_dna": end}, None)}
+    assert len(ids) == 2
 
 
 def test_an_event_that_concerns_no_process_is_told() -> None:

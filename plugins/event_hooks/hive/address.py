@@ -1,0 +1,97 @@
+"""Where a hive is: from its connection id to SQLAlchemy's URL and the driver's options."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from airflow.sdk import BaseHook, Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.log import amask_secret, mask_secret
+from sqlalchemy import URL, make_url
+
+from event_hooks import lookups, settings
+from event_hooks.exceptions import HiveRefused, HiveUnreachable
+
+
+def find(hive_conn_id: str) -> tuple[URL, dict[str, Any]]:
+    """
+    Give URL and options for a synchronous engine.
+
+    :param hive_conn_id: an Airflow connection of type mysql or sqlite, or ``lookup:<process>`` for a process
+        whose lookup entry has a ``hive_uri``.
+    :raises HiveUnreachable: if there is no such connection, or Airflow cannot give it now.
+    :raises HiveRefused: if it is of another type.
+    """
+    url = _in_lookup(hive_conn_id)
+    if url is None:
+        try:
+            return _from_connection(BaseHook.get_connection(hive_conn_id), is_async=False)
+        except AirflowNotFoundException as error:
+            raise HiveUnreachable(hive_conn_id, _NO_CONNECTION) from error
+    if url.password:
+        mask_secret(url.password)
+    return _with_options(url, None, is_async=False)
+
+
+async def find_async(hive_conn_id: str) -> tuple[URL, dict[str, Any]]:
+    """Give the same for an asynchronous engine: inside a trigger :func:`find` would block all others."""
+    url = _in_lookup(hive_conn_id)
+    if url is None:
+        try:
+            return _from_connection(await Connection.async_get(hive_conn_id), is_async=True)
+        except AirflowNotFoundException as error:
+            raise HiveUnreachable(hive_conn_id, _NO_CONNECTION) from error
+    if url.password:
+        await amask_secret(url.password)
+    return _with_options(url, None, is_async=True)
+
+
+# Airflow says the same of a connection that is not there and of one that it cannot fetch just now.
+_NO_CONNECTION = "Airflow has no connection of this name, or cannot give it now"
+
+
+def _in_lookup(hive_conn_id: str) -> URL | None:
+    uri = lookups.hive_uri(hive_conn_id)
+    return make_url(uri) if uri else None
+
+
+def _from_connection(connection: Connection, *, is_async: bool) -> tuple[URL, dict[str, Any]]:
+    if connection.conn_type == "sqlite":
+        return _with_options(
+            URL.create("sqlite", database=connection.host or connection.schema), None, is_async=is_async
+        )
+    if connection.conn_type not in ("mysql", "mariadb"):
+        kinds = f"expected a connection of type mysql or sqlite, not {connection.conn_type}"
+        raise HiveRefused(connection.conn_id, kinds)
+    url = URL.create(
+        "mysql",
+        username=connection.login,
+        password=connection.password,
+        host=connection.host,
+        port=connection.port,
+        database=connection.schema,
+    )
+    return _with_options(url, connection.extra_dejson.get("ssl"), is_async=is_async)
+
+
+def _with_options(url: URL, tls: Any, *, is_async: bool) -> tuple[URL, dict[str, Any]]:
+    seconds = settings.hive_timeout()
+    if url.get_backend_name() == "sqlite":
+        # SQLite would make a file that is missing; mode=rw does not.
+        driver, file = ("sqlite+aiosqlite" if is_async else "sqlite"), f"file:{url.database}"
+        return URL.create(driver, database=file, query={"mode": "rw", "uri": "true"}), {"timeout": seconds}
+    # MySQL's library takes localhost for its local socket, whatever the port.
+    host = "127.0.0.1" if url.host == "localhost" else url.host
+    url = url.set(
+        drivername="mysql+aiomysql" if is_async else "mysql+mysqldb",
+        host=host,
+        port=url.port or 3306,
+        query={"charset": "utf8mb4"},
+    )
+    options: dict[str, Any] = {"connect_timeout": int(seconds)}
+    if tls:
+        options["ssl"] = json.loads(tls) if isinstance(tls, str) else tls
+    if not is_async:
+        options |= {"read_timeout": int(seconds), "write_timeout": int(seconds)}
+    return url, options
