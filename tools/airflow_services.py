@@ -27,6 +27,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAMS = Path(sys.executable).parent  # of this virtual environment, not resolved to the base installation
 SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
 PORTS = {"api-server": "api", "scheduler": "worker log", "triggerer": "trigger log"}
+OF_THE_USER = ("AIRFLOW__EVENT_HOOKS__", "AIRFLOW_CONN_")  # what a person may set for `make up`
 MIGRATE_SECONDS = 180
 REQUEST_SECONDS = 10
 YOUNG_SECONDS = 60  # a service of this age that was never ready may still be starting
@@ -116,7 +117,11 @@ class AirflowServices:
     @property
     def environment(self) -> dict[str, str]:
         """The complete environment of any ``airflow`` command, without settings of another installation."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("AIRFLOW_") or name.startswith(OF_THE_USER)
+        }
         path = os.pathsep.join([str(PROGRAMS), os.environ.get("PATH", os.defpath)])
         return {**inherited, "PATH": path, **self.settings}
 

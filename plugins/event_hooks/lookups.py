@@ -73,8 +73,8 @@ class Lookups(BaseModel):
             "type": Param(
                 None,
                 type=["null", "string"],
-                # Examples, no enum: Airflow checks the params again before each task, and a type that left the
-                # lookup meanwhile would keep the run's report from ever being sent.
+                # Examples, no enum: Airflow checks the params again before each task, and a type that has
+                # left the lookup meanwhile would keep the run's report from ever being sent.
                 examples=list(self.process_names),
                 title="Type",
                 description="What happened. The event lookup names the processes that react to it.",

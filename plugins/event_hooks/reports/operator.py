@@ -47,8 +47,8 @@ class ReportOperator(BaseOperator):
 
     A retry is harmless: a repeated report has the same ``message_id``.
 
-    :param plan: task and key of the XCom ``{process: [position of an event, …]}``. Each process is, or was when
-        the run began, a task group with the tasks ``submit`` and ``wait``.
+    :param plan: task and key of the XCom ``{process: [position of an event, …]}``. Each process is, or was
+        when the run began, a task group with the tasks ``submit`` and ``wait``.
     """
 
     def __init__(self, *, plan: tuple[str, str], **kwargs: Any) -> None:
