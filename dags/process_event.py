@@ -10,7 +10,7 @@ or a batch of them: `{"events": [{…}, {…}]}`.
 - `report` tells RabbitMQ how each ended, whatever happened.
 
 **If a `wait` failed**, its log shows the message of the job that failed. Mend the cause, reset the job in its
-hive (`beekeeper.pl -url … -reset_failed_jobs_for_analysis …`), then clear the `wait`: it looks again.
+hive (`beekeeper.pl -url … -reset_failed_jobs_for_analysis …`), then clear the `wait` with *Downstream*.
 """
 
 from __future__ import annotations

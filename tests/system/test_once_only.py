@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
+from event_hooks.reports.operator import _decoded
 from tests.system.conftest import System
 from tests.system.test_process_event import LIMIT, event
 from tools.runs import DAG
@@ -153,10 +154,9 @@ def test_a_wait_that_is_cleared_and_then_ended_by_a_person_is_no_success(system:
     """What the first wait left must not pass for the second one's outcome."""
     run_id = system.start(event(genome, "new_genebuild"))
     assert system.runs.until_over(run_id, LIMIT) == "success"
-    for hive in system.hives[:1]:
-        with hive.begin() as connection:
-            ((job_id, _),) = system.jobs(run_id)
-            connection.exec_driver_sql(f"UPDATE job SET status = 'RUN' WHERE job_id = {job_id}")
+    ((job_id, _),) = system.jobs(run_id)
+    with system.hives[0].begin() as connection:
+        connection.exec_driver_sql(f"UPDATE job SET status = 'RUN' WHERE job_id = {job_id}")
     clear(system, run_id, "dump_peptide.wait")
     is_deferred = lambda: system.runs.task_states(run_id)["dump_peptide.wait"] == "deferred"  # noqa: E731
     system.runs.until(is_deferred, LIMIT, lambda: str(system.runs.task_states(run_id)))
@@ -169,7 +169,7 @@ def test_a_wait_that_is_cleared_and_then_ended_by_a_person_is_no_success(system:
 
 def _until_asked_for(system: System, run_id: str) -> None:
     """Wait until the trigger runs: it then has forgotten what an earlier one left."""
-    left = lambda: json.loads(json.loads(system.runs.xcom(run_id, "dump_peptide.wait")))  # noqa: E731
+    left = lambda: _decoded(system.runs.xcom(run_id, "dump_peptide.wait"))  # noqa: E731
     system.runs.until(lambda: left()["outcomes"] is None, LIMIT, lambda: "the XCom of the first wait stays")
 
 
