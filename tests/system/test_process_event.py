@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -191,3 +192,13 @@ def test_check_lookups_finds_the_process_that_could_not_run(system: System, geno
         "dump_old": "success",
         "dump_nothing": "failed",
     }
+
+
+def test_waiting_leaves_the_triggerer_alive(system: System, genome: str) -> None:
+    """A template without map_indexes hangs the triggerer of Airflow 3.3.2: its heart would stop."""
+    assert system.runs.until_over(system.start(event(genome, "new_genebuild")), LIMIT) == "success"
+    over = datetime.now(UTC)
+    heartbeat = lambda: datetime.fromisoformat(  # noqa: E731
+        system.runs.ask("GET", "/monitor/health").json()["triggerer"]["latest_triggerer_heartbeat"]
+    )
+    system.runs.until(lambda: heartbeat() > over, LIMIT, lambda: f"no heartbeat since {heartbeat()}")
