@@ -77,7 +77,7 @@ class Lookups(BaseModel):
                 # left the lookup meanwhile would keep the run's report from ever being sent.
                 examples=list(self.process_names),
                 title="Type",
-                description="What happened. The event lookup names the processes that react to it.",
+                description=f"What happened: one of {', '.join(self.process_names)}.",
             ),
             "genome": Param(
                 None, type=["null", "string"], title="Genome", description=fields["genome"].description
