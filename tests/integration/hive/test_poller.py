@@ -130,34 +130,24 @@ async def test_waiting_outlasts_a_hive_that_breaks_off(
         assert (await wait)[0].state is State.COMPLETE
 
 
+@pytest.mark.parametrize("lacks", ["its table", "its connection"])
 async def test_waiting_outlasts_a_hive_that_cannot_be_read_for_a_while(
-    make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch
+    make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch, lacks: str
 ) -> None:
     hive = make_hive("sqlite")
     monkeypatch.setattr(poller, "MAX_PAUSE", 0.1)
     job_ids = submit(hive)
     await asyncio.to_thread(hive.work)
-    hive.change("ALTER TABLE job RENAME TO elsewhere")
-    wait = asyncio.create_task(poller_of(hive.conn_id).until_over(job_ids, 0.05))
-    await asyncio.sleep(0.5)
-    assert not wait.done()
-    hive.change("ALTER TABLE elsewhere RENAME TO job")
-    async with asyncio.timeout(LIMIT):
-        assert (await wait)[0].state is State.COMPLETE
-
-
-async def test_waiting_outlasts_a_connection_that_airflow_lacks_for_a_while(
-    make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hive = make_hive("sqlite")
-    monkeypatch.setattr(poller, "MAX_PAUSE", 0.1)
-    job_ids = submit(hive)
-    await asyncio.to_thread(hive.work)
-    monkeypatch.delenv(f"AIRFLOW_CONN_{hive.conn_id.upper()}")
-    wait = asyncio.create_task(poller_of(hive.conn_id).until_over(job_ids, 0.05))
-    await asyncio.sleep(0.5)
-    assert not wait.done()
-    monkeypatch.setenv(f"AIRFLOW_CONN_{hive.conn_id.upper()}", hive.url)
+    with monkeypatch.context() as meanwhile:
+        if lacks == "its connection":
+            meanwhile.delenv(f"AIRFLOW_CONN_{hive.conn_id.upper()}")
+        else:
+            hive.change("ALTER TABLE job RENAME TO elsewhere")
+        wait = asyncio.create_task(poller_of(hive.conn_id).until_over(job_ids, 0.05))
+        await asyncio.sleep(0.5)
+        assert not wait.done()
+    if lacks == "its table":
+        hive.change("ALTER TABLE elsewhere RENAME TO job")
     async with asyncio.timeout(LIMIT):
         assert (await wait)[0].state is State.COMPLETE
 
