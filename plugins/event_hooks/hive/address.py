@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from airflow.sdk import BaseHook, Connection
@@ -89,9 +90,10 @@ def _with_options(url: URL, tls: Any, *, is_async: bool) -> tuple[URL, dict[str,
         port=url.port or 3306,
         query={"charset": "utf8mb4"},
     )
-    options: dict[str, Any] = {"connect_timeout": int(seconds)}
+    # Whole seconds, and 0 would be for ever.
+    options: dict[str, Any] = {"connect_timeout": math.ceil(seconds)}
     if tls:
         options["ssl"] = json.loads(tls) if isinstance(tls, str) else tls
     if not is_async:
-        options |= {"read_timeout": int(seconds), "write_timeout": int(seconds)}
+        options |= {"read_timeout": math.ceil(seconds), "write_timeout": math.ceil(seconds)}
     return url, options

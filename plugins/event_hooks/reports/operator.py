@@ -71,7 +71,7 @@ class ReportOperator(BaseOperator):
 
 def _why_no_plan(ti: Any, route: str) -> str:
     told = ti.xcom_pull(task_ids=route, key=reason.XCOM)
-    return told or f"the task {route} ended without success: its log tells why"
+    return told or f"the task {route} ended and left no plan: its log tells why"
 
 
 def _ended(ti: Any, process: str, positions: Sequence[int], states: Mapping[str, str | None]) -> Ended:
