@@ -9,8 +9,9 @@ or a batch of them: `{"events": [{…}, {…}]}`.
 - `<process>.wait` waits for these jobs and all that grows from them, without a worker.
 - `report` tells RabbitMQ how each ended, whatever happened.
 
-**If a `wait` failed**, its log shows the message of the job that failed. Mend the cause, reset the job in its
-hive (`beekeeper.pl -url … -reset_failed_jobs_for_analysis …`), then clear the `wait` with *Downstream*.
+**If a `wait` failed**, its log shows the message of the job that failed. Mend the cause, then clear the
+`wait` with *Downstream*: the jobs that failed run again, and are waited for. **To stop** what has not
+begun, mark the `wait`, or the run, as failed.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any
 from airflow.sdk import TaskGroup, dag, task
 
 from event_hooks import lookups, reason, routing, settings
+from event_hooks.event_jobs import EventJobSensor
 from event_hooks.hive.operator import HiveSubmitOperator
-from event_hooks.hive.sensor import HiveJobSensor
 from event_hooks.reports.operator import ReportOperator
 
 LOOKUPS = lookups.load_last_good()
@@ -74,15 +75,22 @@ def process_event() -> None:
                 analysis=process.analysis,
                 positions=routed[process.name],
             )
-            wait = HiveJobSensor(
+            wait = EventJobSensor(
                 task_id="wait",
+                process=process.name,
                 hive_conn_id=process.hive_conn_id,
-                job_ids=f"{{{{ ti.xcom_pull(task_ids='{process.name}.submit', map_indexes=-1) }}}}",
-                poll_interval=settings.poll_interval(),
-                timeout=settings.job_timeout(),
+                job_ids=_pulled(f"{process.name}.submit", "return_value"),
+                positions=_pulled("route", process.name),
+                ready_limit=process.ready_limit or settings.ready_limit(),
+                timeout=process.job_timeout or settings.job_timeout(),
                 retries=0,
             )
         routed >> submit >> wait >> report
+
+
+def _pulled(task_id: str, key: str) -> str:
+    """Make a template of an XCom for the triggerer, which hangs without map_indexes (Airflow 3.3.2)."""
+    return f"{{{{ ti.xcom_pull(task_ids={task_id!r}, key={key!r}, map_indexes=-1) }}}}"
 
 
 process_event()

@@ -34,6 +34,11 @@ class Process(BaseModel):
     analysis: str
     hive_conn_id: str = ""
     hive_uri: SecretStr | None = None
+    ready_limit: float | None = None
+    """Seconds that its job may be READY before people are told; None leaves it to the setting."""
+
+    job_timeout: float | None = None
+    """Seconds that its job may take; None leaves it to the setting."""
 
     def model_post_init(self, context: Any) -> None:
         """Give a process that has a ``hive_uri`` a connection id, so that the rest knows only connections."""
@@ -231,6 +236,8 @@ def _expectation(error: jsonschema.ValidationError) -> str:
         return f"expected a text like {wanted}, not {error.instance!r}"
     if rule == "minProperties":
         return "expected at least one entry"
+    if rule == "exclusiveMinimum":
+        return f"expected a number above {wanted}, not {error.instance!r}"
     if rule == "type":
         return f"expected {wanted}, not {type(error.instance).__name__}"
     return str(error.message)

@@ -38,12 +38,27 @@ def kept_lookups() -> Path:
 
 
 def poll_interval() -> float:
-    """Give the seconds between two looks at a hive; default 2."""
+    """Give the seconds between two looks at a hive while a job is young; default 2."""
     return _number("poll_interval", 2)
 
 
+def max_poll_interval() -> float:
+    """Give the seconds between two looks at a hive once its jobs are old; default 30."""
+    return max(_number("max_poll_interval", 30), poll_interval())
+
+
+def ready_limit() -> float:
+    """Give the seconds that a job may be READY before people are told; default 1 h, or the process's own."""
+    return _number("ready_limit", 3600)
+
+
+def trouble_after() -> float:
+    """Give the seconds without a change after which a hive is asked what holds a job up; default 300."""
+    return _number("trouble_after", 300)
+
+
 def job_timeout() -> float:
-    """Give the seconds that a job and all that grows from it may take; default 7 days."""
+    """Give the seconds that a job with its tree may take; default 7 days, or the process's own."""
     return _number("job_timeout", 7 * 24 * 3600)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from event_hooks.reports.operator import _decoded
+from event_hooks import xcom
 from tests.system.conftest import System
 from tests.system.test_process_event import LIMIT, event
 from tools.runs import DAG
@@ -169,7 +169,7 @@ def test_a_wait_that_is_cleared_and_then_ended_by_a_person_is_no_success(system:
 
 def _until_asked_for(system: System, run_id: str) -> None:
     """Wait until the trigger runs: it then has forgotten what an earlier one left."""
-    left = lambda: _decoded(system.runs.xcom(run_id, "dump_peptide.wait"))  # noqa: E731
+    left = lambda: xcom.decoded(system.runs.xcom(run_id, "dump_peptide.wait"))  # noqa: E731
     system.runs.until(lambda: left()["outcomes"] is None, LIMIT, lambda: "the XCom of the first wait stays")
 
 

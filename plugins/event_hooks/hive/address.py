@@ -17,7 +17,7 @@ from event_hooks.exceptions import HiveRefused, HiveUnreachable
 
 def find(hive_conn_id: str) -> tuple[URL, dict[str, Any]]:
     """
-    Give URL and options for a synchronous engine.
+    Give URL and options of a hive's database.
 
     :param hive_conn_id: an Airflow connection of type mysql or sqlite, or ``lookup:<process>`` for a process
         whose lookup entry has a ``hive_uri``.
@@ -27,25 +27,25 @@ def find(hive_conn_id: str) -> tuple[URL, dict[str, Any]]:
     url = _in_lookup(hive_conn_id)
     if url is None:
         try:
-            return _from_connection(BaseHook.get_connection(hive_conn_id), is_async=False)
+            return _from_connection(BaseHook.get_connection(hive_conn_id))
         except AirflowNotFoundException as error:
             raise HiveUnreachable(hive_conn_id, _NO_CONNECTION) from error
     if url.password:
         mask_secret(url.password)
-    return _with_options(url, None, is_async=False)
+    return _with_options(url, None)
 
 
 async def find_async(hive_conn_id: str) -> tuple[URL, dict[str, Any]]:
-    """Give the same for an asynchronous engine: inside a trigger :func:`find` would block all others."""
+    """Give the same inside a trigger, where :func:`find` would block all others."""
     url = _in_lookup(hive_conn_id)
     if url is None:
         try:
-            return _from_connection(await Connection.async_get(hive_conn_id), is_async=True)
+            return _from_connection(await Connection.async_get(hive_conn_id))
         except AirflowNotFoundException as error:
             raise HiveUnreachable(hive_conn_id, _NO_CONNECTION) from error
     if url.password:
         await amask_secret(url.password)
-    return _with_options(url, None, is_async=True)
+    return _with_options(url, None)
 
 
 # Airflow says the same of a connection that is not there and of one that it cannot fetch just now.
@@ -57,11 +57,9 @@ def _in_lookup(hive_conn_id: str) -> URL | None:
     return make_url(uri) if uri else None
 
 
-def _from_connection(connection: Connection, *, is_async: bool) -> tuple[URL, dict[str, Any]]:
+def _from_connection(connection: Connection) -> tuple[URL, dict[str, Any]]:
     if connection.conn_type == "sqlite":
-        return _with_options(
-            URL.create("sqlite", database=connection.host or connection.schema), None, is_async=is_async
-        )
+        return _with_options(URL.create("sqlite", database=connection.host or connection.schema), None)
     if connection.conn_type not in ("mysql", "mariadb"):
         kinds = f"expected a connection of type mysql or sqlite, not {connection.conn_type}"
         raise HiveRefused(connection.conn_id, kinds)
@@ -73,27 +71,29 @@ def _from_connection(connection: Connection, *, is_async: bool) -> tuple[URL, di
         port=connection.port,
         database=connection.schema,
     )
-    return _with_options(url, connection.extra_dejson.get("ssl"), is_async=is_async)
+    return _with_options(url, connection.extra_dejson.get("ssl"))
 
 
-def _with_options(url: URL, tls: Any, *, is_async: bool) -> tuple[URL, dict[str, Any]]:
+def _with_options(url: URL, tls: Any) -> tuple[URL, dict[str, Any]]:
     seconds = settings.hive_timeout()
     if url.get_backend_name() == "sqlite":
         # SQLite would make a file that is missing; mode=rw does not.
-        driver, file = ("sqlite+aiosqlite" if is_async else "sqlite"), f"file:{url.database}"
-        return URL.create(driver, database=file, query={"mode": "rw", "uri": "true"}), {"timeout": seconds}
+        query = {"mode": "rw", "uri": "true"}
+        return URL.create("sqlite", database=f"file:{url.database}", query=query), {
+            "timeout": seconds,
+            "check_same_thread": False,
+        }
     # MySQL's library takes localhost for its local socket, whatever the port.
     host = "127.0.0.1" if url.host == "localhost" else url.host
     url = url.set(
-        drivername="mysql+aiomysql" if is_async else "mysql+mysqldb",
+        drivername="mysql+mysqldb",
         host=host,
         port=url.port or 3306,
         query={"charset": "utf8mb4"},
     )
     # Whole seconds, and 0 would be for ever.
-    options: dict[str, Any] = {"connect_timeout": math.ceil(seconds)}
+    limits = ("connect_timeout", "read_timeout", "write_timeout")
+    options: dict[str, Any] = dict.fromkeys(limits, math.ceil(seconds))
     if tls:
         options["ssl"] = json.loads(tls) if isinstance(tls, str) else tls
-    if not is_async:
-        options |= {"read_timeout": math.ceil(seconds), "write_timeout": math.ceil(seconds)}
     return url, options

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from airflow.sdk import BaseHook
+from sqlalchemy import URL, create_engine
 from sqlalchemy import Connection as DatabaseConnection
-from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from event_hooks.exceptions import HiveRefused, HiveUnreachable
-from event_hooks.hive import address, submission, trees
+from event_hooks.hive import address, intervention, submission
 
 T = TypeVar("T")
 
@@ -27,15 +27,19 @@ class HiveHook(BaseHook):
     Speak to one hive, over a connection that is opened for each call and closed after it.
 
     :param hive_conn_id: as :func:`event_hooks.hive.address.find` takes it.
+    :param place: what ``address.find_async`` gave, inside a trigger, which must not block.
     """
 
     conn_name_attr = "hive_conn_id"
     default_conn_name = "hive_event_handling"
     hook_name = "eHive"
 
-    def __init__(self, hive_conn_id: str = default_conn_name) -> None:
+    def __init__(
+        self, hive_conn_id: str = default_conn_name, place: tuple[URL, dict[str, Any]] | None = None
+    ) -> None:
         super().__init__()
         self.hive_conn_id = hive_conn_id
+        self.place = place
 
     def submit(self, analysis: str, inputs: Sequence[str]) -> list[int]:
         """
@@ -63,18 +67,18 @@ class HiveHook(BaseHook):
             lambda connection: submission.find_analysis(connection, self.hive_conn_id, analysis), "AUTOCOMMIT"
         )
 
-    def read(self, job_ids: Sequence[int]) -> dict[int, trees.JobTree]:
+    def reset(self, job_ids: Sequence[int]) -> intervention.Change:
         """
-        Give each job with all that grew from it.
+        Let what failed, or was stopped, of these jobs and their trees run again, all in one transaction.
 
-        :raises HiveRefused: a retry cannot help.
-        :raises HiveUnreachable: a retry may help.
+        :raises HiveRefused: a retry cannot help; nothing was written.
+        :raises HiveUnreachable: a retry may help, and is harmless.
         """
-        return self._ask(lambda connection: trees.read(connection, job_ids), "AUTOCOMMIT")
+        return self._ask(lambda connection: intervention.reset(connection, job_ids), "READ COMMITTED")
 
-    def outcomes(self, over: Sequence[trees.JobTree]) -> list[trees.JobOutcome]:
-        """Give the outcome of trees that are over, with the same errors as :meth:`read`."""
-        return self._ask(lambda connection: trees.outcomes(connection, over), "AUTOCOMMIT")
+    def stop(self, job_ids: Sequence[int]) -> intervention.Change:
+        """Stop what has not begun of these jobs and their trees; errors as of :meth:`reset`."""
+        return self._ask(lambda connection: intervention.stop(connection, job_ids), "READ COMMITTED")
 
     def _ask(self, question: Callable[[DatabaseConnection], T], isolation: str) -> T:
         attempts = Retrying(
@@ -89,7 +93,7 @@ class HiveHook(BaseHook):
         raise RuntimeError("unreachable: the last attempt returns or raises")
 
     def _engine(self, isolation: str) -> Any:
-        url, options = address.find(self.hive_conn_id)
+        url, options = self.place or address.find(self.hive_conn_id)
         if url.get_backend_name() == "sqlite" and isolation != "AUTOCOMMIT":
             isolation = "SERIALIZABLE"
         return create_engine(

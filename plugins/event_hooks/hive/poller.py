@@ -2,6 +2,8 @@
 One look at a hive for all that wait for it.
 
 All triggers of a triggerer run in one event loop, so a dictionary of that loop is enough to find each other.
+Each hive has a thread of its own: a hive that hangs holds up no other, and reading many jobs does not hold up
+the triggerer (the drivers for event loops are Python, and blocked it for 0.7 s with 1,000 jobs).
 """
 
 from __future__ import annotations
@@ -10,21 +12,14 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import AsyncAdaptedQueuePool
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-
 from event_hooks import settings
-from event_hooks.exceptions import EventHooksError, HiveRefused
-from event_hooks.hive import address, trees
-from event_hooks.hive.hook import errors_named
-from event_hooks.hive.trees import JobOutcome, State
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
+from event_hooks.exceptions import EventHooksError, HiveRefused, HiveUnreachable
+from event_hooks.hive import address
+from event_hooks.hive.visitor import Findings, HiveVisitor
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +29,49 @@ MAX_PAUSE = 60.0
 PATIENCE = 3600.0
 """Seconds that a hive may refuse to be read, as during a restore or a change of password."""
 
-_Wait: TypeAlias = "asyncio.Future[JobOutcome]"
+AGING = 10
+"""A wait that is this many times as old as an interval long is looked at once in that interval."""
+
+REST = 3
+"""How many times as long as a look a hive is left alone after it."""
+
+
+class Watch:
+    """
+    Somebody waits for jobs.
+
+    :param limit: seconds after which a job that is READY should have been picked up.
+    :param waited: seconds that these jobs were waited for before, by a trigger that was restarted.
+    """
+
+    def __init__(self, job_ids: Sequence[int], limit: float, waited: float) -> None:
+        self.open = set(job_ids)
+        self.limit = limit
+        self._began = time.monotonic()
+        self._waited = waited
+        self.next_look = 0.0
+        self.news: asyncio.Queue[Findings | EventHooksError] = asyncio.Queue()
+
+    def waited(self) -> float:
+        """Give the seconds that these jobs have been waited for, also before a restart."""
+        return self._waited + time.monotonic() - self._began
+
+    def looked_at(self, now: float) -> None:
+        """Choose the next look: soon while the wait is young, later as it ages."""
+        interval = max(self.waited() / AGING, settings.poll_interval())
+        self.next_look = now + min(interval, settings.max_poll_interval())
+
+    def tell(self, found: Findings) -> None:
+        """Pass on what concerns these jobs."""
+        mine = Findings(
+            [progress for progress in found.progress if progress.job_id in self.open],
+            [outcome for outcome in found.outcomes if outcome.job_id in self.open],
+            [trouble for trouble in found.troubles if not self.open.isdisjoint(trouble.entries)],
+            found.absence,
+        )
+        self.open.difference_update(outcome.job_id for outcome in mine.outcomes)
+        if mine != Findings():
+            self.news.put_nowait(mine)
 
 
 class HivePoller:
@@ -46,47 +83,39 @@ class HivePoller:
 
     def __init__(self, hive_conn_id: str) -> None:
         self.hive_conn_id = hive_conn_id
-        self._waits: dict[int, set[_Wait]] = {}
-        self._intervals: dict[_Wait, float] = {}
+        self._watches: set[Watch] = set()
+        self._left: set[int] = set()
+        self._arrival = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def until_over(self, job_ids: Sequence[int], interval: float) -> list[JobOutcome]:
+    async def watch(self, job_ids: Sequence[int], limit: float, waited: float = 0) -> AsyncIterator[Findings]:
         """
-        Wait until these jobs, and all that grew from them, are over.
+        Yield what becomes of these jobs, and of all that grows from them, until all are over.
 
         A hive that does not answer is asked again, with growing pauses, for as long as it takes; one that
         answers and refuses, for an hour.
 
-        :param interval: seconds between two looks; the shortest that anybody asked for holds for all.
-        :return: the outcome of each job, in the order asked for.
+        :param limit: as in :class:`Watch`, as ``waited``.
         :raises HiveRefused: if the hive cannot be read for an hour.
         """
-        waits = [self._wait(job_id, interval) for job_id in job_ids]
+        watch = Watch(job_ids, limit, waited)
+        self._watches.add(watch)
+        self._arrival.set()
         if self._task is None or self._task.done():
             self._start()
         try:
-            return list(await asyncio.gather(*waits))
+            while watch.open or not watch.news.empty():
+                news = await watch.news.get()
+                if isinstance(news, EventHooksError):
+                    raise news
+                yield news
         finally:
-            for job_id, wait in zip(job_ids, waits, strict=True):
-                self._forget(job_id, wait)
-
-    def _wait(self, job_id: int, interval: float) -> _Wait:
-        wait: _Wait = asyncio.get_running_loop().create_future()
-        self._waits.setdefault(job_id, set()).add(wait)
-        self._intervals[wait] = interval
-        return wait
-
-    def _forget(self, job_id: int, wait: _Wait) -> None:
-        wait.cancel()
-        self._intervals.pop(wait, None)
-        if waits := self._waits.get(job_id):
-            waits.discard(wait)
-            if not waits:
-                del self._waits[job_id]
+            self._watches.discard(watch)
+            self._left.update(job_ids)
 
     def _start(self) -> None:
         # A context of its own: what it logs belongs to no task, and goes to the triggerer's log.
-        self._task = asyncio.create_task(self._look_while_awaited(), context=contextvars.Context())
+        self._task = asyncio.create_task(self._look_while_watched(), context=contextvars.Context())
         self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -94,60 +123,103 @@ class HivePoller:
         if task.cancelled():
             return
         if error := task.exception():
-            for wait in [wait for waits in self._waits.values() for wait in waits if not wait.done()]:
-                wait.set_exception(error)
-        elif self._waits:
+            if isinstance(error, EventHooksError):
+                told: EventHooksError = error
+            else:
+                log.error("Looking at hive %r failed", self.hive_conn_id, exc_info=error)
+                told = HiveRefused(self.hive_conn_id, f"looking at it failed: {error!r}")
+            for watch in self._watches:
+                watch.news.put_nowait(told)
+        elif self._watches:
             self._start()
 
-    async def _look_while_awaited(self) -> None:
-        engine: AsyncEngine | None = None
+    async def _look_while_watched(self) -> None:
+        visit = _Visit(self.hive_conn_id)
         failing_since, pause = 0.0, 0.0
         try:
-            while self._waits:
+            while self._watches:
                 try:
-                    engine = engine or await self._engine()
-                    self._tell(await self._look(engine, [*self._waits]))
+                    await self._look(visit)
+                    if pause:
+                        log.info("Hive %r answers again", self.hive_conn_id)
                     pause = 0.0
                 except EventHooksError as error:
                     failing_since = failing_since if pause else time.monotonic()
                     if isinstance(error, HiveRefused) and time.monotonic() - failing_since > PATIENCE:
                         raise
+                    if not pause:
+                        self._tell(Findings(absence=str(error)))
                     pause = min(max(1.0, 2 * pause), MAX_PAUSE)
                     log.warning("%s; next look in %.0f s", error, pause)
                     # The next look asks Airflow again: the connection may have been mended meanwhile.
-                    await _disposed(engine)
-                    engine = None
-                if self._intervals:
-                    await asyncio.sleep(pause or min(self._intervals.values()))
+                    visit.end()
+                    visit = _Visit(self.hive_conn_id)
+                await (asyncio.sleep(pause) if pause else self._until_due(visit.rest))
         finally:
-            await _disposed(engine)
+            visit.end()
 
-    async def _look(self, engine: AsyncEngine, job_ids: Sequence[int]) -> list[JobOutcome]:
-        with errors_named(self.hive_conn_id):
-            # The limit grows with the work: each 1,000 jobs are several statements.
-            async with asyncio.timeout(settings.hive_timeout() * (2 + len(job_ids) / 1000)):
-                async with engine.connect() as connection:
-                    return await connection.run_sync(_outcomes, job_ids)
+    async def _look(self, visit: _Visit) -> None:
+        now = time.monotonic()
+        self._arrival.clear()
+        left, self._left = self._left, set()
+        # Who is due soon comes along: one look for all costs less than one for each.
+        due = [watch for watch in self._watches if watch.next_look <= now + settings.poll_interval()]
+        entries = {entry for watch in due for entry in watch.open}
+        found = await visit.do(lambda visitor: visitor.look(left, entries), len(entries))
+        self._tell(found)
+        self._left.update(outcome.job_id for outcome in found.outcomes)
+        for watch in due:
+            watch.looked_at(time.monotonic())
+        least = settings.trouble_after()
+        if now - visit.diagnosed_at >= min(least, MAX_PAUSE) / 2:
+            visit.diagnosed_at = now
+            limits = {entry: (watch.waited(), watch.limit) for watch in self._watches for entry in watch.open}
+            self._tell(await visit.do(lambda visitor: visitor.diagnose(limits, least), len(limits)))
 
-    def _tell(self, outcomes: Iterable[JobOutcome]) -> None:
-        for outcome in outcomes:
-            for wait in self._waits.pop(outcome.job_id, ()):
-                self._intervals.pop(wait, None)
-                if not wait.done():
-                    wait.set_result(outcome)
+    async def _until_due(self, rest: float) -> None:
+        await asyncio.sleep(rest)
+        earliest = min((watch.next_look for watch in self._watches), default=0.0)
+        try:
+            async with asyncio.timeout(max(0.0, earliest - time.monotonic())):
+                await self._arrival.wait()
+        except TimeoutError:
+            pass
 
-    async def _engine(self) -> AsyncEngine:
-        url, options = await address.find_async(self.hive_conn_id)
-        return create_async_engine(
-            url,
-            connect_args=options,
-            isolation_level="AUTOCOMMIT",
-            poolclass=AsyncAdaptedQueuePool,
-            pool_size=1,
-            max_overflow=0,
-            pool_pre_ping=True,
-            hide_parameters=True,
-        )
+    def _tell(self, found: Findings) -> None:
+        for watch in self._watches:
+            watch.tell(found)
+
+
+class _Visit:
+    """A visitor in its thread, from its first look to its first error."""
+
+    def __init__(self, hive_conn_id: str) -> None:
+        self.hive_conn_id = hive_conn_id
+        self.diagnosed_at = time.monotonic()
+        self.rest = 0.0
+        self._visitor: HiveVisitor | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"hive {hive_conn_id}")
+
+    async def do(self, work: Callable[[HiveVisitor], Findings], jobs: int) -> Findings:
+        """Do some work in the thread, within a limit that grows with the number of jobs."""
+        began = time.monotonic()
+        if self._visitor is None:
+            self._visitor = HiveVisitor(self.hive_conn_id, await address.find_async(self.hive_conn_id))
+        limit = settings.hive_timeout() * (2 + jobs / 1000)
+        working = asyncio.get_running_loop().run_in_executor(self._thread, work, self._visitor)
+        try:
+            async with asyncio.timeout(limit):
+                found = await working
+        except TimeoutError:
+            raise HiveUnreachable(self.hive_conn_id, f"no answer within {limit:.0f} s") from None
+        self.rest = REST * (time.monotonic() - began)
+        return found
+
+    def end(self) -> None:
+        """Close the connection once the thread is free; what hangs in it is left alone."""
+        if self._visitor:
+            self._thread.submit(self._visitor.close)
+        self._thread.shutdown(wait=False)
 
 
 def poller_of(hive_conn_id: str) -> HivePoller:
@@ -157,13 +229,3 @@ def poller_of(hive_conn_id: str) -> HivePoller:
 
 
 _pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, HivePoller]] = WeakKeyDictionary()
-
-
-def _outcomes(connection: Connection, job_ids: Sequence[int]) -> list[JobOutcome]:
-    found = trees.read(connection, job_ids).values()
-    return trees.outcomes(connection, [tree for tree in found if tree.state() is not State.RUNNING])
-
-
-async def _disposed(engine: AsyncEngine | None) -> None:
-    if engine is not None:
-        await engine.dispose()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, case, insert, select, update
+from sqlalchemy import Case, Connection, case, insert, select, update
 
 from event_hooks.exceptions import AnalysisNotFound, HiveRefused, HiveTooOld
 from event_hooks.hive.tables import analysis_base, analysis_data, analysis_stats, chunks, hive_meta, job
@@ -116,20 +116,28 @@ def _overflowed(connection: Connection, inputs: Sequence[str]) -> dict[str, int]
 
 
 def _announce(connection: Connection, analysis_id: int, count: int) -> None:
-    has_triggers = _meta(connection).get("hive_use_triggers") == "1"
     stats = analysis_stats.c
     counted = (
         {}
-        if has_triggers
+        if has_triggers(connection)
         else {
             "total_job_count": stats.total_job_count + count,
             "ready_job_count": stats.ready_job_count + count,
         }
     )
-    status = case((stats.status == "BLOCKED", "BLOCKED"), else_="LOADING")
     connection.execute(
-        update(analysis_stats).where(stats.analysis_id == analysis_id).values(**counted, status=status)
+        update(analysis_stats).where(stats.analysis_id == analysis_id).values(**counted, status=announced())
     )
+
+
+def has_triggers(connection: Connection) -> bool:
+    """Tell whether the database keeps the counters of ``analysis_stats`` itself."""
+    return _meta(connection).get("hive_use_triggers") == "1"
+
+
+def announced() -> Case[str]:
+    """Give the status that makes a beekeeper look at an analysis again; BLOCKED stays."""
+    return case((analysis_stats.c.status == "BLOCKED", "BLOCKED"), else_="LOADING")
 
 
 def _job_row(analysis_id: int, input_id: str) -> dict[str, object]:

@@ -7,10 +7,10 @@ Source: ``sql/tables.mysql`` and ``sql/tables.sqlite`` of ensembl-hive 2.5 to 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import Column, Integer, MetaData, String, Table, Text
+from sqlalchemy import BindParameter, Column, DateTime, Integer, MetaData, String, Table, Text, bindparam
 
 CHUNK = 1000
 """Values named in one statement."""
@@ -31,7 +31,11 @@ analysis_stats = Table(
     Column("analysis_id", Integer, primary_key=True),
     Column("status", String),
     Column("total_job_count", Integer),
+    Column("semaphored_job_count", Integer),
     Column("ready_job_count", Integer),
+    Column("done_job_count", Integer),
+    Column("failed_job_count", Integer),
+    Column("is_excluded", Integer),
 )
 
 analysis_data = Table(
@@ -51,6 +55,7 @@ job = Table(
     Column("input_id", Text),
     Column("param_id_stack", Text),
     Column("accu_id_stack", Text),
+    Column("role_id", Integer),
     Column("status", String),
     Column("retry_count", Integer),
     Column("runtime_msec", Integer),
@@ -62,7 +67,39 @@ semaphore = Table(
     "semaphore",
     _tables,
     Column("semaphore_id", Integer, primary_key=True),
+    Column("local_jobs_counter", Integer),
+    Column("remote_jobs_counter", Integer),
     Column("dependent_job_id", Integer),
+)
+
+beekeeper = Table(
+    "beekeeper",
+    _tables,
+    Column("beekeeper_id", Integer, primary_key=True),
+    Column("meadow_host", String),
+    Column("process_id", String),
+    Column("cause_of_death", String),
+)
+
+worker = Table(
+    "worker",
+    _tables,
+    Column("worker_id", Integer, primary_key=True),
+    Column("meadow_host", String),
+    Column("process_id", String),
+    Column("status", String),
+    Column("when_born", DateTime),
+    Column("when_checked_in", DateTime),
+    Column("when_seen", DateTime),
+    Column("cause_of_death", String),
+)
+
+role = Table(
+    "role",
+    _tables,
+    Column("role_id", Integer, primary_key=True),
+    Column("worker_id", Integer),
+    Column("when_finished", DateTime),
 )
 
 log_message = Table(
@@ -70,6 +107,8 @@ log_message = Table(
     _tables,
     Column("log_message_id", Integer, primary_key=True),
     Column("job_id", Integer),
+    Column("retry", Integer),
+    Column("status", String),
     Column("message_class", String),
     Column("msg", Text),
 )
@@ -77,6 +116,20 @@ log_message = Table(
 result = Table("result", _tables, Column("job_id", Integer), Column("output", Text))
 
 
-def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+job_progress = Table(
+    "job_progress",
+    _tables,
+    Column("job_progress_id", Integer, primary_key=True),
+    Column("job_id", Integer),
+    Column("message", Text),
+)
+
+
+def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
     """Cut a sequence into pieces that one statement can name."""
-    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def numbers(values: Iterable[int]) -> BindParameter[Any]:
+    """Write numbers into a statement itself, where a driver's limit on parameters does not hold."""
+    return bindparam(None, sorted(values), type_=Integer(), expanding=True, literal_execute=True)

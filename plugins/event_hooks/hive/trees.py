@@ -1,34 +1,34 @@
 """
-Read how jobs are, with everything that grew from them: statements on a connection.
+Follow jobs of a hive with everything that grows from them.
 
-Trees are read from the top, level by level, outside a long transaction. A job becomes DONE after its children
-were inserted, so a parent that was read as DONE has no child that a later statement would miss: a tree is
-never called complete too early. (A recursive query would be, silently, beyond 1,000 levels on MariaDB.)
+A tree is read from the top, level by level, each statement outside a transaction. A job becomes DONE after
+its children were inserted, so a statement that sees it DONE, or a later one, finds all of them: a tree is
+never called complete too early. What is DONE and has its children read is not asked for again.
+
+Not eHive's ``-wrap`` semaphore, whose counter says with one row that a tree is complete: it cannot tell
+failed from running, nor how far a tree is, and needs a row more per event (measured: ``docs/bench.md``).
+Not a recursive query: beyond 1,000 levels MariaDB leaves the rest out without an error.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, inspect, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, select, union_all
 
-from event_hooks.hive.tables import analysis_base, chunks, job, log_message, result, semaphore
+from event_hooks.hive.tables import chunks, job, numbers, semaphore
 
-# Lengths are bounded because a long text without spaces would take minutes otherwise.
-_PASSWORD = re.compile(
-    r"""(?P<url>://[^\s:/@"']{0,100}:)[^\s"'/]{1,200}(?P<at>@)|(?P<option>-pass(?:word)?[ =])[^\s"']{1,200}"""
-)
+OVER = frozenset({"DONE", "PASSED_ON"})
+"""Statuses that stay; FAILED is final only until a person resets the job."""
 
-MAX_ERROR = 4000
-"""Characters of a failed job's message that travel on; the hive keeps all of it."""
+UNBEGUN = frozenset({"SEMAPHORED", "READY"})
+"""Statuses of jobs that nobody works on."""
 
-MAX_RESULT = 65_535
-"""Characters of a result that travel on: what eHive's TEXT column holds. A longer one is cut, and is text."""
+NAMED = 10_000
+"""Jobs named in one statement. Above some 36,000, MySQL 8 would read the whole table instead."""
 
 
 class State(StrEnum):
@@ -37,19 +37,29 @@ class State(StrEnum):
     RUNNING = "running"
     COMPLETE = "complete"
     FAILED = "failed"
+    STOPPED = "stopped"
     MISSING = "missing"
 
 
-@dataclass
+@dataclass(eq=False)
 class JobTree:
-    """A submitted job (the entry) and all that grew from it, as they were when read."""
+    """A submitted job (the entry) and all that grew from it, as they were when last read."""
 
     entry: int
     statuses: dict[int, str] = field(default_factory=dict)
-    """``{job_id: job.status}``; empty if the entry's row is gone."""
+    """``{job_id: job.status}``, the entry first, a job before its children."""
 
     result_ids: list[int] = field(default_factory=list)
     """The jobs that a result may stand under: the entry, and what took over when eHive passed it on."""
+
+    gone: set[int] = field(default_factory=set)
+    """Jobs that were deleted before they were over."""
+
+    unsettled: set[int] = field(default_factory=set)
+    """Jobs to ask for again: not over, or their children not read since."""
+
+    own_semaphore: int | None = None
+    """The semaphore that the entry itself controls: what that holds back is not the entry's doing."""
 
     def state(self) -> State:
         """
@@ -64,187 +74,181 @@ class JobTree:
             return State.RUNNING
         if "FAILED" in statuses:
             return State.FAILED
-        return State.RUNNING if "SEMAPHORED" in statuses else State.COMPLETE
+        if "SEMAPHORED" in statuses:
+            return State.RUNNING
+        return State.MISSING if self.gone else State.COMPLETE
 
-    def failed(self) -> list[int]:
-        """Give the FAILED jobs, oldest first."""
-        return sorted(job_id for job_id, status in self.statuses.items() if status == "FAILED")
+    def with_status(self, *statuses: str) -> list[int]:
+        """Give the jobs that have one of these statuses, a job before its children."""
+        return [job_id for job_id, status in self.statuses.items() if status in statuses]
 
-
-@dataclass(frozen=True)
-class JobOutcome:
-    """How a submitted job ended."""
-
-    job_id: int
-    state: State
-    result: Any = None
-    """What the pipeline wrote into ``result.output``: JSON, or text that is not JSON; None without a row."""
-
-    error: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give ``{"job_id", "state", "result", "error"}`` in types that JSON has."""
-        return {"job_id": self.job_id, "state": self.state.value, "result": self.result, "error": self.error}
+    def count(self, *statuses: str) -> int:
+        """Count the jobs that have one of these statuses."""
+        return sum(status in statuses for status in self.statuses.values())
 
 
-def read(connection: Connection, entries: Sequence[int]) -> dict[int, JobTree]:
+class Forest:
+    """The trees of one hive that somebody waits for."""
+
+    def __init__(self) -> None:
+        self.trees: dict[int, JobTree] = {}
+        self.analyses: dict[int, int] = {}
+        """``{job_id: analysis_id}`` of all jobs."""
+
+        self._owners: dict[int, list[JobTree]] = {}
+
+    def look(self, connection: Connection, entries: Iterable[int]) -> set[JobTree]:
+        """
+        Bring the trees of these entries up to date; unknown ones are new.
+
+        Costs at most one statement a level for each 10,000 jobs that are unsettled there.
+
+        :param connection: in autocommit mode, so that each statement sees what is committed by then.
+        :return: the trees that have changed.
+        """
+        changed: set[JobTree] = set()
+        ids = {job_id for entry in entries for job_id in self._tree(entry).unsettled}
+        parents = {job_id for job_id in ids if self._may_have_children(job_id)}
+        seen: set[int] = set()
+        while ids or parents:
+            seen |= parents
+            found: list[Row[Any]] = []
+            for some in chunks([*ids, *(parents - ids)], NAMED):
+                rows = connection.execute(_rows(ids.intersection(some), parents.intersection(some)))
+                found.extend(rows)
+            self._take(found, changed)
+            self._miss(ids, found, changed)
+            ids = self._leeched(found)
+            parents = self._settle(seen, [*ids, *(row.job_id for row in found), *parents])
+        return changed
+
+    def use(self, entry: int, funnel: int) -> bool:
+        """Let a tree have a job that stands in another tree, unless it has it; tell whether it is new."""
+        tree = self.trees[entry]
+        if funnel in tree.statuses or funnel in tree.gone:
+            return False
+        self._plant(tree, funnel)
+        return True
+
+    def forget(self, entry: int) -> None:
+        """Leave a tree alone from now on."""
+        tree = self.trees.pop(entry, None)
+        for job_id in {*tree.statuses, *tree.unsettled} if tree else ():
+            owners = self._owners.get(job_id, [])
+            if tree in owners:
+                owners.remove(tree)
+            if not owners:
+                self._owners.pop(job_id, None)
+                self.analyses.pop(job_id, None)
+
+    def _tree(self, entry: int) -> JobTree:
+        if entry not in self.trees:
+            self.trees[entry] = JobTree(entry, result_ids=[entry])
+            self._plant(self.trees[entry], entry)
+        return self.trees[entry]
+
+    def _plant(self, tree: JobTree, job_id: int) -> None:
+        tree.unsettled.add(job_id)
+        self._owners.setdefault(job_id, []).append(tree)
+
+    def _may_have_children(self, job_id: int) -> bool:
+        """Tell whether a job's children are worth a look before the job is known to be over."""
+        return job_id in self.trees or self._owners[job_id][0].statuses.get(job_id) not in UNBEGUN
+
+    def _take(self, rows: Iterable[Row[Any]], changed: set[JobTree]) -> None:
+        """Note what was read: first how known jobs are, then which are new, since order is not promised."""
+        new = []
+        for row in rows:
+            job_id, status = row.job_id, row.status
+            if job_id not in self.analyses:
+                self.analyses[job_id] = row.analysis_id
+                if job_id in self.trees:
+                    self.trees[job_id].own_semaphore = row.controlled_semaphore_id
+            for tree in self._owners.get(job_id, ()):
+                if tree.statuses.get(job_id) != status:
+                    tree.statuses[job_id] = status
+                    changed.add(tree)
+                    if status not in OVER:
+                        tree.unsettled.add(job_id)
+            if row.prev_job_id in self._owners:
+                new.append(row)
+        for row in new:
+            for tree in self._owners[row.prev_job_id]:
+                if tree not in self._owners.get(row.job_id, ()):
+                    self._plant(tree, row.job_id)
+                    tree.statuses[row.job_id] = row.status
+                    changed.add(tree)
+                is_passed_on = tree.statuses.get(row.prev_job_id) == "PASSED_ON"
+                if is_passed_on and row.prev_job_id in tree.result_ids and row.job_id not in tree.result_ids:
+                    tree.result_ids.append(row.job_id)
+
+    def _miss(self, asked: Iterable[int], rows: Iterable[Row[Any]], changed: set[JobTree]) -> None:
+        for job_id in set(asked).difference(row.job_id for row in rows):
+            for tree in self._owners.pop(job_id):
+                tree.statuses.pop(job_id, None)
+                tree.unsettled.discard(job_id)
+                tree.gone.add(job_id)
+                changed.add(tree)
+
+    def _leeched(self, rows: Iterable[Row[Any]]) -> set[int]:
+        """
+        Give the funnels that hold new jobs back and stand in another tree.
+
+        On stock tables an equal funnel is used instead of a second one; its parent is where it was made. What
+        such a funnel holds back in its turn is the other tree's doing.
+        """
+        found = set()
+        for row in rows:
+            if (funnel := row.dependent_job_id) is None:
+                continue
+            for tree in self._owners.get(row.prev_job_id, ()):
+                if row.controlled_semaphore_id != tree.own_semaphore and self.use(tree.entry, funnel):
+                    found.add(funnel)
+        return found
+
+    def _settle(self, seen: set[int], candidates: Iterable[int]) -> set[int]:
+        """Settle what is over and has its children read; give those of the rest that may have some."""
+        unread = set()
+        for job_id in candidates:
+            for tree in self._owners.get(job_id, ()):
+                status = tree.statuses.get(job_id)
+                if job_id not in tree.unsettled or not (status in OVER or status == "FAILED"):
+                    continue
+                if job_id not in seen:
+                    unread.add(job_id)
+                elif status in OVER:
+                    tree.unsettled.discard(job_id)
+        return unread
+
+
+def _rows(ids: Iterable[int], parents: Iterable[int]) -> Any:
     """
-    Read the trees of these jobs.
+    Select jobs, and the children of jobs, each with the job that its semaphore holds back.
 
-    Costs, for each level of the deepest tree, one statement per 1,000 jobs of that level.
-
-    :param connection: in autocommit mode, so that each statement sees what is committed by then.
-    :return: ``{entry: tree}`` for each of the entries, also for those without a row.
+    It is one statement, so one snapshot: a job that it shows as over has all its children in it.
     """
-    trees = {entry: JobTree(entry, result_ids=[entry]) for entry in entries}
-    own = {}
-    owners: dict[int, set[int]] = {}
-    for row in _rows(connection, job.c.job_id, list(trees)):
-        trees[row.job_id].statuses[row.job_id] = row.status
-        own[row.job_id] = row.controlled_semaphore_id
-        owners[row.job_id] = {row.job_id}
-    while owners:
-        owners = _next_level(connection, trees, own, owners)
-    return trees
+    parts = [
+        _where(key, named) for key, named in ((job.c.job_id, ids), (job.c.prev_job_id, parents)) if named
+    ]
+    return parts[0] if len(parts) == 1 else union_all(*parts)
 
 
-def outcomes(connection: Connection, trees: Iterable[JobTree]) -> list[JobOutcome]:
-    """
-    Give the outcome of trees that are over.
-
-    :raises ValueError: for a tree that still runs.
-    """
-    over = list(trees)
-    results = _results(connection, [job_id for tree in over for job_id in tree.result_ids])
-    errors = _errors(connection, [job_id for tree in over for job_id in tree.failed()])
-    return [_outcome(tree, results, errors) for tree in over]
-
-
-def _next_level(
-    connection: Connection,
-    trees: Mapping[int, JobTree],
-    own: Mapping[int, int | None],
-    owners: dict[int, set[int]],
-) -> dict[int, set[int]]:
-    """
-    Add the children of some jobs to the trees that the jobs belong to.
-
-    :param own: the semaphore that each entry itself controls; what it holds back is not the entry's doing.
-    :param owners: ``{job: entries of the trees that have it}``.
-    :return: the same for the children.
-    """
-    below: dict[int, set[int]] = {}
-    elsewhere: dict[int, set[int]] = {}
-    rows = _rows(connection, job.c.prev_job_id, list(owners))
-    for row in rows:
-        for entry in owners[row.prev_job_id]:
-            tree = trees[entry]
-            if row.prev_job_id in tree.result_ids and tree.statuses[row.prev_job_id] == "PASSED_ON":
-                tree.result_ids.append(row.job_id)
-            _add(tree, row, below)
-    # On stock tables an equal funnel of another tree is used instead of a second one: its parent is there.
-    for row in rows:
-        if (funnel := row.dependent_job_id) is None:
-            continue
-        holding = {entry for entry in owners[row.prev_job_id] if own[entry] != row.controlled_semaphore_id}
-        if unseen := {entry for entry in holding if funnel not in trees[entry].statuses}:
-            elsewhere.setdefault(funnel, set()).update(unseen)
-    for row in _rows(connection, job.c.job_id, list(elsewhere)):
-        for entry in elsewhere[row.job_id]:
-            _add(trees[entry], row, below)
-    return below
-
-
-def _add(tree: JobTree, row: Row[Any], level: dict[int, set[int]]) -> None:
-    if row.job_id not in tree.statuses:
-        tree.statuses[row.job_id] = row.status
-        level.setdefault(row.job_id, set()).add(tree.entry)
-
-
-def _rows(connection: Connection, key: ColumnElement[Any], values: Sequence[int]) -> list[Row[Any]]:
-    """Give the jobs with one of these values, each with the job that its semaphore holds back."""
-    columns = (job.c.job_id, job.c.prev_job_id, job.c.status, job.c.controlled_semaphore_id)
-    controlled = job.outerjoin(semaphore, semaphore.c.semaphore_id == job.c.controlled_semaphore_id)
-    wanted = select(*columns, semaphore.c.dependent_job_id).select_from(controlled)
-    found: list[Row[Any]] = []
-    for some in chunks(values):
-        found.extend(connection.execute(wanted.where(key.in_(some))))
-    return found
-
-
-def _results(connection: Connection, job_ids: Sequence[int]) -> dict[int, Any]:
-    if not job_ids or not inspect(connection).has_table(result.name):
-        return {}
-    wanted = select(result.c.job_id, result.c.output)
-    rows = (
-        row for some in chunks(job_ids) for row in connection.execute(wanted.where(result.c.job_id.in_(some)))
+def _where(key: ColumnElement[Any], values: Iterable[int]) -> Select[Any]:
+    columns = (
+        job.c.job_id,
+        job.c.prev_job_id,
+        job.c.status,
+        job.c.analysis_id,
+        job.c.controlled_semaphore_id,
     )
-    return {row.job_id: _json_or_text(row.output) for row in rows}
+    controlled = job.outerjoin(semaphore, semaphore.c.semaphore_id == job.c.controlled_semaphore_id)
+    return (
+        select(*columns, semaphore.c.dependent_job_id).select_from(controlled).where(key.in_(numbers(values)))
+    )
 
 
-def _errors(connection: Connection, job_ids: Sequence[int]) -> dict[int, str]:
-    """Give the last WORKER_ERROR of each job: other rows are chatter, or tell of earlier attempts."""
-    errors = {}
-    for some in chunks(job_ids):
-        last = (
-            select(func.max(log_message.c.log_message_id))
-            .where(log_message.c.job_id.in_(some), log_message.c.message_class == "WORKER_ERROR")
-            .group_by(log_message.c.job_id)
-        )
-        rows = (
-            select(job.c.job_id, analysis_base.c.logic_name, log_message.c.msg)
-            .join(analysis_base, analysis_base.c.analysis_id == job.c.analysis_id)
-            .outerjoin(
-                log_message,
-                (log_message.c.job_id == job.c.job_id)
-                & log_message.c.log_message_id.in_(last.scalar_subquery()),
-            )
-            .where(job.c.job_id.in_(some))
-        )
-        for row in connection.execute(rows):
-            message = _masked((row.msg or "the hive has no message of it")[: 2 * MAX_ERROR]).strip()[
-                :MAX_ERROR
-            ]
-            errors[row.job_id] = f"job {row.job_id} ({row.logic_name}) failed: {message}"
-    return errors
-
-
-def _outcome(tree: JobTree, results: Mapping[int, Any], errors: Mapping[int, str]) -> JobOutcome:
-    found = next((results[job_id] for job_id in reversed(tree.result_ids) if job_id in results), None)
-    match tree.state():
-        case State.COMPLETE:
-            return JobOutcome(tree.entry, State.COMPLETE, found)
-        case State.FAILED:
-            first, *others = tree.failed()
-            more = (
-                f"\nand {len(others)} more of its jobs failed: {', '.join(map(str, others[:20]))}"
-                if others
-                else ""
-            )
-            gone = f"job {first} failed, and its row is gone since"
-            return JobOutcome(tree.entry, State.FAILED, found, errors.get(first, gone) + more)
-        case State.MISSING:
-            gone = f"job {tree.entry} is no longer in the hive (deleted or hoovered): how it ended is unknown"
-            return JobOutcome(tree.entry, State.MISSING, found, gone)
-        case running:
-            raise ValueError(f"job {tree.entry} is {running}")
-
-
-def _json_or_text(output: str | None) -> Any:
-    try:
-        return _masked(json.loads((output or "")[:MAX_RESULT]))
-    except (ValueError, RecursionError):
-        return None if output is None else _masked(output[:MAX_RESULT])
-
-
-def _masked(value: Any) -> Any:
-    """Hide the passwords of addresses: eHive's own messages name the database with its password."""
-    match value:
-        case str():
-            return _PASSWORD.sub(r"\g<url>\g<option>***\g<at>", value)
-        case list():
-            return [_masked(item) for item in value]
-        case dict():
-            return {key: _masked(item) for key, item in value.items()}
-        case _:
-            return value
+def read(connection: Connection, entries: Sequence[int]) -> Mapping[int, JobTree]:
+    """Read the trees of these jobs, once: ``{entry: tree}``, also for those without a row."""
+    forest = Forest()
+    forest.look(connection, entries)
+    return forest.trees

@@ -3,79 +3,191 @@
 from __future__ import annotations
 
 import ast
-import json
+import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
 from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
 from event_hooks.exceptions import EventHooksError
+from event_hooks.hive import address
+from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.poller import poller_of
-from event_hooks.hive.trees import JobOutcome, State
+from event_hooks.hive.trees import State
+from event_hooks.hive.waiting import Waiting, interrupted
+
+if TYPE_CHECKING:
+    from event_hooks.hive.outcomes import JobOutcome
+    from event_hooks.hive.troubles import Trouble
+    from event_hooks.hive.visitor import Findings, Progress
+
+SHOWN = 20
+"""Jobs that one line, or one look, names one by one in the log."""
 
 
 class HiveJobTrigger(BaseTrigger):
     """
     Wait until jobs are over, and end the task: as a success only if all are complete.
 
-    May run twice at once: it only reads. The task's XCom is the text of ``{"outcomes": …, "error": …}``: a
-    list of ``{"job_id", "state", "result", "error"}`` or null, and why it gave up or null. It is text, and
-    ASCII, because Airflow 3.3.2 sends events as msgpack: an integer above 64 bits or a lone surrogate in a
-    job's result would end the triggerer, again after each restart.
+    May run twice at once: it only reads, but for two things a person asked for, which are harmless to repeat.
+    Cleared after it ended, it lets what failed run again. Marked as failed, it stops what has not begun.
 
     :param job_ids: a list, or the text of one, which is what a rendered template gives.
+    :param ready_limit: seconds that a job may be READY before that is a trouble.
     """
 
-    def __init__(self, hive_conn_id: str, job_ids: Sequence[int] | str, poll_interval: float) -> None:
+    def __init__(self, hive_conn_id: str, job_ids: Sequence[int] | str, ready_limit: float) -> None:
         super().__init__()
         self.hive_conn_id = hive_conn_id
         self.job_ids = job_ids
-        self.poll_interval = poll_interval
+        self.ready_limit = ready_limit
+        self._troubles: dict[str, Trouble] = {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give class path and arguments; Airflow rebuilds the trigger from them elsewhere."""
-        names = ("hive_conn_id", "job_ids", "poll_interval")
+        names = ("hive_conn_id", "job_ids", "ready_limit")
         return "event_hooks.hive.trigger.HiveJobTrigger", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event, when all jobs are over."""
-        job_ids = self._job_ids()
-        self.log.info(
-            "Waiting for %s jobs of %s, the first is %s", len(job_ids), self.hive_conn_id, job_ids[:1]
-        )
-        await self._forget_an_earlier_wait()
+        job_ids = as_job_ids(self.job_ids)
+        self.log.info("Waiting for %s in %s", listed(job_ids), self.hive_conn_id)
         try:
-            outcomes = await poller_of(self.hive_conn_id).until_over(job_ids, self.poll_interval)
+            waiting = await self._begin(job_ids)
+            found = {outcome.job_id: outcome async for outcome in self._outcomes(job_ids, waiting)}
         except EventHooksError as error:
             self.log.error("Gave up waiting: %s", error)  # noqa: TRY400 (the message says it all)
-            yield TaskFailedEvent(xcoms={"return_value": _xcom(None, str(error))})
+            yield TaskFailedEvent(xcoms={"return_value": Waiting(error=str(error)).dumps()})
             return
-        for outcome in outcomes:
-            self._tell(outcome)
-        xcoms: dict[str, Any] = {"return_value": _xcom(outcomes, None)}
-        is_success = all(outcome.state is State.COMPLETE for outcome in outcomes)
+        waiting.outcomes = [found[job_id] for job_id in job_ids]
+        xcoms: dict[str, Any] = {"return_value": waiting.dumps()}
+        is_success = all(outcome.state is State.COMPLETE for outcome in waiting.outcomes)
         yield TaskSuccessEvent(xcoms=xcoms) if is_success else TaskFailedEvent(xcoms=xcoms)
 
-    async def _forget_an_earlier_wait(self) -> None:
-        """Airflow keeps the XCom when such a task is cleared: it must not pass for ours."""
-        if ti := self.task_instance:
-            place = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id}
-            await XCom.aset("return_value", _xcom(None, None), **place)
-
-    def _job_ids(self) -> list[int]:
-        listed = ast.literal_eval(self.job_ids) if isinstance(self.job_ids, str) else self.job_ids
-        if not isinstance(listed, list | tuple) or not all(type(job_id) is int for job_id in listed):
-            raise ValueError(f"job_ids: expected a list of job ids, not {self.job_ids!r}")
-        return list(listed)
-
-    def _tell(self, outcome: JobOutcome) -> None:
-        if outcome.state is State.COMPLETE:
-            self.log.info("Job %s is complete", outcome.job_id)
+    async def on_kill(self) -> None:
+        """Stop what has not begun, if a person marked the task as failed; a clear comes here as well."""
+        if await self._state() != "failed":
+            return
+        try:
+            hook = HiveHook(self.hive_conn_id, await address.find_async(self.hive_conn_id))
+            stopped = await asyncio.to_thread(hook.stop, as_job_ids(self.job_ids))
+        except EventHooksError as error:
+            what = f"what had not begun could not be stopped: {error}"
         else:
-            self.log.error("Job %s is %s: %s", outcome.job_id, outcome.state, outcome.error)
+            what = f"stopped before they began: {listed(stopped.jobs)}; running on: {listed(stopped.running)}"
+        self.log.warning("A person ended this wait; %s", what)
+        await self._leave(Waiting(error=f"a person ended the wait; {what}"))
+
+    async def warn(self, trouble: Trouble) -> bool:
+        """Tell people of a trouble, beyond the log; tell whether that was done, else it is tried again."""
+        return True
+
+    async def _begin(self, job_ids: Sequence[int]) -> Waiting:
+        """
+        Go on with a wait that a restart interrupted, or begin one; after one that ended, reset what failed.
+
+        Airflow keeps the XCom when such a task is cleared, so that it tells the one from the other.
+        """
+        left = await self._left()
+        if before := interrupted(left):
+            return before
+        if left is not None:
+            hook = HiveHook(self.hive_conn_id, await address.find_async(self.hive_conn_id))
+            change = await asyncio.to_thread(hook.reset, job_ids)
+            self.log.info("Cleared after it ended. Let run again: %s", listed(change.jobs))
+        waiting = Waiting()
+        await self._leave(waiting)
+        return waiting
+
+    async def _outcomes(self, job_ids: Sequence[int], waiting: Waiting) -> AsyncIterator[JobOutcome]:
+        waited = (datetime.now(UTC) - waiting.since).total_seconds()
+        open_count = len(job_ids)
+        async for found in poller_of(self.hive_conn_id).watch(job_ids, self.ready_limit, max(0.0, waited)):
+            if found.absence:
+                self.log.warning("%s; it is asked again, with growing pauses", found.absence)
+            open_count -= len(found.outcomes)
+            self._tell(found, open_count, len(job_ids))
+            for trouble in found.troubles:
+                await self._warn(trouble, waiting)
+            for outcome in found.outcomes:
+                yield outcome
+
+    async def _warn(self, trouble: Trouble, waiting: Waiting) -> None:
+        if trouble.key not in self._troubles:
+            self.log.warning("%s", trouble)
+        self._troubles[trouble.key] = trouble
+        if trouble.key not in waiting.told and await self.warn(trouble):
+            waiting.told.add(trouble.key)
+            await self._leave(waiting)
+
+    def _tell(self, found: Findings, open_count: int, count: int) -> None:
+        for progress in found.progress[:SHOWN]:
+            self.log.info("%s", _line(progress))
+        if (more := len(found.progress) - SHOWN) > 0:
+            self.log.info("%s more jobs have got on", more)
+        complete = [outcome for outcome in found.outcomes if outcome.state is State.COMPLETE]
+        for outcome in complete[:SHOWN]:
+            self.log.info("Job %s is complete", outcome.job_id)
+        if found.outcomes and count > 1:
+            self.log.info("%s of %s jobs are over", count - open_count, count)
+        for outcome in found.outcomes:
+            if outcome.caution:
+                self.log.warning("Job %s is complete, but %s", outcome.job_id, outcome.caution)
+            elif outcome.state is not State.COMPLETE:
+                self.log.error("Job %s is %s: %s", outcome.job_id, outcome.state, outcome.error)
+
+    async def _left(self) -> Any:
+        if place := self._place():
+            return await XCom.aget_one(key="return_value", **place)
+        return None
+
+    async def _leave(self, waiting: Waiting) -> None:
+        if place := self._place():
+            await XCom.aset("return_value", waiting.dumps(), **place)
+
+    def _place(self) -> dict[str, Any] | None:
+        ti = self.task_instance
+        return {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id} if ti else None
+
+    async def _state(self) -> str | None:
+        """Give the state that a person gave the task; the supervisor knows it."""
+        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS  # exists only in a triggerer
+
+        if (ti := self.task_instance) is None:
+            return None
+        asked = GetTaskStates(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id])
+        answer = await SUPERVISOR_COMMS.asend(asked)
+        if not isinstance(answer, TaskStatesResult):
+            return None
+        state = answer.task_states.get(ti.run_id, {}).get(ti.task_id)
+        return None if state is None else str(state)
 
 
-def _xcom(outcomes: Sequence[JobOutcome] | None, error: str | None) -> str:
-    listed = None if outcomes is None else [outcome.as_dict() for outcome in outcomes]
-    return json.dumps({"outcomes": listed, "error": error})
+def as_job_ids(given: Sequence[int] | str) -> list[int]:
+    """
+    Read job ids, also from the text of a list.
+
+    :raises ValueError: if that is not what it is.
+    """
+    ids = ast.literal_eval(given) if isinstance(given, str) else given
+    if not isinstance(ids, list | tuple) or not all(type(job_id) is int for job_id in ids):
+        raise ValueError(f"job_ids: expected a list of job ids, not {given!r}")
+    return list(ids)
+
+
+def listed(job_ids: Sequence[int]) -> str:
+    """Name jobs for a log line: all of a few, the first of many."""
+    if not job_ids:
+        return "no job"
+    shown = ", ".join(map(str, job_ids[:SHOWN]))
+    word = "job" if len(job_ids) == 1 else f"{len(job_ids)} jobs:"
+    return f"{word} {shown}" + (", …" if len(job_ids) > SHOWN else "")
+
+
+def _line(progress: Progress) -> str:
+    failed = f", {progress.failed} failed" if progress.failed else ""
+    message = f": {progress.message}" if progress.message else ""
+    return f"Job {progress.job_id}: {progress.done} of {progress.total} jobs done{failed}{message}"

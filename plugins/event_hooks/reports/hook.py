@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pika
 from airflow.sdk import BaseHook, Connection
-from airflow.sdk.log import mask_secret
+from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.log import amask_secret, mask_secret
 from pika.exceptions import AMQPError, UnroutableError
 
 from event_hooks import settings
@@ -32,15 +33,33 @@ class RabbitMQHook(BaseHook):
 
     :param rabbitmq_conn_id: an Airflow connection with host, port, login, password and, as its schema, the
         vhost. The setting ``report_server`` (an ``amqp://`` URI) goes before it.
+    :param server: what :meth:`find_server` gave, inside a trigger, which must not block.
     """
 
     conn_name_attr = "rabbitmq_conn_id"
     default_conn_name = "rabbitmq_reports"
     hook_name = "RabbitMQ reports"
 
-    def __init__(self, rabbitmq_conn_id: str = default_conn_name) -> None:
+    def __init__(self, rabbitmq_conn_id: str = default_conn_name, server: Any = None) -> None:
         super().__init__()
         self.rabbitmq_conn_id = rabbitmq_conn_id
+        self.server = server
+
+    @classmethod
+    async def find_server(cls, rabbitmq_conn_id: str = default_conn_name) -> Any:
+        """
+        Give the server's ``pika`` parameters.
+
+        :raises ReportNotPublished: if Airflow has no such connection, or cannot give it now.
+        """
+        if uri := settings.report_server():
+            server = pika.URLParameters(uri)
+            await amask_secret(server.credentials.password)
+            return _limited(server)
+        try:
+            return _limited(_from_connection(await Connection.async_get(rabbitmq_conn_id)))
+        except AirflowNotFoundException as error:
+            raise ReportNotPublished(f"no connection {rabbitmq_conn_id!r}: {error}") from error
 
     def publish(self, reports: Iterable[Report], exchange: str) -> None:
         """
@@ -88,6 +107,8 @@ class RabbitMQHook(BaseHook):
         return pika.BlockingConnection(self._parameters())
 
     def _parameters(self) -> Any:
+        if self.server:
+            return self.server
         uri = settings.report_server()
         return _limited(
             _from_uri(uri) if uri else _from_connection(self.get_connection(self.rabbitmq_conn_id))

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from event_hooks import reason, settings
+from event_hooks import reason, settings, xcom
 from event_hooks.events import EventBatch
 from event_hooks.exceptions import EventInvalid
 from event_hooks.reports.hook import RabbitMQHook
-from event_hooks.reports.report import Report, ReportType
+from event_hooks.reports.report import Report, ReportType, event_report, told
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
-
-PROCESS = "event_processing"
-"""``process`` of the reports that a run makes. Source: the Flask app's Celery task."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +72,7 @@ def _why_no_plan(ti: Any, route: str) -> str:
 
 def _ended(ti: Any, process: str, positions: Sequence[int], states: Mapping[str, str | None]) -> Ended:
     submit, wait = f"{process}.submit", f"{process}.wait"
-    left = _decoded(ti.xcom_pull(task_ids=wait)) or {}
+    left = xcom.decoded(ti.xcom_pull(task_ids=wait)) or {}
     return Ended(
         positions=positions,
         submit_error=ti.xcom_pull(task_ids=submit, key=reason.XCOM),
@@ -85,13 +81,6 @@ def _ended(ti: Any, process: str, positions: Sequence[int], states: Mapping[str,
         wait_error=left.get("error"),
         wait_state=states.get(wait),
     )
-
-
-def _decoded(xcom: Any) -> Any:
-    """Read what a trigger left: Airflow 3.3 stores its XComs as the text of their JSON, and ours is text."""
-    while isinstance(xcom, str):
-        xcom = json.loads(xcom)
-    return xcom
 
 
 def reports_of(
@@ -107,18 +96,18 @@ def reports_of(
         events = [event.payload() for event in EventBatch.from_conf(conf).events]
     except EventInvalid as error:
         event = dict(conf) if isinstance(conf, Mapping) else {}
-        yield _report("FATAL", f"Event refused: {error}", event, f"{run_id}/route")
+        yield event_report("FATAL", f"Event refused: {error}", event, f"{run_id}/route")
         return
     if route_error is not None:
         for at, event in enumerate(events):
-            yield _report("FATAL", f"Event refused: {route_error}", event, f"{run_id}/route/{at}")
+            yield event_report("FATAL", f"Event refused: {route_error}", event, f"{run_id}/route/{at}")
         return
     for process, end in ended.items():
         for index, at in enumerate(end.positions):
             report_type, text = _verdict(end, index, {"process": process, "run": run_id})
-            yield _report(report_type, text, events[at], f"{run_id}/{process}/{at}")
+            yield event_report(report_type, text, events[at], f"{run_id}/{process}/{at}")
     for at in sorted(set(range(len(events))) - {at for end in ended.values() for at in end.positions}):
-        yield _report("INFO", "No process reacts to this event", events[at], f"{run_id}/route/{at}")
+        yield event_report("INFO", "No process reacts to this event", events[at], f"{run_id}/route/{at}")
 
 
 def _verdict(end: Ended, index: int, whose: Mapping[str, str]) -> tuple[ReportType, str]:
@@ -126,51 +115,27 @@ def _verdict(end: Ended, index: int, whose: Mapping[str, str]) -> tuple[ReportTy
     what = {**whose, "id": job_id}
     if end.submit_error or job_id is None:
         error = end.submit_error or "no job was submitted: the log of the task submit tells why"
-        return "FATAL", _text("Event failed", {**whose, "status": "not submitted", "error": error})
+        return "FATAL", told("Event failed", {**whose, "status": "not submitted", "error": error})
     outcome = end.outcomes[index] if end.outcomes else None
     if outcome and outcome["state"] != "complete":
-        return "FATAL", _text("Event failed", {**what, "status": outcome["state"], "error": outcome["error"]})
+        return "FATAL", told("Event failed", {**what, "status": outcome["state"], "error": outcome["error"]})
     if outcome and (end.wait_state == "success" or _another_failed(end)):
-        return "INFO", _text("Event succeeded", {**what, "status": "complete", "output": outcome["result"]})
+        doubt = {"caution": outcome["caution"]} if outcome.get("caution") else {}
+        facts = {**what, "status": "complete", "output": outcome["result"], **doubt}
+        return ("WARN" if doubt else "INFO"), told("Event succeeded", facts)
     if end.wait_state == "success":
         error = "the wait was marked as success by a person: nobody looked how the job ended"
-        return "WARN", _text("Event not awaited", {**what, "status": "unknown", "error": error})
+        return "WARN", told("Event not awaited", {**what, "status": "unknown", "error": error})
     error = end.wait_error or _why_not_awaited(end.wait_state)
-    return "FATAL", _text("Event failed", {**what, "status": "unknown", "error": error})
+    return "FATAL", told("Event failed", {**what, "status": "unknown", "error": error})
 
 
 def _why_not_awaited(wait_state: str | None) -> str:
     if wait_state in (None, "removed"):
         return "the process left the lookup while its job ran, so that nobody waited for it: look in its hive"
-    return f"the wait ended as {wait_state}, before the job did: time limit, or a person; see its log"
+    return f"the wait ended as {wait_state} before the job did: a person ended it; its log says more"
 
 
 def _another_failed(end: Ended) -> bool:
     """Tell whether the wait failed for another event of the batch, so that this one's outcome still holds."""
     return any(outcome["state"] != "complete" for outcome in end.outcomes or ())
-
-
-def _text(verdict: str, facts: Mapping[str, Any]) -> str:
-    return f"{verdict}: {json.dumps(facts, ensure_ascii=False)}"
-
-
-def _report(report_type: ReportType, message: str, event: dict[str, Any], key: str) -> Report:
-    genome = event.get("genome")
-    report = Report(
-        report_type=report_type,
-        process=PROCESS,
-        resource=_sendable(genome) if isinstance(genome, str) else None,
-        params=event,
-        message=_sendable(message),
-        key=f"{key}/{report_type}/{_sendable(message)}",
-    )
-    try:
-        report.model_dump_json()
-    except (ValueError, RecursionError):  # too deep, or no Unicode: an event like that was refused
-        return report.model_copy(update={"params": {}})
-    return report
-
-
-def _sendable(text: str) -> str:
-    """Replace lone surrogates, which JSON can hold and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode()

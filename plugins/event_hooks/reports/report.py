@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+PROCESS = "event_processing"
+"""``process`` of the reports that a run makes. Source: the Flask app's Celery task."""
 
 ReportType = Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
 
@@ -49,3 +54,35 @@ class Report(BaseModel):
 
 def _iso(instant: datetime) -> str:
     return instant.replace(tzinfo=None).isoformat(timespec="milliseconds")
+
+
+def told(verdict: str, facts: Mapping[str, Any]) -> str:
+    """Give the text of a report: a phrase that people know, and the facts as JSON."""
+    return f"{verdict}: {json.dumps(facts, ensure_ascii=False)}"
+
+
+def event_report(report_type: ReportType, message: str, event: dict[str, Any], key: str) -> Report:
+    """
+    Report on an event of a run.
+
+    :param key: names run, process and position; with type and message it makes the report's identity.
+    """
+    genome = event.get("genome")
+    report = Report(
+        report_type=report_type,
+        process=PROCESS,
+        resource=_sendable(genome) if isinstance(genome, str) else None,
+        params=event,
+        message=_sendable(message),
+        key=f"{key}/{report_type}/{_sendable(message)}",
+    )
+    try:
+        report.model_dump_json()
+    except (ValueError, RecursionError):  # too deep, or no Unicode: an event like that was refused
+        return report.model_copy(update={"params": {}})
+    return report
+
+
+def _sendable(text: str) -> str:
+    """Replace lone surrogates, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()

@@ -17,7 +17,8 @@ from sqlalchemy import event
 from event_hooks.hive import perl, poller, trees
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.poller import poller_of
-from event_hooks.hive.trees import State
+from event_hooks.hive.outcomes import JobOutcome
+from event_hooks.hive.trees import Forest, State
 from event_hooks.hive.trigger import HiveJobTrigger
 from tests.integration.conftest import PracticeHive
 from tests.support.practice_hive.worker import Worker
@@ -40,6 +41,20 @@ def told(ended: TaskSuccessEvent | TaskFailedEvent) -> dict[str, Any]:
     return content
 
 
+async def until_over(hive: PracticeHive, job_ids: list[int]) -> list[JobOutcome]:
+    found = {}
+    async for news in poller_of(hive.conn_id).watch(job_ids, 3600):
+        found |= {outcome.job_id: outcome for outcome in news.outcomes}
+    return [found[job_id] for job_id in job_ids]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look often."""
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__POLL_INTERVAL", "0.05")
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__MAX_POLL_INTERVAL", "0.1")
+
+
 @pytest.fixture
 async def beekeeper(hive: PracticeHive) -> AsyncIterator[None]:
     """A worker that does the hive's jobs meanwhile."""
@@ -53,7 +68,7 @@ async def beekeeper(hive: PracticeHive) -> AsyncIterator[None]:
 @pytest.mark.usefixtures("beekeeper")
 async def test_a_trigger_ends_its_task_with_the_outcomes(hive: PracticeHive) -> None:
     job_ids = submit(hive, 3)
-    trigger = HiveJobTrigger(hive.conn_id, str(job_ids), 0.1)
+    trigger = HiveJobTrigger(hive.conn_id, str(job_ids), 3600)
     async with asyncio.timeout(LIMIT):
         (ended,) = [event async for event in trigger.run()]
     assert isinstance(ended, TaskSuccessEvent)
@@ -66,7 +81,7 @@ async def test_a_trigger_ends_its_task_with_the_outcomes(hive: PracticeHive) -> 
 async def test_one_failed_job_fails_the_task_and_keeps_the_others_outcomes(hive: PracticeHive) -> None:
     job_ids = submit(hive, 1) + submit(hive, 1, fail="child")
     async with asyncio.timeout(LIMIT):
-        (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 0.1).run()]
+        (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 3600).run()]
     assert isinstance(ended, TaskFailedEvent)
     assert [outcome["state"] for outcome in told(ended)["outcomes"]] == ["complete", "failed"]
 
@@ -76,11 +91,14 @@ async def test_all_who_wait_are_asked_for_together(
 ) -> None:
     hive = make_hive("mysql")
     looks: list[int] = []
-    read = trees.read
-    monkeypatch.setattr(
-        trees, "read", lambda connection, ids: looks.append(len(ids)) or read(connection, ids)
-    )
-    waiting = [HiveJobTrigger(hive.conn_id, [job_id], 0.05).run() for job_id in submit(hive, 20)]
+    look = Forest.look
+
+    def counted(forest: Forest, connection: Any, entries: Any) -> Any:
+        looks.append(len(entries))
+        return look(forest, connection, entries)
+
+    monkeypatch.setattr(Forest, "look", counted)
+    waiting = [HiveJobTrigger(hive.conn_id, [job_id], 3600).run() for job_id in submit(hive, 20)]
     tasks = [asyncio.ensure_future(anext(events)) for events in waiting]  # type: ignore[call-overload]
     async with asyncio.timeout(LIMIT):
         while len(looks) < 3:
@@ -92,7 +110,7 @@ async def test_all_who_wait_are_asked_for_together(
 
 async def test_two_triggers_of_one_job_both_learn_of_its_end(hive: PracticeHive) -> None:
     (job_id,) = submit(hive)
-    waits = [poller_of(hive.conn_id).until_over([job_id], 0.05) for _ in range(2)]
+    waits = [until_over(hive, [job_id]) for _ in range(2)]
     tasks = [asyncio.create_task(wait) for wait in waits]
     await asyncio.to_thread(hive.work)
     async with asyncio.timeout(LIMIT):
@@ -104,7 +122,7 @@ async def test_two_triggers_of_one_job_both_learn_of_its_end(hive: PracticeHive)
 async def test_who_stops_waiting_leaves_the_others_waiting(hive: PracticeHive) -> None:
     job_ids = submit(hive, 2)
     leaves, stays = (
-        asyncio.create_task(poller_of(hive.conn_id).until_over([job_id], 0.05)) for job_id in job_ids
+        asyncio.create_task(until_over(hive, [job_id])) for job_id in job_ids
     )
     await asyncio.sleep(0.2)
     leaves.cancel()
@@ -118,7 +136,7 @@ async def test_waiting_outlasts_a_hive_that_breaks_off(
 ) -> None:
     hive = make_hive("mysql")
     monkeypatch.setattr(poller, "MAX_PAUSE", 0.1)
-    wait = asyncio.create_task(poller_of(hive.conn_id).until_over(submit(hive), 0.05))
+    wait = asyncio.create_task(until_over(hive, submit(hive)))
     for _ in range(3):
         await asyncio.sleep(0.2)
         mine = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
@@ -143,7 +161,7 @@ async def test_waiting_outlasts_a_hive_that_cannot_be_read_for_a_while(
             meanwhile.delenv(f"AIRFLOW_CONN_{hive.conn_id.upper()}")
         else:
             hive.change("ALTER TABLE job RENAME TO elsewhere")
-        wait = asyncio.create_task(poller_of(hive.conn_id).until_over(job_ids, 0.05))
+        wait = asyncio.create_task(until_over(hive, job_ids))
         await asyncio.sleep(0.5)
         assert not wait.done()
     if lacks == "its table":
@@ -160,7 +178,7 @@ async def test_a_hive_that_cannot_be_read_for_long_fails_who_waits_and_says_why(
     job_ids = submit(hive)
     hive.change("ALTER TABLE job RENAME TO elsewhere")
     async with asyncio.timeout(LIMIT):
-        (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 0.05).run()]
+        (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 3600).run()]
     assert isinstance(ended, TaskFailedEvent)
     assert "no such table: job" in told(ended)["error"]
 
@@ -176,7 +194,7 @@ async def test_no_result_breaks_the_triggerer(make_hive: Callable[..., PracticeH
     job_ids = submit(hive, result=result)
     await asyncio.to_thread(hive.work)
     async with asyncio.timeout(LIMIT):
-        (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 0.05).run()]
+        (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 3600).run()]
     assert isinstance(ended, TaskSuccessEvent)
     changes = messages.TriggerStateChanges(events=[TriggerEventEntry(1, ended, None)])
     assert _RequestFrame(id=1, body=changes.model_dump()).as_bytes()
@@ -188,7 +206,7 @@ async def test_a_finished_poller_starts_again(hive: PracticeHive) -> None:
         job_ids = submit(hive)
         await asyncio.to_thread(hive.work)
         async with asyncio.timeout(LIMIT):
-            assert (await poller_of(hive.conn_id).until_over(job_ids, 0.05))[0].state is State.COMPLETE
+            assert (await until_over(hive, job_ids))[0].state is State.COMPLETE
 
 
 async def test_a_look_costs_a_statement_a_level(hive: PracticeHive) -> None:
@@ -199,4 +217,4 @@ async def test_a_look_costs_a_statement_a_level(hive: PracticeHive) -> None:
     with hive.engine.connect() as connection:
         read = trees.read(connection, job_ids)
     assert {len(tree.statuses) for tree in read.values()} == {5}
-    assert len(statements) == 3
+    assert len(statements) == 2

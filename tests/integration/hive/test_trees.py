@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from event_hooks.hive import perl
+from event_hooks.hive import address, perl, trees
 from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.trees import JobOutcome, JobTree, State
+from event_hooks.hive.outcomes import JobOutcome
+from event_hooks.hive.trees import JobTree, State
+from event_hooks.hive.visitor import HiveVisitor
 from tests.integration.conftest import PracticeHive
 from tests.support.practice_hive.worker import Worker
 
@@ -24,13 +26,19 @@ def submitted(hive: PracticeHive, **practice: Any) -> int:
     return job_id
 
 
+def read(hive: PracticeHive, *job_ids: int) -> dict[int, JobTree]:
+    with hive.engine.connect() as connection:
+        return dict(trees.read(connection, job_ids))
+
+
 def state(hive: PracticeHive, job_id: int) -> State:
-    return HiveHook(hive.conn_id).read([job_id])[job_id].state()
+    return read(hive, job_id)[job_id].state()
 
 
 def outcome(hive: PracticeHive, job_id: int) -> JobOutcome:
-    hook = HiveHook(hive.conn_id)
-    (one,) = hook.outcomes(list(hook.read([job_id]).values()))
+    visitor = HiveVisitor(hive.conn_id, address.find(hive.conn_id))
+    (one,) = visitor.look((), [job_id]).outcomes
+    visitor.close()
     return one
 
 
@@ -203,13 +211,13 @@ def test_a_funnel_of_another_tree_is_waited_for(make_hive: Callable[..., Practic
     """On stock tables two equal funnels are one job, whose parent is in the first tree."""
     hive = make_hive("mysql")
     one, other = (hive.add_job(status="DONE") for _ in range(2))
-    funnel = hive.add_job(prev_job_id=one, status="SEMAPHORED")
+    funnel = hive.add_job(prev_job_id=one, status="DONE")
     hive.add_semaphore(9, dependent_job_id=funnel)
     hive.add_job(prev_job_id=other, status="DONE", controlled_semaphore_id=9)
     after = hive.add_job(prev_job_id=funnel, status="RUN")
-    trees = HiveHook(hive.conn_id).read([one, other])
-    assert {funnel, after} <= set(trees[one].statuses)
-    assert {funnel, after} <= set(trees[other].statuses)
+    found = read(hive, one, other)
+    assert {funnel, after} <= set(found[one].statuses)
+    assert {funnel, after} <= set(found[other].statuses)
 
 
 def test_what_the_entry_itself_holds_back_is_not_its_own(make_hive: Callable[..., PracticeHive]) -> None:

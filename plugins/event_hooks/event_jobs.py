@@ -1,0 +1,91 @@
+"""Wait for the jobs of a run's events, and report what holds them up."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from event_hooks import settings
+from event_hooks.events import EventBatch
+from event_hooks.exceptions import ReportNotPublished
+from event_hooks.hive.sensor import HiveJobSensor
+from event_hooks.hive.trigger import HiveJobTrigger, as_job_ids
+from event_hooks.reports.hook import RabbitMQHook
+from event_hooks.reports.report import Report, event_report, told
+
+if TYPE_CHECKING:
+    from event_hooks.hive.troubles import Trouble
+
+
+class EventJobSensor(HiveJobSensor):
+    """
+    A ``HiveJobSensor`` whose jobs belong to events of the run.
+
+    :param process: its name, in reports.
+    :param positions: a template of the events that the jobs are for, counted from 0, in the jobs' order.
+    """
+
+    template_fields: Sequence[str] = (*HiveJobSensor.template_fields, "positions")
+    trigger_cls: ClassVar[str] = "event_hooks.event_jobs.EventJobTrigger"
+
+    def __init__(self, *, process: str, positions: str, **kwargs: Any) -> None:
+        super().__init__(trigger_kwargs={"process": process, "positions": positions}, **kwargs)
+        self.positions = positions
+
+
+class EventJobTrigger(HiveJobTrigger):
+    """
+    A ``HiveJobTrigger`` that reports each trouble once, as WARN.
+
+    :param process: as in :class:`EventJobSensor`.
+    :param positions: a list, or the text of one.
+    """
+
+    def __init__(self, process: str, positions: Sequence[int] | str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.process = process
+        self.positions = positions
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Give class path and arguments."""
+        _, arguments = super().serialize()
+        own = {"process": self.process, "positions": self.positions}
+        return "event_hooks.event_jobs.EventJobTrigger", {**arguments, **own}
+
+    async def warn(self, trouble: Trouble) -> bool:
+        """Report it; if the broker does not take the report, it is tried again at the next search."""
+        try:
+            hook = RabbitMQHook(server=await RabbitMQHook.find_server())
+            await asyncio.to_thread(hook.publish, [self._report(trouble)], settings.report_exchange())
+        except ReportNotPublished as error:
+            self.log.warning("A report of this is owed: %s", error)
+            return False
+        return True
+
+    def _report(self, trouble: Trouble) -> Report:
+        """Report one trouble for all events that it holds up, under the first of them."""
+        if self.task_instance is None:
+            raise RuntimeError("a trigger without its task has no events")
+        run = self.task_instance.get_template_context()["dag_run"]
+        positions = self.positions
+        if isinstance(positions, str):
+            positions = ast.literal_eval(positions)
+        held_up = [
+            at
+            for at, job_id in zip(positions, as_job_ids(self.job_ids), strict=True)
+            if job_id in trouble.entries
+        ]
+        facts = {
+            "process": self.process,
+            "run": run.run_id,
+            "id": trouble.entries[0],
+            "status": trouble.kind,
+            "error": str(trouble),
+            "events": len(held_up),
+        }
+        event = EventBatch.from_conf(run.conf).events[held_up[0]].payload()
+        return event_report(
+            "WARN", told("Event held up", facts), event, f"{run.run_id}/{self.process}/{held_up[0]}"
+        )
