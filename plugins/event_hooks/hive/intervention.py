@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from event_hooks.hive import trees
 from event_hooks.hive.outcomes import RESUMED, STOPPED, stopped_jobs
 from event_hooks.hive.submission import announced, has_triggers
-from event_hooks.hive.tables import analysis_stats, chunks, job, log_message, numbers, semaphore
+from event_hooks.hive.tables import analysis_stats, chunks, is_one_of, job, log_message, semaphore
 
 COUNTERS = {
     "READY": "ready_job_count",
@@ -83,7 +83,7 @@ def _move(connection: Connection, job_ids: Collection[int], before: str, after: 
     """
     moved: list[int] = []
     for some in chunks(list(dict.fromkeys(job_ids))):
-        which = job.c.job_id.in_(numbers(some)), job.c.status == before
+        which = is_one_of(job.c.job_id, some), job.c.status == before
         # An UPDATE that changes nothing is a lock, in MySQL and SQLite: no worker claims them from here on.
         connection.execute(update(job).where(*which).values(status=before))
         rows = connection.execute(_with_semaphores().where(*which)).all()
@@ -108,7 +108,7 @@ def _runnable(row: Row[Any]) -> str:
 def _set(connection: Connection, rows: Sequence[Row[Any]], before: str, after: str) -> None:
     values: dict[str, Any] = {"status": after} | ({"retry_count": 1} if before == "FAILED" else {})
     connection.execute(
-        update(job).where(job.c.job_id.in_(numbers(row.job_id for row in rows))).values(values)
+        update(job).where(is_one_of(job.c.job_id, [row.job_id for row in rows])).values(values)
     )
     for analysis_id, count in sorted(Counter(row.analysis_id for row in rows).items()):
         _count(connection, analysis_id, {before: -count, after: count})

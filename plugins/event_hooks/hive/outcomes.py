@@ -13,10 +13,10 @@ from sqlalchemy import Connection, and_, func, or_, select
 from event_hooks.hive.tables import (
     analysis_base,
     chunks,
+    is_one_of,
     job,
     job_progress,
     log_message,
-    numbers,
     result,
 )
 from event_hooks.hive.trees import NAMED, Forest, JobTree, State
@@ -113,7 +113,7 @@ def progress(connection: Connection, trees: Iterable[JobTree]) -> dict[int, str]
     for some in chunks(list(entries), NAMED):
         last = (
             select(func.max(job_progress.c.job_progress_id))
-            .where(job_progress.c.job_id.in_(numbers(some)))
+            .where(is_one_of(job_progress.c.job_id, some))
             .group_by(job_progress.c.job_id)
         )
         rows = select(job_progress.c.job_id, job_progress.c.message).where(
@@ -163,8 +163,8 @@ def _read_notes(connection: Connection, failed: Collection[int], done: Collectio
         .outerjoin(log_message, and_(message.job_id == job.c.job_id, told))
         .where(
             or_(
-                job.c.job_id.in_(numbers(failed)),
-                and_(job.c.job_id.in_(numbers(done)), message.log_message_id.is_not(None)),
+                is_one_of(job.c.job_id, failed),
+                and_(is_one_of(job.c.job_id, done), message.log_message_id.is_not(None)),
             )
         )
         .order_by(message.log_message_id)
@@ -198,7 +198,7 @@ def _results(connection: Connection, over: Iterable[JobTree]) -> dict[int, Any]:
     rows = (
         row
         for some in chunks(job_ids)
-        for row in connection.execute(wanted.where(result.c.job_id.in_(numbers(some))))
+        for row in connection.execute(wanted.where(is_one_of(result.c.job_id, some)))
     )
     return {row.job_id: _json_or_text(row.output) for row in rows}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import BindParameter, Column, DateTime, Integer, MetaData, String, Table, Text, bindparam
+from sqlalchemy import Column, ColumnElement, DateTime, Integer, MetaData, String, Table, Text, text
 
 CHUNK = 1000
 """Values named in one statement."""
@@ -130,6 +130,8 @@ def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
-def numbers(values: Iterable[int]) -> BindParameter[Any]:
-    """Write numbers into a statement itself, where a driver's limit on parameters does not hold."""
-    return bindparam(None, sorted(values), type_=Integer(), expanding=True, literal_execute=True)
+def is_one_of(column: ColumnElement[Any], values: Iterable[int]) -> ColumnElement[bool]:
+    """Compare with numbers written into the statement: there a driver's limit on parameters does not hold."""
+    return column.op("IN", is_comparison=True)(
+        text(f"({', '.join(str(int(value)) for value in values) or 'NULL'})")
+    )

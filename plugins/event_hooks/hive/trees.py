@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, select, union_all
+from sqlalchemy import ColumnElement, Connection, Select, select, union_all
 
-from event_hooks.hive.tables import chunks, job, numbers, semaphore
+from event_hooks.hive.tables import is_one_of, job, semaphore
 
 OVER = frozenset({"DONE", "PASSED_ON"})
 """Statuses that stay; FAILED is final only until a person resets the job."""
@@ -27,7 +27,7 @@ OVER = frozenset({"DONE", "PASSED_ON"})
 UNBEGUN = frozenset({"SEMAPHORED", "READY"})
 """Statuses of jobs that nobody works on."""
 
-NAMED = 10_000
+NAMED = 25_000
 """Jobs named in one statement. Above some 36,000, MySQL 8 would read the whole table instead."""
 
 
@@ -96,30 +96,30 @@ class Forest:
         """``{job_id: analysis_id}`` of all jobs."""
 
         self._owners: dict[int, list[JobTree]] = {}
+        self._statuses: dict[int, str | None] = {}
 
     def look(self, connection: Connection, entries: Iterable[int]) -> set[JobTree]:
         """
         Bring the trees of these entries up to date; unknown ones are new.
 
-        Costs at most one statement a level for each 10,000 jobs that are unsettled there.
+        Costs at most one statement a level for each 25,000 jobs that are unsettled there.
 
         :param connection: in autocommit mode, so that each statement sees what is committed by then.
         :return: the trees that have changed.
         """
         changed: set[JobTree] = set()
         ids = {job_id for entry in entries for job_id in self._tree(entry).unsettled}
-        parents = {job_id for job_id in ids if self._may_have_children(job_id)}
+        # A job that nobody works on has no children, but it may be over by now: entries are asked at once.
+        parents = {job_id for job_id in ids if job_id in self.trees or self._statuses[job_id] not in UNBEGUN}
         seen: set[int] = set()
         while ids or parents:
             seen |= parents
-            found: list[Row[Any]] = []
-            for some in chunks([*ids, *(parents - ids)], NAMED):
-                rows = connection.execute(_rows(ids.intersection(some), parents.intersection(some)))
-                found.extend(rows)
-            self._take(found, changed)
-            self._miss(ids, found, changed)
-            ids = self._leeched(found)
-            parents = self._settle(seen, [*ids, *(row.job_id for row in found), *parents])
+            rows = _rows(connection, ids, parents)
+            self._miss(ids.difference([row[0] for row in rows]), changed)
+            news = [row for row in rows if self._statuses.get(row[0]) != row[2] or row[1] in parents]
+            self._take(news, changed)
+            ids = self._leeched(news)
+            parents = self._settle(seen, [*(row.job_id for row in news), *parents])
         return changed
 
     def use(self, entry: int, funnel: int) -> bool:
@@ -138,8 +138,8 @@ class Forest:
             if tree in owners:
                 owners.remove(tree)
             if not owners:
-                self._owners.pop(job_id, None)
-                self.analyses.pop(job_id, None)
+                for known in (self._owners, self._statuses, self.analyses):
+                    known.pop(job_id, None)
 
     def _tree(self, entry: int) -> JobTree:
         if entry not in self.trees:
@@ -150,47 +150,41 @@ class Forest:
     def _plant(self, tree: JobTree, job_id: int) -> None:
         tree.unsettled.add(job_id)
         self._owners.setdefault(job_id, []).append(tree)
+        self._statuses[job_id] = None  # to this tree it is news, whatever others know
 
-    def _may_have_children(self, job_id: int) -> bool:
-        """Tell whether a job's children are worth a look before the job is known to be over."""
-        return job_id in self.trees or self._owners[job_id][0].statuses.get(job_id) not in UNBEGUN
-
-    def _take(self, rows: Iterable[Row[Any]], changed: set[JobTree]) -> None:
+    def _take(self, rows: Iterable[Any], changed: set[JobTree]) -> None:
         """Note what was read: first how known jobs are, then which are new, since order is not promised."""
-        new = []
-        for row in rows:
-            job_id, status = row.job_id, row.status
-            if job_id not in self.analyses:
-                self.analyses[job_id] = row.analysis_id
-                if job_id in self.trees:
-                    self.trees[job_id].own_semaphore = row.controlled_semaphore_id
+        for job_id, _, status, analysis_id, semaphore_id, _ in rows:
+            self._statuses[job_id] = status
+            self.analyses[job_id] = analysis_id
+            if job_id in self.trees:
+                self.trees[job_id].own_semaphore = semaphore_id
             for tree in self._owners.get(job_id, ()):
                 if tree.statuses.get(job_id) != status:
                     tree.statuses[job_id] = status
                     changed.add(tree)
                     if status not in OVER:
                         tree.unsettled.add(job_id)
-            if row.prev_job_id in self._owners:
-                new.append(row)
-        for row in new:
-            for tree in self._owners[row.prev_job_id]:
-                if tree not in self._owners.get(row.job_id, ()):
-                    self._plant(tree, row.job_id)
-                    tree.statuses[row.job_id] = row.status
+        for job_id, parent, status, *_ in rows:
+            for tree in self._owners.get(parent, ()):
+                if tree not in self._owners.get(job_id, ()):
+                    self._plant(tree, job_id)
+                    tree.statuses[job_id] = status
                     changed.add(tree)
-                is_passed_on = tree.statuses.get(row.prev_job_id) == "PASSED_ON"
-                if is_passed_on and row.prev_job_id in tree.result_ids and row.job_id not in tree.result_ids:
-                    tree.result_ids.append(row.job_id)
+                took_over = parent in tree.result_ids and tree.statuses.get(parent) == "PASSED_ON"
+                if took_over and job_id not in tree.result_ids:
+                    tree.result_ids.append(job_id)
 
-    def _miss(self, asked: Iterable[int], rows: Iterable[Row[Any]], changed: set[JobTree]) -> None:
-        for job_id in set(asked).difference(row.job_id for row in rows):
+    def _miss(self, job_ids: Iterable[int], changed: set[JobTree]) -> None:
+        for job_id in job_ids:
+            self._statuses.pop(job_id)
             for tree in self._owners.pop(job_id):
                 tree.statuses.pop(job_id, None)
                 tree.unsettled.discard(job_id)
                 tree.gone.add(job_id)
                 changed.add(tree)
 
-    def _leeched(self, rows: Iterable[Row[Any]]) -> set[int]:
+    def _leeched(self, rows: Iterable[Any]) -> set[int]:
         """
         Give the funnels that hold new jobs back and stand in another tree.
 
@@ -198,11 +192,9 @@ class Forest:
         such a funnel holds back in its turn is the other tree's doing.
         """
         found = set()
-        for row in rows:
-            if (funnel := row.dependent_job_id) is None:
-                continue
-            for tree in self._owners.get(row.prev_job_id, ()):
-                if row.controlled_semaphore_id != tree.own_semaphore and self.use(tree.entry, funnel):
+        for _, parent, _, _, semaphore_id, funnel in rows:
+            for tree in self._owners.get(parent, ()) if funnel is not None else ():
+                if semaphore_id != tree.own_semaphore and self.use(tree.entry, funnel):
                     found.add(funnel)
         return found
 
@@ -221,16 +213,22 @@ class Forest:
         return unread
 
 
-def _rows(ids: Iterable[int], parents: Iterable[int]) -> Any:
+def _rows(connection: Connection, ids: Iterable[int], parents: Iterable[int]) -> list[Any]:
     """
-    Select jobs, and the children of jobs, each with the job that its semaphore holds back.
+    Read jobs, and the children of jobs, each with the job that its semaphore holds back.
 
-    It is one statement, so one snapshot: a job that it shows as over has all its children in it.
+    A job's children are read in the same statement, so the same snapshot, or in a later one: if it is shown
+    as over, all its children are there.
     """
-    parts = [
-        _where(key, named) for key, named in ((job.c.job_id, ids), (job.c.prev_job_id, parents)) if named
-    ]
-    return parts[0] if len(parts) == 1 else union_all(*parts)
+    own, above = sorted(ids), sorted(parents)
+    found: list[Any] = []
+    for start in range(0, len(own) + len(above), NAMED):
+        some = own[start : start + NAMED]
+        more = above[max(0, start - len(own)) : max(0, start + NAMED - len(own))]
+        named = ((job.c.job_id, some), (job.c.prev_job_id, more))
+        parts = [_where(key, values) for key, values in named if values]
+        found.extend(connection.execute(parts[0] if len(parts) == 1 else union_all(*parts)).all())
+    return found
 
 
 def _where(key: ColumnElement[Any], values: Iterable[int]) -> Select[Any]:
@@ -243,7 +241,7 @@ def _where(key: ColumnElement[Any], values: Iterable[int]) -> Select[Any]:
     )
     controlled = job.outerjoin(semaphore, semaphore.c.semaphore_id == job.c.controlled_semaphore_id)
     return (
-        select(*columns, semaphore.c.dependent_job_id).select_from(controlled).where(key.in_(numbers(values)))
+        select(*columns, semaphore.c.dependent_job_id).select_from(controlled).where(is_one_of(key, values))
     )
 
 

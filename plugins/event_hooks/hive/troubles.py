@@ -18,8 +18,8 @@ from event_hooks.hive.tables import (
     analysis_stats,
     beekeeper,
     chunks,
+    is_one_of,
     job,
-    numbers,
     role,
     semaphore,
     worker,
@@ -124,7 +124,7 @@ def _stats(analysis_ids: Iterable[int]) -> Any:
             analysis_stats.c.is_excluded,
         )
         .join(analysis_stats, analysis_stats.c.analysis_id == analysis_base.c.analysis_id)
-        .where(analysis_base.c.analysis_id.in_(numbers(analysis_ids)))
+        .where(is_one_of(analysis_base.c.analysis_id, analysis_ids))
     )
 
 
@@ -209,7 +209,7 @@ def _workers(job_ids: Sequence[int]) -> Any:
     return (
         select(*columns)
         .select_from(whose.outerjoin(worker, worker.c.worker_id == role.c.worker_id))
-        .where(job.c.job_id.in_(numbers(job_ids)), job.c.status.not_in([*OVER, *UNBEGUN, "FAILED"]))
+        .where(is_one_of(job.c.job_id, job_ids), job.c.status.not_in([*OVER, *UNBEGUN, "FAILED"]))
     )
 
 
@@ -259,7 +259,7 @@ def _semaphores(job_ids: Sequence[int]) -> Any:
             func.min(case((has_failed, fan.c.job_id))).label("first_failed"),
         )
         .select_from(semaphore.outerjoin(fan, fan.c.controlled_semaphore_id == semaphore.c.semaphore_id))
-        .where(semaphore.c.dependent_job_id.in_(numbers(job_ids)))
+        .where(is_one_of(semaphore.c.dependent_job_id, job_ids))
         .group_by(semaphore.c.semaphore_id, semaphore.c.dependent_job_id, *counters)
     )
 

@@ -65,6 +65,7 @@ class HiveVisitor:
             pool_pre_ping=True,
             pool_reset_on_return=None,
             hide_parameters=True,
+            query_cache_size=0,  # the statements name thousands of jobs, and none comes twice
         )
         self._forest = Forest()
         self._changed_at: dict[int, float] = {}

@@ -16,8 +16,8 @@ from sqlalchemy import event
 
 from event_hooks.hive import perl, poller, trees
 from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.poller import poller_of
 from event_hooks.hive.outcomes import JobOutcome
+from event_hooks.hive.poller import poller_of
 from event_hooks.hive.trees import Forest, State
 from event_hooks.hive.trigger import HiveJobTrigger
 from tests.integration.conftest import PracticeHive
@@ -121,9 +121,7 @@ async def test_two_triggers_of_one_job_both_learn_of_its_end(hive: PracticeHive)
 
 async def test_who_stops_waiting_leaves_the_others_waiting(hive: PracticeHive) -> None:
     job_ids = submit(hive, 2)
-    leaves, stays = (
-        asyncio.create_task(until_over(hive, [job_id])) for job_id in job_ids
-    )
+    leaves, stays = (asyncio.create_task(until_over(hive, [job_id])) for job_id in job_ids)
     await asyncio.sleep(0.2)
     leaves.cancel()
     await asyncio.to_thread(hive.work)

@@ -1,0 +1,197 @@
+"""
+Measure what event hooks does to a hive with many jobs, and write ``docs/bench-hive.md``.
+
+Run by ``make bench-hive``, on the MariaDB of MYSQL_URL. The server counts the statements (``userstat``).
+"""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from uuid import uuid4
+
+import psutil
+from sqlalchemy import Connection, create_engine
+
+from event_hooks.hive import address, perl
+from event_hooks.hive.hook import HiveHook
+from event_hooks.hive.trees import State
+from event_hooks.hive.visitor import HiveVisitor
+from tests.support.practice_hive import tables
+from tests.support.practice_hive.database import parse
+
+ANALYSIS = "event_dump_dna"
+FAN = 8
+REPORT = Path(__file__).parents[1] / "docs" / "bench-hive.md"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one step cost."""
+
+    step: str
+    seconds: float
+    statements: int
+    limit: float | None = None
+    """Seconds that it may take at most."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it kept within its limit."""
+        return self.limit is None or self.seconds <= self.limit
+
+
+class Bench:
+    """
+    A hive with many jobs.
+
+    :param root: connection of an administrator.
+    :param user: who the measured statements come from.
+    """
+
+    def __init__(self, root: Connection, hive: str, user: str, trees: int) -> None:
+        self.root = root
+        self.hive = hive
+        self.user = user
+        self.trees = trees
+
+    def run(self) -> Iterator[Measured]:
+        """Yield each step, once it is measured."""
+        count = f"{self.trees:,}"
+        hook, visitor = HiveHook("bench"), HiveVisitor("bench", address.find("bench"))
+        inputs = [
+            perl.dumps({"event": {"type": "new_assembly", "genome": f"g{n}"}}) for n in range(self.trees)
+        ]
+        yield self._measured(f"submit {count} jobs", lambda: hook.submit(ANALYSIS, inputs), 10)
+        yield self._measured("submit them again", lambda: hook.submit(ANALYSIS, inputs))
+        entries = hook.submit(ANALYSIS, inputs)
+        look = lambda: visitor.look((), entries)  # noqa: E731
+        yield self._measured(f"first poll of {count} READY jobs", look, 1)
+        self._grow()
+        yield self._measured(f"poll after they grew to trees of {FAN + 2}", look, 1)
+        yield self._measured(f"poll of {count} waiting trees of {FAN + 2}, nothing new", look, 1)
+        yield self._measured("for comparison: `-wrap`, one row a tree", self._ask_semaphores)
+        self._change("UPDATE job SET status = 'DONE' WHERE analysis_id = 2 AND job_id % 2")
+        yield self._measured("poll after half of the fan jobs became DONE", look, 1)
+        yield self._measured(
+            "search for troubles in all trees", lambda: visitor.diagnose(self._all(entries), 0)
+        )
+        yield self._measured(f"stop {count} trees", lambda: hook.stop(entries))
+        yield self._measured("let them run again", lambda: hook.reset(entries))
+        self._change("UPDATE job SET status = 'DONE'")
+        self._change(
+            "INSERT INTO result SELECT job_id, '{\"pieces\": [1, 2]}' FROM job WHERE analysis_id = 1"
+        )
+        ended = []
+        yield self._measured(
+            f"poll at which {count} trees end, results included", lambda: ended.extend(look().outcomes)
+        )
+        if [outcome.state for outcome in ended] != [State.COMPLETE] * self.trees:
+            raise RuntimeError(f"expected {count} complete trees, not {len(ended)} outcomes")
+        visitor.close()
+
+    def _all(self, entries: list[int]) -> dict[int, tuple[float, float]]:
+        return dict.fromkeys(entries, (1.0, 1.0))
+
+    def _grow(self) -> None:
+        """Let each entry be DONE, with a funnel that waits for a fan of READY jobs."""
+        self._change("UPDATE job SET status = 'DONE'")
+        new = "INSERT INTO job (prev_job_id, analysis_id, input_id, status, controlled_semaphore_id)"
+        funnel = f"{new} SELECT job_id, 3, CONCAT('f', job_id), 'SEMAPHORED', NULL FROM job ORDER BY job_id"
+        self._change(funnel)
+        self._change(
+            f"INSERT INTO semaphore (local_jobs_counter, dependent_job_id) SELECT {FAN}, job_id FROM job"
+            " WHERE analysis_id = 3 ORDER BY job_id"
+        )
+        self._change(
+            f"{new} SELECT prev_job_id, 2, CONCAT('p', prev_job_id, '.', seq), 'READY', semaphore_id"
+            f" FROM job JOIN semaphore ON dependent_job_id = job_id JOIN seq_1_to_{FAN}"
+        )
+        self._change("ANALYZE TABLE job, semaphore")
+
+    def _change(self, statement: str) -> None:
+        self.root.exec_driver_sql(statement.replace("%", "%%"))
+
+    def _ask_semaphores(self) -> None:
+        with create_engine(address.find("bench")[0]).connect() as connection:
+            ids = ",".join(str(number) for number in range(1, self.trees + 1))
+            over = "local_jobs_counter + remote_jobs_counter <= 0"
+            connection.exec_driver_sql(
+                f"SELECT semaphore_id FROM semaphore WHERE semaphore_id IN ({ids}) AND {over}"
+            )
+
+    def _measured(self, step: str, deed: Callable[[], object], limit: float | None = None) -> Measured:
+        before, began = self._statements(), time.monotonic()
+        deed()
+        return Measured(step, time.monotonic() - began, self._statements() - before, limit)
+
+    def _statements(self) -> int:
+        columns = "select_commands + update_commands + other_commands"
+        asked = f"SELECT {columns} FROM information_schema.user_statistics WHERE user = '{self.user}'"
+        return int(self.root.exec_driver_sql(asked).scalar() or 0)
+
+
+@contextmanager
+def bench(server: str, trees: int) -> Iterator[Bench]:
+    """Make a hive, dropped at the end, with a user and the Airflow connection ``bench`` of its own."""
+    name = f"bench_{uuid4().hex[:16]}"
+    url = f"{server.rstrip('/')}/{name}"
+    tables.create(url, analyses=(ANALYSIS,))
+    engine = create_engine(parse(url), isolation_level="AUTOCOMMIT")
+    with engine.connect() as root:
+        counted = root.exec_driver_sql("SELECT @@GLOBAL.userstat").scalar()
+        root.exec_driver_sql("SET GLOBAL userstat = 1")
+        root.exec_driver_sql(f"CREATE USER {name}@'%%' IDENTIFIED BY '{name}'")
+        root.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE ON {name}.* TO {name}@'%%'")
+        place = server.rstrip("/").rpartition("@")[2]
+        try:
+            with mock.patch.dict(os.environ, AIRFLOW_CONN_BENCH=f"mysql://{name}:{name}@{place}/{name}"):
+                yield Bench(root, name, name, trees)
+        finally:
+            root.exec_driver_sql(f"DROP DATABASE {name}")
+            root.exec_driver_sql(f"DROP USER {name}@'%%'")
+            root.exec_driver_sql(f"SET GLOBAL userstat = {counted}")
+
+
+def table(measured: list[Measured]) -> str:
+    """Write a Markdown table."""
+    rows = [
+        f"| {one.step} | {one.seconds:.2f} | {f'{one.limit:g}' if one.limit else ''} | {one.statements} |"
+        for one in measured
+    ]
+    return "\n".join(["| Step | Seconds | Limit | SQL statements |", "| --- | ---: | ---: | ---: |", *rows])
+
+
+def machine(server: str) -> str:
+    """Say when and where."""
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {os.cpu_count()} cores, {memory:.0f} GiB,"
+        f" {platform.platform()}, Python {platform.python_version()}, {server}"
+    )
+
+
+def main() -> int:
+    """Measure, print, and keep the table."""
+    measured = []
+    with bench(os.environ["MYSQL_URL"], 10_000) as hive:
+        version: Any = hive.root.exec_driver_sql("SELECT VERSION()").scalar()
+        for one in hive.run():
+            print(f"{one.seconds:7.2f} s  {one.statements:5} statements  {one.step}", flush=True)
+            measured.append(one)
+    REPORT.write_text(
+        f"# A hive with many jobs\n\nBy `make bench-hive`. {machine(version)}.\n\n{table(measured)}\n"
+    )
+    print(f"\n{table(measured)}\n\nKept in {REPORT}")
+    return 0 if all(one.is_good for one in measured) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
