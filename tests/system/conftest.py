@@ -20,16 +20,22 @@ from tests.support.practice_hive import tables
 from tests.support.practice_hive.database import parse
 from tests.support.practice_hive.worker import Worker
 from tools.airflow_services import CHECKOUT, AirflowServices
-from tools.runs import Runs
+from tools.runs import DAG, Runs
 
-SECRETS = ("secret_of_one_hive", "secret_of_the_other")
-"""The passwords with which Airflow reaches the hives."""
+SECRETS = ("secret_of_one_hive", "secret_of_the_other", "secret_of_the_idle")
+"""The passwords with which Airflow reaches the hives; in the last one nobody works."""
+
+IDLE = 2
+
+LIMIT = 60
 
 EVENT_LOOKUP = {
     "new_assembly": ["dump_dna", "dump_peptide"],
     "new_genebuild": ["dump_peptide"],
     "old_style": ["dump_old", "dump_dna"],
     "half_wrong": ["dump_nothing", "dump_dna"],
+    "idle": ["dump_idle"],
+    "idle_for_long": ["dump_idle_for_long"],
 }
 
 
@@ -73,6 +79,34 @@ class System:
         """Give the routing keys of these reports, sorted."""
         return sorted(report["routing_key"] for report in self.reports(genome, queue))
 
+    def until_task(self, run_id: str, task_id: str, state: str) -> None:
+        """Wait until a task of a run is in a state."""
+        is_so = lambda: self.runs.task_states(run_id)[task_id] == state  # noqa: E731
+        self.runs.until(is_so, LIMIT, lambda: str(self.runs.task_states(run_id)))
+
+    def mark(self, run_id: str, task_id: str, state: str) -> None:
+        """Mark a task, as a person does on the web page."""
+        path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}"
+        answer = self.runs.ask("PATCH", path, json={"new_state": state})
+        assert answer.status_code == 200, answer.text
+
+    def clear(self, run_id: str, task_id: str) -> None:
+        """Clear a task and what follows it, as the web page does."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": [task_id],
+            "only_failed": False,
+            "include_downstream": True,
+        }
+        answer = self.runs.ask("POST", f"{DAG}/clearTaskInstances", json=body)
+        assert answer.status_code == 200, answer.text
+
+    def log(self, run_id: str, task_id: str, attempt: int = 1) -> str:
+        """Give the log of a task, as the web page shows it."""
+        path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
+        return str(self.runs.ask("GET", path).json())
+
     def jobs(self, run_id: str, hive: int = 0) -> list[tuple[Any, ...]]:
         """Give id and status of the jobs that a run has submitted to a hive."""
         held = f'%"run_id" => "{run_id}"%'
@@ -99,7 +133,7 @@ def genome(genomes: Iterator[str]) -> str:
 
 @pytest.fixture(scope="session")
 def hives() -> Iterator[list[str]]:
-    """Two hives and who works in them; gives the addresses that Airflow uses."""
+    """Three hives and who works in two of them; gives the addresses that Airflow uses."""
     server, names = os.environ["MYSQL_URL"].rstrip("/"), [f"hive_{uuid4().hex[:20]}" for _ in SECRETS]
     place = server.rpartition("@")[2]
     stop = threading.Event()
@@ -110,8 +144,9 @@ def hives() -> Iterator[list[str]]:
         with create_engine(parse(url)).begin() as connection:
             connection.exec_driver_sql(f"CREATE USER {name}@'%%' IDENTIFIED BY '{secret}'")
             connection.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE ON {name}.* TO {name}@'%%'")
-        workers.append(threading.Thread(target=Worker(url, threads=2).run, args=[stop]))
-        workers[-1].start()
+        if secret != SECRETS[IDLE]:
+            workers.append(threading.Thread(target=Worker(url, threads=2).run, args=[stop]))
+            workers[-1].start()
     yield [f"mysql://{name}:{secret}@{place}/{name}" for name, secret in zip(names, SECRETS, strict=True)]
     stop.set()
     for worker in workers:
@@ -159,6 +194,13 @@ def lookup_files(folder: Path, hives: list[str]) -> dict[str, Path]:
         "dump_peptide": {"analysis": "event_dump_peptide", "hive_conn_id": "hive_test"},
         "dump_old": {"analysis": "event_dump_dna", "hive_uri": hives[1]},
         "dump_nothing": {"analysis": "event_dump_nothing", "hive_conn_id": "hive_test"},
+        "dump_idle": {"analysis": "event_dump_dna", "hive_conn_id": "hive_idle"},
+        "dump_idle_for_long": {
+            "analysis": "event_dump_dna",
+            "hive_conn_id": "hive_idle",
+            "ready_limit": 1,
+            "job_timeout": 8,
+        },
     }
     files = {}
     for name, content in (("event_lookup", EVENT_LOOKUP), ("process_lookup", processes)):
@@ -176,11 +218,14 @@ def system(
     server = os.environ["POSTGRES_URL"].rpartition("/")[0]
     environment = {
         "AIRFLOW_CONN_HIVE_TEST": hives[0],
+        "AIRFLOW_CONN_HIVE_IDLE": hives[IDLE],
         "AIRFLOW_CONN_RABBITMQ_REPORTS": os.environ["RABBITMQ_URL"],
         "AIRFLOW__EVENT_HOOKS__EVENT_LOOKUP": str(lookup_files["event_lookup"]),
         "AIRFLOW__EVENT_HOOKS__PROCESS_LOOKUP": str(lookup_files["process_lookup"]),
         "AIRFLOW__EVENT_HOOKS__REPORT_EXCHANGE": exchange[0],
         "AIRFLOW__EVENT_HOOKS__POLL_INTERVAL": "0.5",
+        "AIRFLOW__EVENT_HOOKS__TROUBLE_AFTER": "2",
+        "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     }
     airflow = AirflowServices(folder, database_url=f"{server}/{database}", environment=environment)

@@ -12,22 +12,9 @@ import psutil
 import pytest
 
 from event_hooks import xcom
-from tests.system.conftest import System
-from tests.system.test_process_event import LIMIT, event
+from tests.system.conftest import LIMIT, System
+from tests.system.test_process_event import event
 from tools.runs import DAG
-
-
-def clear(system: System, run_id: str, task_id: str) -> None:
-    """Clear a task and what follows it, as the web page does."""
-    body = {
-        "dry_run": False,
-        "dag_run_id": run_id,
-        "task_ids": [task_id],
-        "only_failed": False,
-        "include_downstream": True,
-    }
-    answer = system.runs.ask("POST", f"{DAG}/clearTaskInstances", json=body)
-    assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("task", ["route", "dump_peptide.submit", "dump_peptide.wait"])
@@ -35,7 +22,7 @@ def test_clearing_a_task_finds_the_same_job(system: System, genome: str, task: s
     run_id = system.start(event(genome, "new_genebuild"))
     assert system.runs.until_over(run_id, LIMIT) == "success"
     before = system.jobs(run_id)
-    clear(system, run_id, task)
+    system.clear(run_id, task)
     assert system.runs.until_over(run_id, LIMIT) == "success"
     assert system.jobs(run_id) == before
     assert len(before) == 1
@@ -78,8 +65,7 @@ def _task_processes(system: System, run_id: str) -> Iterator[psutil.Process]:
 
 def test_a_triggerer_that_is_killed_loses_no_wait(system: System, genome: str) -> None:
     run_id = system.start(event(genome, "new_genebuild", seconds=1.5))
-    is_deferred = lambda: system.runs.task_states(run_id)["dump_peptide.wait"] == "deferred"  # noqa: E731
-    system.runs.until(is_deferred, LIMIT, lambda: run_id)
+    system.until_task(run_id, "dump_peptide.wait", "deferred")
     system.airflow.kill("triggerer")
     system.airflow.start_service("triggerer")
     assert system.runs.until_over(run_id, 2 * LIMIT) == "success"
@@ -88,11 +74,8 @@ def test_a_triggerer_that_is_killed_loses_no_wait(system: System, genome: str) -
 
 def test_a_wait_that_a_person_ends_is_no_success(system: System, genome: str) -> None:
     run_id = system.start(event(genome, "new_genebuild", seconds=3))
-    is_deferred = lambda: system.runs.task_states(run_id)["dump_peptide.wait"] == "deferred"  # noqa: E731
-    system.runs.until(is_deferred, LIMIT, lambda: run_id)
-    body = {"new_state": "success"}
-    path = f"{DAG}/dagRuns/{run_id}/taskInstances/dump_peptide.wait"
-    assert system.runs.ask("PATCH", path, json=body).status_code == 200
+    system.until_task(run_id, "dump_peptide.wait", "deferred")
+    system.mark(run_id, "dump_peptide.wait", "success")
     system.runs.until_over(run_id, LIMIT)
     assert system.keys(genome) == ["report.warn"]
 
@@ -125,8 +108,7 @@ def test_a_report_is_sent_though_the_lookup_has_changed_meanwhile(
     system: System, genome: str, lookup_files: dict[str, Path], gone: str
 ) -> None:
     run_id = system.start(event(genome, "old_style", seconds=3))
-    is_deferred = lambda: system.runs.task_states(run_id)["dump_old.wait"] == "deferred"  # noqa: E731
-    system.runs.until(is_deferred, LIMIT, lambda: str(system.runs.task_states(run_id)))
+    system.until_task(run_id, "dump_old.wait", "deferred")
     good = {name: file.read_text() for name, file in lookup_files.items()}
     try:
         for name, file in lookup_files.items():
@@ -157,12 +139,10 @@ def test_a_wait_that_is_cleared_and_then_ended_by_a_person_is_no_success(system:
     ((job_id, _),) = system.jobs(run_id)
     with system.hives[0].begin() as connection:
         connection.exec_driver_sql(f"UPDATE job SET status = 'RUN' WHERE job_id = {job_id}")
-    clear(system, run_id, "dump_peptide.wait")
-    is_deferred = lambda: system.runs.task_states(run_id)["dump_peptide.wait"] == "deferred"  # noqa: E731
-    system.runs.until(is_deferred, LIMIT, lambda: str(system.runs.task_states(run_id)))
+    system.clear(run_id, "dump_peptide.wait")
+    system.until_task(run_id, "dump_peptide.wait", "deferred")
     _until_asked_for(system, run_id)
-    path = f"{DAG}/dagRuns/{run_id}/taskInstances/dump_peptide.wait"
-    assert system.runs.ask("PATCH", path, json={"new_state": "success"}).status_code == 200
+    system.mark(run_id, "dump_peptide.wait", "success")
     system.runs.until_over(run_id, LIMIT)
     assert system.keys(genome) == ["report.info", "report.warn"]
 

@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests.system.conftest import EVENT_LOOKUP, System
+from tests.system.conftest import EVENT_LOOKUP, LIMIT, System
 from tools.airflow_services import PROGRAMS
 from tools.runs import DAG
-
-LIMIT = 60
 
 
 def event(genome: str, event_type: str = "new_assembly", **practice: Any) -> dict[str, Any]:
@@ -80,7 +78,7 @@ def test_processes_that_do_not_react_are_skipped(system: System, genome: str) ->
     states = system.runs.task_states(run_id)
     assert {name for name, state in states.items() if state == "skipped"} == {
         f"{process}.{task}"
-        for process in ("dump_dna", "dump_old", "dump_nothing")
+        for process in ("dump_dna", "dump_old", "dump_nothing", "dump_idle", "dump_idle_for_long")
         for task in ("submit", "wait")
     }
 
@@ -124,7 +122,7 @@ def test_values_that_look_like_code_arrive_as_data(system: System, genome: str) 
     [
         (
             {"type": "new_asembly"},
-            "type: expected one of half_wrong, new_assembly, new_genebuild, old_style, not",
+            "type: expected one of half_wrong, idle, idle_for_long, new_assembly,",
         ),
         ({"genome": "homo_sapiens"}, "type: expected a string that is not empty, not nothing"),
         ({}, "type: expected a string that is not empty, not nothing"),
@@ -190,6 +188,8 @@ def test_check_lookups_finds_the_process_that_could_not_run(system: System, geno
         "dump_dna": "success",
         "dump_peptide": "success",
         "dump_old": "success",
+        "dump_idle": "success",
+        "dump_idle_for_long": "success",
         "dump_nothing": "failed",
     }
 

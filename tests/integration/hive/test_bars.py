@@ -1,0 +1,12 @@
+"""The short form of ``make bench-hive``: fewer trees, the same limits."""
+
+from __future__ import annotations
+
+from tools.bench_hive import bench
+
+
+def test_many_jobs_cost_a_hive_little(mysql_url: str) -> None:
+    with bench(mysql_url, 2000) as hive:
+        measured = list(hive.run())
+    assert [one for one in measured if not one.is_good] == []
+    assert sum(one.most is not None for one in measured) == 5
