@@ -17,6 +17,12 @@ def notes(system: System, job_id: int) -> list[str]:
         return [msg for (msg,) in rows]
 
 
+def until_awaited(system: System, run_id: str) -> None:
+    """Wait until the trigger runs: only then it can learn that a person ended the wait."""
+    path = f"{DAG}/dagRuns/{run_id}/taskInstances/dump_idle.wait/xcomEntries/return_value"
+    system.runs.until(lambda: system.runs.ask("GET", path).ok, LIMIT, lambda: "no trigger")
+
+
 def work(system: System) -> None:
     """Do the idle hive's jobs."""
     with Worker(system.hives[IDLE].url.render_as_string(hide_password=False)) as worker:
@@ -57,7 +63,7 @@ def test_marking_as_failed_stops_what_has_not_begun_and_clearing_takes_that_back
     system: System, genome: str, marked: str
 ) -> None:
     run_id = system.start(event(genome, "idle"))
-    system.until_task(run_id, "dump_idle.wait", "deferred")
+    until_awaited(system, run_id)
     ((job_id, status),) = system.jobs(run_id, IDLE)
     assert status == "READY"
     if marked == "task":
@@ -81,6 +87,7 @@ def test_marking_as_failed_stops_what_has_not_begun_and_clearing_takes_that_back
 def test_marking_as_success_or_clearing_stops_nothing(system: System, genome: str) -> None:
     run_id = system.start(event(genome, "idle"))
     system.until_task(run_id, "dump_idle.wait", "deferred")
+    until_awaited(system, run_id)
     system.clear(run_id, "dump_idle.wait")
     system.until_task(run_id, "dump_idle.wait", "deferred")
     system.mark(run_id, "dump_idle.wait", "success")
@@ -92,7 +99,7 @@ def test_marking_as_success_or_clearing_stops_nothing(system: System, genome: st
 
 def test_a_triggerer_that_is_restarted_stops_nothing(system: System, genome: str) -> None:
     run_id = system.start(event(genome, "idle"))
-    system.until_task(run_id, "dump_idle.wait", "deferred")
+    until_awaited(system, run_id)
     system.airflow.places["triggerer"].end(LIMIT)
     system.airflow.start_service("triggerer")
     ((job_id, status),) = system.jobs(run_id, IDLE)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseSensorOperator
-from airflow.sdk.exceptions import TaskDeferralTimeout
+from airflow.sdk.exceptions import AirflowSensorTimeout
 from airflow.triggers.base import StartTriggerArgs
 
 from event_hooks.exceptions import EventHooksError
@@ -70,7 +70,7 @@ class HiveJobSensor(BaseSensorOperator):
         """Fail, which is all a worker is called for; at the time limit, tell how far the jobs are."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout:
+        except AirflowSensorTimeout:
             waiting = self._at_the_limit()
             context["ti"].xcom_push("return_value", waiting.dumps())
             raise

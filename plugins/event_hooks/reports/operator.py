@@ -133,7 +133,7 @@ def _verdict(end: Ended, index: int, whose: Mapping[str, str]) -> tuple[ReportTy
 def _why_not_awaited(wait_state: str | None) -> str:
     if wait_state in (None, "removed"):
         return "the process left the lookup while its job ran, so that nobody waited for it: look in its hive"
-    return f"the wait ended as {wait_state} before the job did: a person ended it; its log says more"
+    return f"the wait ended as {wait_state} before its job did, by a person: its log says what was stopped"
 
 
 def _another_failed(end: Ended) -> bool:
