@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from event_hooks.reports.operator import _decoded
-from tests.system.conftest import System
+from tests.support.running_airflow import System
 from tests.system.test_process_event import LIMIT, event
 from tools.runs import DAG
 
