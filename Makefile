@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHONPATH := $(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-unit lint format lock
+.PHONY: help setup demo up down status test test-unit faults lint format lock
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -30,6 +30,9 @@ test: setup ## all tests; starts the servers for them if need be
 
 test-unit: setup ## the tests that need no server
 	@$(BIN)/pytest tests/unit $(ARGS)
+
+faults: setup ## kill each part 20 times while events are under way; writes docs/faults.md
+	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest tests/faults --rounds 20 --record docs/faults.md $(ARGS)
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check
