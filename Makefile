@@ -32,7 +32,7 @@ test-unit: setup ## the tests that need no server
 	@$(BIN)/pytest tests/unit $(ARGS)
 
 faults: setup ## kill each part 20 times while events are under way; writes docs/faults.md
-	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest tests/faults --rounds 20 --record docs/faults.md $(ARGS)
+	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest tests/faults -s --rounds 20 --record docs/faults.md $(ARGS)
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check

@@ -117,12 +117,14 @@ class Load:
     def _job_faults(self) -> list[str]:
         jobs = self.jobs()
         count = Counter(pair for pair, _, _ in jobs)
-        faults = [f"{count[pair]} jobs of {pair}" for pair in self.pairs if count[pair] != 1]
+        expected = self.pairs
+        faults = [f"{count[pair]} jobs of {pair}" for pair in {**expected, **count} if count[pair] != 1]
         for pair, status, results in jobs:
-            if results != self.pairs[pair]:
-                faults.append(
-                    f"{pair}: job is {status} with {results} results, meant to succeed: {self.pairs[pair]}"
-                )
+            if pair not in expected:
+                faults.append(f"{pair}: nobody asked for this job")
+            elif results != expected[pair]:
+                meant = "succeed" if expected[pair] else "fail"
+                faults.append(f"{pair}: job is {status} with {results} results, and was to {meant}")
         return faults
 
     def _report_faults(self) -> list[str]:
@@ -135,13 +137,12 @@ class Load:
             else:
                 faults.append(f"report of nobody, {pair}: {report['message']}")
         for pair, succeeds in self.pairs.items():
+            meant = "report.info" if succeeds else "report.fatal"
             ids = {report["message_id"] for report in said[pair]}
             keys = {report["routing_key"] for report in said[pair]}
-            if len(ids) != 1 or keys != {"report.info" if succeeds else "report.fatal"}:
+            if len(ids) != 1 or keys != {meant}:
                 messages = sorted({report["message"] for report in said[pair]})
-                faults.append(
-                    f"{pair}, meant to succeed: {succeeds}, was reported as {sorted(keys)}: {messages}"
-                )
+                faults.append(f"{pair}: {sorted(keys)} instead of one {meant}: {messages}")
         return faults
 
 

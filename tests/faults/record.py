@@ -18,8 +18,8 @@ TEXT = """\
 
 Written by `make faults`; do not edit. In each round two runs are under way, one of a single event and one of
 a batch of two; some of their jobs fail. At a random moment between their arrival and their last report
-something is killed with SIGKILL (connections to the hive: with `KILL USER`, again and again for a second) and,
-if nothing else does so, started again. Then all is counted. Two triggerers run at once.
+something is killed with SIGKILL (connections to the hive: with `KILL USER`, again and again for a second)
+and, if nothing else does so, started again. Then all is counted. Two triggerers run at once.
 
 A *fault* is: more or fewer than one entry job for an event and process; a run that does not end within
 {limit:.0f} s, or not in the state of its jobs; an outcome not reported, or a wrong report.

@@ -35,7 +35,8 @@ class Rounds:
             load = self._load(single_fails=single_fails)
             _until_over(load, started + LIMIT)
             self.span = time.monotonic() - started
-            assert load.faults() == []
+            faults = load.faults()
+            assert faults == [], faults
 
     def make(self, name: str, number: int) -> Load:
         """Make one round, and give its load; a kill that would come too late is drawn anew."""
