@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHONPATH := $(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-unit bench-hive lint format lock
+.PHONY: help setup demo up down status test test-unit bench-hive faults lint format lock
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -33,6 +33,9 @@ test-unit: setup ## the tests that need no server
 
 bench-hive: setup ## measure 10,000 jobs and trees in a hive; writes docs/bench-hive.md
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench_hive
+
+faults: setup ## kill each part 20 times while events are under way; writes docs/faults.md
+	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest tests/faults -s --rounds 20 --record docs/faults.md $(ARGS)
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check

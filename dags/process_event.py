@@ -29,7 +29,7 @@ from event_hooks.reports.operator import ReportOperator
 LOOKUPS = lookups.load_last_good()
 
 PATIENT = {
-    "retry_delay": timedelta(seconds=10),
+    "retry_delay": timedelta(seconds=settings.retry_delay()),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=10),
 }

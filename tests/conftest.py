@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 CHECKOUT = Path(__file__).parents[1]
 
 HOME = tempfile.mkdtemp(prefix="event_hooks_tests_")
@@ -21,3 +23,13 @@ os.environ |= {
 }
 for name in ("EVENT_LOOKUP", "EVENT_LOOKUP_FILE", "PROCESS_LOOKUP", "PROCESS_LOOKUP_FILE", "REPORT_SERVER"):
     os.environ.pop(name, None)
+
+pytest_plugins = ["tests.support.neighbours", "tests.support.running_airflow"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer what `make faults` sets."""
+    group = parser.getgroup("faults", "tests/faults")
+    group.addoption("--rounds", type=int, default=1, help="kills of each target (default: 1)")
+    group.addoption("--seed", type=int, help="repeat the kills of an earlier run; it printed its seed")
+    group.addoption("--record", type=Path, metavar="FILE", help="write what was counted, as Markdown")

@@ -67,6 +67,11 @@ def hive_timeout() -> float:
     return _number("hive_timeout", 30)
 
 
+def retry_delay() -> float:
+    """Give the seconds before a task's first retry; each further delay is longer; default 10."""
+    return _number("retry_delay", 10)
+
+
 def max_events() -> int:
     """Give how many events one run may carry; default 10,000."""
     return int(_number("max_events", 10_000))

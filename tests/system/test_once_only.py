@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from event_hooks import xcom
-from tests.system.conftest import LIMIT, System
+from tests.support.running_airflow import LIMIT, System
 from tests.system.test_process_event import event
 from tools.runs import DAG
 

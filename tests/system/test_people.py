@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.neighbours import IDLE
 from tests.support.practice_hive.worker import Worker
-from tests.system.conftest import IDLE, LIMIT, System
+from tests.support.running_airflow import LIMIT, System
 from tests.system.test_process_event import event, facts
 from tools.runs import DAG
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.system.conftest import EVENT_LOOKUP, LIMIT, System
+from tests.support.running_airflow import EVENT_LOOKUP, LIMIT, System
 from tools.airflow_services import PROGRAMS
 from tools.runs import DAG
 

@@ -1,11 +1,10 @@
-"""One running Airflow for all system tests, with two hives and an exchange of its own."""
+"""One running Airflow for all tests that ask for it, on ``neighbours`` of its own."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,10 @@ import psycopg2
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
-from tests.support.practice_hive import tables
+from tests.support.neighbours import IDLE
 from tests.support.practice_hive.database import parse
-from tests.support.practice_hive.worker import Worker
 from tools.airflow_services import CHECKOUT, AirflowServices
 from tools.runs import DAG, Runs
-
-SECRETS = ("secret_of_one_hive", "secret_of_the_other", "secret_of_the_idle")
-"""The passwords with which Airflow reaches the hives; in the last one nobody works."""
-
-IDLE = 2
 
 LIMIT = 60
 
@@ -38,12 +31,22 @@ EVENT_LOOKUP = {
     "idle_for_long": ["dump_idle_for_long"],
 }
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies here, so that `-m "not system"` leaves it out."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker("system")
+RECOVERY = {
+    "AIRFLOW__EVENT_HOOKS__RETRY_DELAY": "1",
+    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "6",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "6",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "1",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "10",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "12",
+}
+"""Airflow notices a death within seconds, not minutes; nothing else about it is different."""
 
 
 class System:
@@ -64,14 +67,15 @@ class System:
         return run_id
 
     def reports(self, genome: str, queue: str = "persistent_report") -> list[dict[str, Any]]:
-        """Give the reports of one genome that have arrived so far, each with its ``routing_key``."""
+        """Give the reports of one genome so far, each with its ``routing_key`` and ``message_id``."""
         connection = pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))
         channel = connection.channel()
         while True:
-            method, _, body = channel.basic_get(self._queues[queue], auto_ack=True)
+            method, properties, body = channel.basic_get(self._queues[queue], auto_ack=True)
             if method is None:
                 break
-            self._seen[queue].append({**json.loads(body), "routing_key": method.routing_key})
+            envelope = {"routing_key": method.routing_key, "message_id": properties.message_id}
+            self._seen[queue].append({**json.loads(body), **envelope})
         connection.close()
         return [report for report in self._seen[queue] if report["resource"] == genome]
 
@@ -119,8 +123,14 @@ class System:
             return [tuple(row) for row in connection.execute(text(statement), {"held": held})]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark what needs the running Airflow, so that `-m "not system"` leaves it out."""
+    if "system" in getattr(item, "fixturenames", ()):
+        item.add_marker("system")
+
+
 @pytest.fixture(scope="session")
-def genomes() -> Iterator[Iterator[str]]:
+def genomes() -> Iterator[str]:
     """Names that no other test uses."""
     return (f"genome_{uuid4().hex[:12]}" for _ in iter(int, 1))
 
@@ -129,52 +139,6 @@ def genomes() -> Iterator[Iterator[str]]:
 def genome(genomes: Iterator[str]) -> str:
     """A genome of this test's own."""
     return next(genomes)
-
-
-@pytest.fixture(scope="session")
-def hives() -> Iterator[list[str]]:
-    """Three hives and who works in two of them; gives the addresses that Airflow uses."""
-    server, names = os.environ["MYSQL_URL"].rstrip("/"), [f"hive_{uuid4().hex[:20]}" for _ in SECRETS]
-    place = server.rpartition("@")[2]
-    stop = threading.Event()
-    workers = []
-    for name, secret in zip(names, SECRETS, strict=True):
-        url = f"{server}/{name}"
-        tables.create(url, analyses=("event_dump_dna", "event_dump_peptide"))
-        with create_engine(parse(url)).begin() as connection:
-            connection.exec_driver_sql(f"CREATE USER {name}@'%%' IDENTIFIED BY '{secret}'")
-            connection.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE ON {name}.* TO {name}@'%%'")
-        if secret != SECRETS[IDLE]:
-            workers.append(threading.Thread(target=Worker(url, threads=2).run, args=[stop]))
-            workers[-1].start()
-    yield [f"mysql://{name}:{secret}@{place}/{name}" for name, secret in zip(names, SECRETS, strict=True)]
-    stop.set()
-    for worker in workers:
-        worker.join()
-    with create_engine(parse(f"{server}/mysql")).begin() as connection:
-        for name in names:
-            connection.exec_driver_sql(f"DROP DATABASE {name}")
-            connection.exec_driver_sql(f"DROP USER {name}@'%%'")
-
-
-@pytest.fixture(scope="session")
-def exchange() -> Iterator[tuple[str, dict[str, str]]]:
-    """An exchange with the known consumers' queues under other names: ``(exchange, {known name: name})``."""
-    name = f"test_{uuid4().hex}"
-    queues = {"persistent_report": f"persistent_{name}", "email_report": f"email_{name}"}
-    connection = pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))
-    channel = connection.channel()
-    channel.exchange_declare(name, "topic", durable=True)
-    for queue, pattern in zip(queues.values(), ("report.*", "report.fatal"), strict=True):
-        channel.queue_declare(queue, durable=True)
-        channel.queue_bind(queue, name, pattern)
-    connection.close()
-    yield name, queues
-    connection = pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))
-    for queue in queues.values():
-        connection.channel().queue_delete(queue)
-    connection.channel().exchange_delete(name)
-    connection.close()
 
 
 @pytest.fixture(scope="session")
@@ -226,7 +190,7 @@ def system(
         "AIRFLOW__EVENT_HOOKS__POLL_INTERVAL": "0.5",
         "AIRFLOW__EVENT_HOOKS__TROUBLE_AFTER": "2",
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
-        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+        **RECOVERY,
     }
     airflow = AirflowServices(folder, database_url=f"{server}/{database}", environment=environment)
     try:
