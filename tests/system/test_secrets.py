@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.support.running_airflow import SECRETS, System
+from tests.support.neighbours import SECRETS
+from tests.support.running_airflow import System
 from tests.system.test_process_event import LIMIT, event
 
 
