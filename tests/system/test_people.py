@@ -56,7 +56,7 @@ def test_clearing_lets_what_failed_run_again(system: System, genome: str, cleare
     assert system.runs.until_over(run_id, LIMIT) == "success"
     assert system.jobs(run_id) == before
     assert system.keys(genome) == ["report.fatal", "report.info"]
-    assert "Let run again: job" in system.log(run_id, "dump_peptide.wait", 2)
+    assert "Cleared. Let run again: job" in system.log(run_id, "dump_peptide.wait", 2)
 
 
 @pytest.mark.parametrize("marked", ["task", "run"])

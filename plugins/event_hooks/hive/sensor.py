@@ -72,6 +72,7 @@ class HiveJobSensor(BaseSensorOperator):
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSensorTimeout:
             waiting = self._at_the_limit()
+            waiting.ti = str(context["ti"].id)
             context["ti"].xcom_push("return_value", waiting.dumps())
             raise
 

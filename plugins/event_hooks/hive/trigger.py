@@ -17,7 +17,7 @@ from event_hooks.hive import address
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.poller import poller_of
 from event_hooks.hive.trees import State
-from event_hooks.hive.waiting import Waiting, interrupted
+from event_hooks.hive.waiting import Waiting, loads
 
 if TYPE_CHECKING:
     from event_hooks.hive.outcomes import JobOutcome
@@ -57,15 +57,14 @@ class HiveJobTrigger(BaseTrigger):
         self.log.info("Waiting for %s in %s", listed(job_ids), self.hive_conn_id)
         try:
             waiting = await self._begin(job_ids)
-            found = {outcome.job_id: outcome async for outcome in self._outcomes(job_ids, waiting)}
+            if not waiting.is_over:
+                found = {outcome.job_id: outcome async for outcome in self._outcomes(job_ids, waiting)}
+                waiting.outcomes = [found[job_id] for job_id in job_ids]
         except EventHooksError as error:
             self.log.error("Gave up waiting: %s", error)  # noqa: TRY400 (the message says it all)
-            yield TaskFailedEvent(xcoms={"return_value": Waiting(error=str(error)).dumps()})
-            return
-        waiting.outcomes = [found[job_id] for job_id in job_ids]
-        xcoms: dict[str, Any] = {"return_value": waiting.dumps()}
-        is_success = all(outcome.state is State.COMPLETE for outcome in waiting.outcomes)
-        yield TaskSuccessEvent(xcoms=xcoms) if is_success else TaskFailedEvent(xcoms=xcoms)
+            waiting = Waiting(error=str(error), ti=self._ti_id())
+        ended = TaskSuccessEvent if waiting.is_success else TaskFailedEvent
+        yield ended(xcoms={"return_value": waiting.dumps()})
 
     async def on_kill(self) -> None:
         """Stop what has not begun, if a person marked the task as failed; a clear comes here as well."""
@@ -79,7 +78,7 @@ class HiveJobTrigger(BaseTrigger):
         else:
             what = f"stopped before they began: {listed(stopped.jobs)}; running on: {listed(stopped.running)}"
         self.log.warning("A person ended this wait; %s", what)
-        await self._leave(Waiting(error=f"a person ended the wait; {what}"))
+        await self._leave(Waiting(error=f"a person ended the wait; {what}", ti=self._ti_id()))
 
     async def warn(self, trouble: Trouble) -> bool:
         """Tell people of a trouble, beyond the log; tell whether that was done, else it is tried again."""
@@ -87,18 +86,19 @@ class HiveJobTrigger(BaseTrigger):
 
     async def _begin(self, job_ids: Sequence[int]) -> Waiting:
         """
-        Go on with a wait that a restart interrupted, or begin one; after one that ended, reset what failed.
+        Begin a wait, or go on with one that Airflow started before, here or in another triggerer.
 
-        Airflow keeps the XCom when such a task is cleared, so that it tells the one from the other.
+        After one of another task instance, which was cleared since, what failed runs again: Airflow keeps
+        its XCom.
         """
-        left = await self._left()
-        if before := interrupted(left):
+        before = loads(await self._left())
+        if before and before.ti == self._ti_id():
             return before
-        if left is not None:
+        if before:
             hook = HiveHook(self.hive_conn_id, await address.find_async(self.hive_conn_id))
             change = await asyncio.to_thread(hook.reset, job_ids)
-            self.log.info("Cleared after it ended. Let run again: %s", listed(change.jobs))
-        waiting = Waiting()
+            self.log.info("Cleared. Let run again: %s", listed(change.jobs))
+        waiting = Waiting(ti=self._ti_id())
         await self._leave(waiting)
         return waiting
 
@@ -145,8 +145,18 @@ class HiveJobTrigger(BaseTrigger):
         return None
 
     async def _leave(self, waiting: Waiting) -> None:
+        """Leave word for others, but not over the end of this wait: another triggerer may have seen it."""
+        left = loads(await self._left())
+        if left and left.is_over and left.ti == waiting.ti:
+            return
+        await self._keep(waiting.dumps())
+
+    async def _keep(self, text: str) -> None:
         if place := self._place():
-            await XCom.aset("return_value", waiting.dumps(), **place)
+            await XCom.aset("return_value", text, **place)
+
+    def _ti_id(self) -> str | None:
+        return str(self.task_instance.id) if self.task_instance else None
 
     def _place(self) -> dict[str, Any] | None:
         ti = self.task_instance

@@ -6,12 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from event_hooks import xcom
-
-if TYPE_CHECKING:
-    from event_hooks.hive.outcomes import JobOutcome
+from event_hooks.hive.outcomes import JobOutcome
+from event_hooks.hive.trees import State
 
 
 @dataclass
@@ -19,7 +18,7 @@ class Waiting:
     """
     How a wait stands: goes on, gave up with an error, or has outcomes.
 
-    As XCom it is the text of ``{"outcomes", "error", "since", "told"}``. It is text, and ASCII, because
+    As XCom it is the text of ``{"outcomes", "error", "since", "told", "ti"}``. It is text, and ASCII, because
     Airflow 3.3.2 sends events as msgpack: an integer above 64 bits or a lone surrogate in a job's result
     would end the triggerer, again after each restart.
     """
@@ -34,16 +33,33 @@ class Waiting:
     told: set[str] = field(default_factory=set)
     """Keys of the troubles that people were told of."""
 
+    ti: str | None = None
+    """``id`` of the task instance: a cleared task has a new one, a trigger that runs twice the same."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to wait for."""
+        return self.outcomes is not None or self.error is not None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether all jobs are complete."""
+        return self.outcomes is not None and all(outcome.state is State.COMPLETE for outcome in self.outcomes)
+
     def dumps(self) -> str:
         """Write it as text."""
         outcomes = None if self.outcomes is None else [outcome.as_dict() for outcome in self.outcomes]
         since, told = self.since.isoformat(), sorted(self.told)
-        return json.dumps({"outcomes": outcomes, "error": self.error, "since": since, "told": told})
+        left = {"outcomes": outcomes, "error": self.error, "since": since, "told": told, "ti": self.ti}
+        return json.dumps(left)
 
 
-def interrupted(left: Any) -> Waiting | None:
-    """Give the wait that left this and goes on; None if it ended, or there was none."""
-    before = xcom.decoded(left)
-    if not before or before["outcomes"] is not None or before["error"] is not None:
+def loads(text: Any) -> Waiting | None:
+    """Read such an XCom; None if there is none."""
+    if (left := xcom.decoded(text)) is None:
         return None
-    return Waiting(since=datetime.fromisoformat(before["since"]), told=set(before["told"]))
+    outcomes = left["outcomes"]
+    if outcomes is not None:
+        outcomes = [JobOutcome(**{**outcome, "state": State(outcome["state"])}) for outcome in outcomes]
+    since = datetime.fromisoformat(left["since"])
+    return Waiting(outcomes, left["error"], since, set(left["told"]), left["ti"])
