@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -86,8 +87,16 @@ def mysql_url() -> str:
 
 
 @pytest.fixture
+def sqlite_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: each small transaction of SQLite waits for the disk."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
 def make_hive(
-    mysql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mysql_url: str, sqlite_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., PracticeHive]]:
     """Give a function that makes a new hive: ``make_hive("mysql" or "sqlite", variant=…, triggers=…)``."""
     made: list[PracticeHive] = []
@@ -95,7 +104,7 @@ def make_hive(
 
     def make(server: str = "mysql", **options: Any) -> PracticeHive:
         name = f"hive_{uuid4().hex}"
-        url = f"{mysql_url}/{name}" if server == "mysql" else f"sqlite:///{tmp_path}/{name}.sqlite"
+        url = f"{mysql_url}/{name}" if server == "mysql" else f"sqlite:///{sqlite_folder}/{name}.sqlite"
         conn_id = f"hive_test_{next(numbers)}"
         tables.create(url, **options)
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", url)

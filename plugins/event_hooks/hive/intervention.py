@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
-from event_hooks.hive import trees
+from event_hooks.hive import outcomes, trees
 from event_hooks.hive.outcomes import RESUMED, STOPPED, stopped_jobs
 from event_hooks.hive.submission import announced, has_triggers
 from event_hooks.hive.tables import analysis_stats, chunks, is_one_of, job, log_message, semaphore
@@ -46,7 +46,7 @@ def reset(connection: Connection, entries: Sequence[int]) -> Change:
     or SEMAPHORED where a semaphore still holds the job back, ``retry_count`` 1, its analysis LOADING. The
     counters of the semaphores stay: a job that failed or was stopped has not lowered one.
     """
-    found = trees.read(connection, entries).values()
+    found = outcomes.read(connection, entries)
     failed = {job_id for tree in found for job_id in tree.with_status("FAILED")}
     changed = _move(connection, failed, "FAILED", None)
     changed += _move(connection, stopped_jobs(connection, found), "DONE", None)
@@ -60,12 +60,15 @@ def stop(connection: Connection, entries: Sequence[int]) -> Change:
     They become DONE: FAILED would end a default beekeeper for everyone. Their semaphores are not lowered, so
     nothing that waits for them begins. A note in ``log_message`` tells them from jobs that were done.
     """
+    changed: list[int] = []
     found = trees.read(connection, entries).values()
-    changed = []
-    for status in ("READY", "SEMAPHORED"):
-        unbegun = [job_id for tree in found for job_id in tree.with_status(status)]
-        changed += _move(connection, unbegun, status, "DONE")
-    return Change(changed, _running(trees.read(connection, entries).values()))
+    while any(tree.with_status(*trees.UNBEGUN) for tree in found):
+        for status in ("READY", "SEMAPHORED"):
+            unbegun = [job_id for tree in found for job_id in tree.with_status(status)]
+            changed += _move(connection, unbegun, status, "DONE")
+        # What was SEMAPHORED when it was read may have been released before its turn came.
+        found = trees.read(connection, entries).values()
+    return Change(changed, _running(found))
 
 
 def _running(found: Iterable[trees.JobTree]) -> list[int]:

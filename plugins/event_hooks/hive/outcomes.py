@@ -88,6 +88,21 @@ def look(
 
     :param tables: the names of the hive's tables; ``result`` may be missing.
     """
+    changed, over, notes = _look(connection, forest, entries)
+    results = _results(connection, over) if result.name in tables else {}
+    return changed, [_outcome(tree, results, notes) for tree in over]
+
+
+def read(connection: Connection, entries: Collection[int]) -> Collection[JobTree]:
+    """Read the trees of these jobs, once and whole, with the funnels of other trees that they use."""
+    forest = Forest(whole=True)
+    _look(connection, forest, entries)
+    return forest.trees.values()
+
+
+def _look(
+    connection: Connection, forest: Forest, entries: Collection[int]
+) -> tuple[set[JobTree], list[JobTree], Notes]:
     changed = forest.look(connection, entries)
     while True:
         over = [tree for tree in map(forest.trees.__getitem__, entries) if tree.state() is not State.RUNNING]
@@ -100,10 +115,8 @@ def look(
             if forest.use(tree.entry, funnel)
         }
         if not used:
-            break
+            return changed, over, notes
         changed |= forest.look(connection, used)
-    results = _results(connection, over) if result.name in tables else {}
-    return changed, [_outcome(tree, results, notes) for tree in over]
 
 
 def progress(connection: Connection, trees: Iterable[JobTree]) -> dict[int, str]:

@@ -88,9 +88,14 @@ class JobTree:
 
 
 class Forest:
-    """The trees of one hive that somebody waits for."""
+    """
+    The trees of one hive that somebody waits for.
 
-    def __init__(self) -> None:
+    :param whole: a single look reads also what unfinished jobs below the entries have made.
+    """
+
+    def __init__(self, *, whole: bool = False) -> None:
+        self._whole = whole
         self.trees: dict[int, JobTree] = {}
         self.analyses: dict[int, int] = {}
         """``{job_id: analysis_id}`` of all jobs."""
@@ -204,7 +209,8 @@ class Forest:
         for job_id in candidates:
             for tree in self._owners.get(job_id, ()):
                 status = tree.statuses.get(job_id)
-                if job_id not in tree.unsettled or not (status in OVER or status == "FAILED"):
+                is_over = status in OVER or status == "FAILED"
+                if job_id not in tree.unsettled or not (is_over or self._whole):
                     continue
                 if job_id not in seen:
                     unread.add(job_id)
@@ -246,7 +252,7 @@ def _where(key: ColumnElement[Any], values: Iterable[int]) -> Select[Any]:
 
 
 def read(connection: Connection, entries: Sequence[int]) -> Mapping[int, JobTree]:
-    """Read the trees of these jobs, once: ``{entry: tree}``, also for those without a row."""
-    forest = Forest()
+    """Read the trees of these jobs, once and whole: ``{entry: tree}``, also for those without a row."""
+    forest = Forest(whole=True)
     forest.look(connection, entries)
     return forest.trees

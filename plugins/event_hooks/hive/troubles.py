@@ -104,7 +104,7 @@ def find(
         *_of_semaphored(connection, semaphored, url),
     ]
     names = {analysis_id: row.logic_name for analysis_id, row in stats.items()}
-    return _grouped(findings, {**ready, **semaphored, **working}, analyses, names)
+    return _grouped(findings, suspects, analyses, names)
 
 
 _Finding = tuple[int, str, str, str]
@@ -266,11 +266,15 @@ def _semaphores(job_ids: Sequence[int]) -> Any:
 
 def _grouped(
     findings: Iterable[_Finding],
-    suspects: Mapping[int, Suspect],
+    suspects: Sequence[Suspect],
     analyses: Mapping[int, int],
     names: Mapping[int, str],
 ) -> list[Trouble]:
-    """Make one trouble of what is the same for many jobs: each names its first job's reason."""
+    """
+    Make one trouble of what is the same for many jobs: each names its first job's reason.
+
+    A funnel that several trees use holds up all of them.
+    """
     groups: dict[tuple[str, int], list[_Finding]] = {}
     for finding in findings:
         groups.setdefault((finding[1], analyses[finding[0]]), []).append(finding)
@@ -278,6 +282,8 @@ def _grouped(
     for (kind, analysis_id), group in groups.items():
         _, _, reason, advice = group[0]
         jobs = sorted(job_id for job_id, *_ in group)
-        entries = sorted({suspects[job_id].tree.entry for job_id in jobs})
+        its = set(jobs)
+        held_up = [suspect.tree for suspect in suspects if not its.isdisjoint(suspect.tree.statuses.keys())]
+        entries = sorted(tree.entry for tree in held_up)
         troubles.append(Trouble(kind, names[analysis_id], reason, advice, tuple(entries), tuple(jobs)))
     return troubles

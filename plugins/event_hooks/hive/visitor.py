@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, QueuePool, create_engine, inspect
 
+from event_hooks import settings
 from event_hooks.hive import outcomes, troubles
 from event_hooks.hive.hook import errors_named
 from event_hooks.hive.outcomes import JobOutcome
@@ -54,7 +55,9 @@ class HiveVisitor:
     def __init__(self, hive: str, place: tuple[URL, dict[str, Any]]) -> None:
         self.hive = hive
         url, options = place
-        self._url = url.set(drivername=url.get_backend_name(), query={}).render_as_string(hide_password=True)
+        # As eHive takes it: without the "file:" by which address.find keeps SQLite from making files.
+        plain = url.set(drivername=url.get_backend_name(), database=_path(url), query={})
+        self._url = plain.render_as_string(hide_password=True)
         self._engine = create_engine(
             url,
             connect_args=options,
@@ -125,7 +128,9 @@ class HiveVisitor:
         over = {outcome.job_id: outcome for outcome in self.look((), entries).outcomes}
         held_up = {
             entry: str(trouble)
-            for trouble in self.diagnose({entry: (math.inf, 0) for entry in entries}, 0).troubles
+            for trouble in self.diagnose(
+                dict.fromkeys(entries, (math.inf, settings.ready_limit())), 0
+            ).troubles
             for entry in trouble.entries
         }
         return [over.get(entry) or self._unfinished(entry, held_up.get(entry)) for entry in entries]
@@ -156,6 +161,10 @@ class HiveVisitor:
         if result.name not in self._tables:  # a pipeline may make it later
             self._tables = set(inspect(connection).get_table_names())
         return self._tables
+
+
+def _path(url: URL) -> str:
+    return (url.database or "").removeprefix("file:")
 
 
 def _progress(tree: JobTree, messages: Mapping[int, str]) -> Progress:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from tests.support.practice_hive.hive import Hive
     from tests.support.practice_hive.jobs import Job
+    from tests.support.practice_hive.steering import Stage
 
 OVERFLOW = re.compile(r"^_ext(?:\w+)_data_id (\d+)$")
 PHASES = ("PRE_CLEANUP", "FETCH_INPUT", "RUN", "WRITE_OUTPUT", "POST_CLEANUP")
@@ -55,6 +56,7 @@ class Attempt:
         self._deeds: dict[str, Callable[[], None]] = {
             "RUN": self._run,
             "WRITE_OUTPUT": lambda: stages.WRITERS[self.suffix](self),
+            "POST_CLEANUP": lambda: self._die_if_told("dataflow") if self._does_entrys_work else None,
         }
 
     @cached_property
@@ -86,6 +88,10 @@ class Attempt:
     def genome(self) -> Any:
         """The event's genome, if it has one."""
         return self.event.get("genome") if isinstance(self.event, dict) else None
+
+    @property
+    def _does_entrys_work(self) -> bool:
+        return self.suffix in ("", "_again")
 
     @property
     def init_job_id(self) -> int:
@@ -131,13 +137,16 @@ class Attempt:
     def _run(self) -> None:
         if self.stop.wait(self.practice.seconds):
             raise Interrupted
+        self._die_if_told(stages.STAGE_NAMES[self.suffix])
+
+    def _die_if_told(self, stage: Stage) -> None:
         errors = self.hive.read(
             "SELECT COUNT(*) FROM log_message WHERE job_id=:job_id AND message_class='WORKER_ERROR'",
             job_id=self.job.job_id,
         )
         # One child is enough to keep a funnel waiting.
         if self.parameters.get("part", 1) == 1 and self.practice.fails(
-            stages.STAGE_NAMES[self.suffix],
+            stage,
             attempts=self.job.retry_count,
             errors=errors[0][0],
             allowed=self.job.max_retry_count + 1,
@@ -145,12 +154,13 @@ class Attempt:
             raise JobDied(self.practice.message)
 
     def _is_passed_on(self) -> bool:
-        if self.suffix or not self.practice.pass_on:
+        passed_on = self.parameters.get("passed_on", 0)
+        if not self._does_entrys_work or passed_on >= self.practice.pass_on:
             return False
         for phase in PHASES[:3]:
             jobs.enter(self.hive, self.job, phase)
         self.stop.wait(self.practice.seconds)
-        stages.take_over(self)
+        stages.take_over(self, passed_on + 1)
         message = "GarbageCollector: The worker died because of MEMLIMIT, performing gc_dataflow"
         jobs.pass_on(self.hive, self.job)
         self.hive.log_message(self.job.job_id, message, "INFO")

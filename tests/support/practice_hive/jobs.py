@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 if TYPE_CHECKING:
     from tests.support.practice_hive.hive import Analysis, Hive
@@ -53,14 +54,14 @@ def finish(hive: Hive, job: Job, runtime_msec: int, query_count: int) -> None:
     change = "status='DONE', when_completed=CURRENT_TIMESTAMP, runtime_msec=:msec, query_count=:queries"
     _update(hive, job.job_id, change, msec=runtime_msec, queries=query_count)
     hive.synchronize(job.analysis.analysis_id)
-    _lower_semaphore(hive, job.controlled_semaphore_id)
+    lower_semaphore(hive, job.controlled_semaphore_id)
 
 
 def pass_on(hive: Hive, job: Job) -> None:
     """Record that another job has taken over."""
     _update(hive, job.job_id, "status='PASSED_ON', when_completed=CURRENT_TIMESTAMP")
     hive.synchronize(job.analysis.analysis_id)
-    _lower_semaphore(hive, job.controlled_semaphore_id)
+    lower_semaphore(hive, job.controlled_semaphore_id)
 
 
 def release(hive: Hive, job: Job, *, may_retry: bool, runtime_msec: int | None) -> str:
@@ -80,11 +81,14 @@ def store(
     prev_job_id: int,
     status: str = "READY",
     semaphore_id: int | None,
-) -> int:
-    """Store a job that another one has flowed, counted and announced; give its ``job_id``."""
+) -> int | None:
+    """
+    Store a job that another one has flowed, counted and announced.
+
+    :return: its ``job_id``; None where the unique key of stock tables refuses it, which eHive only logs.
+    """
     analysis_id = hive.analysis_ids[logic_name]
-    if len(input_id) > INPUT_ID_LENGTH:
-        input_id = f"_extended_data_id {hive.store_overflow(input_id)}"
+    input_id = _shortened(hive, input_id)
     statement = text(
         "INSERT INTO job (prev_job_id, analysis_id, input_id, status, controlled_semaphore_id)"
         " VALUES (:prev_job_id, :analysis_id, :input_id, :status, :semaphore_id)"
@@ -96,11 +100,51 @@ def store(
         hive.announce(connection, analysis_id, status)
         return int(job_id)
 
-    job_id = hive.write(insert)
+    try:
+        job_id = hive.write(insert)
+    except IntegrityError as error:
+        if not any(words in str(error.orig) for words in ("Duplicate entry", "UNIQUE constraint")):
+            raise
+        _log_collision(hive, prev_job_id, analysis_id, input_id)
+        return None
     if hive.uses_triggers:
         # Triggers leave a DONE analysis DONE; eHive's beekeeper finds the job by its next resync.
         hive.synchronize(analysis_id)
     return job_id
+
+
+def _shortened(hive: Hive, input_id: str) -> str:
+    if len(input_id) <= INPUT_ID_LENGTH:
+        return input_id
+    return f"_extended_data_id {hive.store_overflow(input_id)}"
+
+
+def _log_collision(hive: Hive, emitting_job_id: int, analysis_id: int, input_id: str) -> None:
+    duplicate = f"Attempt to insert a duplicate job (analysis_id={analysis_id}, input_id={input_id})"
+    hive.log_message(emitting_job_id, f"{duplicate} intercepted and ignored", "INFO")
+    lost = f"JobAdaptor failed to store the local Job( analysis_id={analysis_id}, {input_id} )"
+    hive.log_message(emitting_job_id, f"{lost}, possibly due to a collision", "PIPELINE_CAUTION")
+
+
+def leech(hive: Hive, emitting_job_id: int, logic_name: str, input_id: str, count: int) -> int:
+    """
+    Let ``count`` more jobs hold back a funnel that another entry has made; give its semaphore.
+
+    :raises ValueError: if the funnel was released already; eHive's worker dies of that, too.
+    """
+    (funnel,) = hive.read(
+        "SELECT job_id, semaphore_id FROM job LEFT JOIN semaphore ON dependent_job_id=job_id"
+        " WHERE analysis_id=:analysis_id AND input_id=:input_id",
+        analysis_id=hive.analysis_ids[logic_name],
+        input_id=_shortened(hive, input_id),
+    )
+    if not _update(hive, funnel.job_id, "retry_count=retry_count+0", only_from="SEMAPHORED"):
+        raise ValueError(f"The funnel job (id={funnel.job_id}) was not in SEMAPHORED status")
+    for _ in range(count):
+        raise_semaphore(hive, funnel.semaphore_id)
+    told = f"Discovered and using an existing funnel Job dbID={funnel.job_id} analysis={logic_name}"
+    hive.log_message(emitting_job_id, told, "INFO")
+    return int(funnel.semaphore_id)
 
 
 def make_semaphore(hive: Hive, dependent_job_id: int, count: int) -> int:
@@ -119,7 +163,8 @@ def raise_semaphore(hive: Hive, semaphore_id: int | None) -> None:
         hive.write(lambda connection: connection.execute(statement, {"id": semaphore_id}))
 
 
-def _lower_semaphore(hive: Hive, semaphore_id: int | None) -> None:
+def lower_semaphore(hive: Hive, semaphore_id: int | None) -> None:
+    """Count one job less that controls a semaphore, and release what it holds back if it was the last."""
     if semaphore_id is None:
         return
     statement = text("UPDATE semaphore SET local_jobs_counter=local_jobs_counter-1 WHERE semaphore_id=:id")

@@ -33,31 +33,41 @@ def insert(hive: Hive, table: str, **values: Any) -> None:
     hive.write(lambda connection: connection.execute(statement, values))
 
 
-def take_over(attempt: Attempt) -> int:
-    """Store the job that does the work of a passed-on entry, from the same input."""
+def take_over(attempt: Attempt, count: int) -> None:
+    """Store the job that does the work of a passed-on one, from the same input and the ``count`` of such."""
     semaphore_id = attempt.job.controlled_semaphore_id
     jobs.raise_semaphore(attempt.hive, semaphore_id)
     attempt.tell_progress("Passed on")
-    return _flow(attempt, "_again", attempt.parameters, semaphore_id=semaphore_id)
+    _flow(attempt, "_again", {**attempt.parameters, "passed_on": count}, semaphore_id=semaphore_id)
 
 
 def _write_entry(attempt: Attempt) -> None:
     parts = attempt.practice.parts
     attempt.tell_progress(f"Found {parts} parts of {attempt.genome}")
-    given = {"event": attempt.event, "init_job_id": attempt.job.job_id, "parts": parts}
+    # Without the number of the entry, an equal event of another one makes equal jobs.
+    shared, own = {"event": attempt.event, "parts": parts}, {"init_job_id": attempt.job.job_id}
+    fan = shared if attempt.practice.shared else shared | own
+    funnel = shared if attempt.practice.shared == "all" else shared | own
     # The funnel stands for the entry in the semaphore that the entry controls, if it does.
     jobs.raise_semaphore(attempt.hive, attempt.job.controlled_semaphore_id)
     funnel_id = _flow(
         attempt,
         "_merge",
-        given,
+        funnel,
         semaphore_id=attempt.job.controlled_semaphore_id,
         status="SEMAPHORED" if parts else "READY",
     )
-    if parts:
+    if funnel_id is None:
+        jobs.lower_semaphore(attempt.hive, attempt.job.controlled_semaphore_id)
+        analysis = attempt.entry_analysis + "_merge"
+        semaphore_id = jobs.leech(
+            attempt.hive, attempt.job.job_id, analysis, attempt.perl.write(funnel), parts
+        )
+    elif parts:
         semaphore_id = jobs.make_semaphore(attempt.hive, funnel_id, parts)
-        for part in range(1, parts + 1):
-            _flow(attempt, "_part", {**given, "part": part}, semaphore_id=semaphore_id)
+    for part in range(1, parts + 1):
+        if _flow(attempt, "_part", {**fan, "part": part}, semaphore_id=semaphore_id) is None:
+            jobs.lower_semaphore(attempt.hive, semaphore_id)
 
 
 def _write_part(attempt: Attempt) -> None:
@@ -97,7 +107,7 @@ def _pieces(attempt: Attempt) -> list[Any]:
 
 def _flow(
     attempt: Attempt, suffix: str, given: dict[str, Any], *, semaphore_id: int | None, status: str = "READY"
-) -> int:
+) -> int | None:
     return jobs.store(
         attempt.hive,
         attempt.entry_analysis + suffix,

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Stage = Literal["entry", "child", "funnel", "after"]
+Stage = Literal["entry", "dataflow", "child", "funnel", "after"]
+"""``dataflow``: the entry, after it has written its children."""
 
 
 class Practice(BaseModel):
@@ -23,11 +24,14 @@ class Practice(BaseModel):
         None, description="Fails until FAILED, succeeds after a person's reset."
     )
     message: str = Field("Practice makes perfect", description="What the failing job dies of.")
-    pass_on: bool = Field(False, description="The entry is PASSED_ON, and a job of x_again does its work.")
+    pass_on: int = Field(0, description="How many jobs pass the entry's work on, each to one of x_again.")
     seconds: float = Field(0, description="How long every job of the event stays in RUN.")
     parts: int = Field(2, description="How many children the entry has.")
     result: str | None = Field(None, description="Written as the result instead of the JSON.")
     no_result: bool = Field(False, description="The funnel ends well, and writes no result.")
+    shared: Literal["fan", "all"] | None = Field(
+        None, description="What an equal event of another entry makes as well: the fan, or fan and funnel."
+    )
     after_funnel: bool = Field(False, description="The funnel starts one more job, after the result.")
 
     @classmethod

@@ -1,0 +1,172 @@
+"""What the tests of hives share: events that steer a practice hive, and looks at what came of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+
+from event_hooks.hive import address, perl, trees
+from event_hooks.hive.hook import HiveHook
+from event_hooks.hive.outcomes import JobOutcome
+from event_hooks.hive.trees import JobTree, State
+from event_hooks.hive.visitor import HiveVisitor
+from tests.integration.conftest import PracticeHive
+
+MakeHive = Callable[..., PracticeHive]
+
+VARIANTS = [
+    pytest.param(server, variant, triggers, id=f"{server}-{variant}{'-triggers' * triggers}")
+    for server in ("mysql", "sqlite")
+    for variant in ("stock", "docs")
+    for triggers in (False, True)
+]
+
+COUNTED = {
+    "total": "total_job_count",
+    "SEMAPHORED": "semaphored_job_count",
+    "READY": "ready_job_count",
+    "DONE": "done_job_count",
+    "FAILED": "failed_job_count",
+}
+
+
+def inputs(count: int, length: int = 60, token: str = "t") -> list[str]:
+    """Give inputs of this length, all different."""
+    texts = []
+    for number in range(count):
+        empty = len(perl.dumps({"event": {}, "token": f"{token}{number}", "x": ""}))
+        texts.append(perl.dumps({"event": {}, "token": f"{token}{number}", "x": "x" * (length - empty)}))
+    return texts
+
+
+def submitted(hive: PracticeHive, *, token: str = "", **practice: Any) -> int:
+    """Submit a job whose event steers the practice hive; ``token`` tells it from one of an equal event."""
+    event = {"type": "new_assembly", "genome": "homo_sapiens", "practice": practice}
+    (job_id,) = HiveHook(hive.conn_id).submit(
+        "event_dump_dna", [perl.dumps({"event": event, "event_hooks": {"token": token}})]
+    )
+    return job_id
+
+
+def work_on_entries(hive: PracticeHive) -> None:
+    """Do the entries' jobs alone, before anything that they have made."""
+    hive.change("UPDATE analysis_stats SET is_excluded = 1 WHERE analysis_id <> 1")
+    hive.work()
+    hive.change("UPDATE analysis_stats SET is_excluded = 0")
+
+
+def status(hive: PracticeHive, job_id: int) -> str:
+    """Give ``job.status``."""
+    ((found,),) = hive.rows("SELECT status FROM job WHERE job_id = :id", id=job_id)
+    return str(found)
+
+
+def child(hive: PracticeHive, entry: int, suffix: str) -> int:
+    """Give the first job below this one that is of this kind: ``_part``, ``_merge``, ``_after``."""
+    rows = hive.rows(
+        "SELECT MIN(job_id) FROM job JOIN analysis_base USING (analysis_id)"
+        " WHERE prev_job_id = :entry AND logic_name = :name",
+        entry=entry,
+        name=f"event_dump_dna{suffix}",
+    )
+    return int(rows[0][0])
+
+
+def read(hive: PracticeHive, *job_ids: int) -> dict[int, JobTree]:
+    """Read trees once."""
+    with hive.engine.connect() as connection:
+        return dict(trees.read(connection, job_ids))
+
+
+def state(hive: PracticeHive, job_id: int) -> State:
+    """Give what a tree, read once, has come to."""
+    return read(hive, job_id)[job_id].state()
+
+
+@contextmanager
+def visiting(hive: PracticeHive) -> Iterator[HiveVisitor]:
+    """Give a visitor that remembers what it sees."""
+    visitor = HiveVisitor(hive.conn_id, address.find(hive.conn_id))
+    yield visitor
+    visitor.close()
+
+
+def outcome(hive: PracticeHive, job_id: int) -> JobOutcome:
+    """Give how a job that is over has ended."""
+    with visiting(hive) as visitor:
+        (one,) = visitor.look((), [job_id]).outcomes
+    return one
+
+
+@contextmanager
+def recorded() -> Iterator[list[str]]:
+    """Give the statements that this process sends meanwhile, to any database."""
+    statements: list[str] = []
+
+    def record(*given: Any) -> None:
+        statements.append(given[2])
+
+    event.listen(Engine, "before_cursor_execute", record)
+    try:
+        yield statements
+    finally:
+        event.remove(Engine, "before_cursor_execute", record)
+
+
+def counters(hive: PracticeHive) -> dict[int, dict[str, int]]:
+    """Give the counters of each analysis as ``analysis_stats`` has them."""
+    rows = hive.rows(f"SELECT analysis_id, {', '.join(COUNTED.values())} FROM analysis_stats")
+    return {analysis_id: dict(zip(COUNTED, counts, strict=True)) for analysis_id, *counts in rows}
+
+
+def recount(hive: PracticeHive) -> dict[int, dict[str, int]]:
+    """Give what these counters should be, from the jobs themselves."""
+    found = {analysis_id: dict.fromkeys(COUNTED, 0) for analysis_id in counters(hive)}
+    for analysis_id, name in hive.rows("SELECT analysis_id, status FROM job"):
+        found[analysis_id]["total"] += 1
+        counter = "DONE" if name == "PASSED_ON" else name
+        if counter in COUNTED:
+            found[analysis_id][counter] += 1
+    return found
+
+
+def wait_for(condition: Callable[[], object], limit: float = 20) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, "it did not come true in time"
+        time.sleep(0.15)  # what innodb_trx shows is renewed only when nobody looked for 0.1 s
+
+
+def waits_for_a_lock(hive: PracticeHive) -> bool:
+    """Tell whether a transaction in this database (MariaDB) waits for another."""
+    waiting = (
+        "SELECT COUNT(*) FROM information_schema.innodb_trx JOIN information_schema.processlist"
+        " ON trx_mysql_thread_id = id WHERE db = DATABASE() AND trx_state = 'LOCK WAIT'"
+    )
+    return hive.rows(waiting) != [(0,)]
+
+
+def grant_reading(hive: PracticeHive, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Make a MySQL user that may only read this hive; gives the connection id."""
+    server, _, database = hive.url.rpartition("/")
+    user = f"u{database[-16:]}"
+    hive.change(f"CREATE USER {user}@'%' IDENTIFIED BY 'a_password'")
+    hive.change(f"GRANT SELECT ON {database}.* TO {user}@'%'")
+    place = server.rpartition("@")[2]
+    monkeypatch.setenv("AIRFLOW_CONN_HIVE_READ", f"mysql://{user}:a_password@{place}/{database}")
+    yield "hive_read"
+    hive.change(f"DROP USER {user}@'%'")
+
+
+@pytest.fixture
+def readable_hive(make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PracticeHive, str]]:
+    """A hive, and the id of a connection whose user may only read it."""
+    hive = make_hive("mysql")
+    for conn_id in grant_reading(hive, monkeypatch):
+        yield hive, conn_id

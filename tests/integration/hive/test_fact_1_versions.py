@@ -1,0 +1,118 @@
+"""Facts, section 1: versions and schema of hives."""
+
+from __future__ import annotations
+
+import pytest
+
+from event_hooks.exceptions import HiveRefused, HiveTooOld
+from event_hooks.hive.hook import HiveHook
+from event_hooks.hive.trees import State
+from tests.integration.conftest import PracticeHive
+from tests.integration.hive.conftest import (
+    MakeHive,
+    counters,
+    inputs,
+    outcome,
+    recount,
+    state,
+    submitted,
+    visiting,
+)
+
+
+@pytest.mark.parametrize("version", [89, 94, 96, 97, 105])
+def test_fact_1_hives_since_ehive_2_5_are_served(make_hive: MakeHive, version: int) -> None:
+    hive = make_hive("sqlite", schema_version=version)
+    job_id = submitted(hive)
+    hive.work()
+    assert outcome(hive, job_id).state is State.COMPLETE
+
+
+@pytest.mark.parametrize("version", ["80", "88", "", "2.5"])
+def test_fact_1_an_early_hive_is_refused_before_anything_is_written(
+    make_hive: MakeHive, version: str
+) -> None:
+    hive = make_hive("sqlite")
+    hive.change("UPDATE hive_meta SET meta_value = :v WHERE meta_key = 'hive_sql_schema_version'", v=version)
+    with pytest.raises(HiveTooOld, match=f"schema version is {version or 'not set'}, and 89 is the oldest"):
+        HiveHook(hive.conn_id).submit("event_dump_dna", inputs(1))
+    with pytest.raises(HiveTooOld):
+        HiveHook(hive.conn_id).check("event_dump_dna")
+    assert hive.rows("SELECT COUNT(*) FROM job") == [(0,)]
+
+
+def test_fact_1_a_hive_without_a_version_is_refused(hive: PracticeHive) -> None:
+    hive.change("DELETE FROM hive_meta WHERE meta_key = 'hive_sql_schema_version'")
+    with pytest.raises(HiveTooOld, match="schema version is not set"):
+        HiveHook(hive.conn_id).submit("event_dump_dna", inputs(1))
+
+
+@pytest.mark.parametrize("server", ["mysql", "sqlite"])
+def test_fact_1_a_database_that_is_no_hive_is_refused(make_hive: MakeHive, server: str) -> None:
+    hive = make_hive(server)
+    hive.change("DROP TABLE hive_meta")
+    with pytest.raises(HiveRefused, match="hive_meta"):
+        HiveHook(hive.conn_id).submit("event_dump_dna", inputs(1))
+
+
+@pytest.mark.parametrize("server", ["mysql", "sqlite"])
+@pytest.mark.parametrize("triggers", [False, True])
+def test_fact_1_counters_are_exact_with_and_without_triggers(
+    make_hive: MakeHive, server: str, triggers: bool
+) -> None:
+    hive = make_hive(server, triggers=triggers)
+    HiveHook(hive.conn_id).submit("event_dump_dna", inputs(3))
+    assert hive.stats() == ("LOADING", 3, 3)
+    assert counters(hive) == recount(hive)
+
+
+def test_fact_1_triggers_that_are_said_to_be_off_are_off(make_hive: MakeHive) -> None:
+    hive = make_hive("sqlite")
+    hive.change("INSERT INTO hive_meta (meta_key, meta_value) VALUES ('hive_use_triggers', '0')")
+    HiveHook(hive.conn_id).submit("event_dump_dna", inputs(2))
+    assert hive.stats() == ("LOADING", 2, 2)
+
+
+def test_fact_1_on_sqlite_no_foreign_key_takes_the_rest_of_a_tree_along(make_hive: MakeHive) -> None:
+    hive = make_hive("sqlite")
+    entry = hive.add_job(status="DONE")
+    hive.add_job(prev_job_id=entry, status="RUN")
+    hive.change("DELETE FROM job WHERE job_id = :id", id=entry)
+    assert hive.rows("SELECT COUNT(*) FROM job") == [(1,)]
+    assert state(hive, entry) is State.MISSING
+
+
+def test_fact_1_a_job_has_no_age_but_what_its_client_recorded(hive: PracticeHive) -> None:
+    """A restarted triggerer sees the job for the first time; the wait's XCom says since when it goes on."""
+    hive.change(
+        "INSERT INTO beekeeper (meadow_host, meadow_user, process_id, loop_until)"
+        " VALUES ('host', 'me', '1', 'FOREVER')"
+    )
+    job_id = submitted(hive)
+    with visiting(hive) as visitor:
+        visitor.look((), [job_id])
+        young = visitor.diagnose({job_id: (3599, 3600)}, 300).troubles
+        (old,) = visitor.diagnose({job_id: (3601, 3600)}, 300).troubles
+    assert young == []
+    assert old.kind == "not picked up"
+
+
+def test_fact_1_a_hive_may_have_neither_results_nor_progress(make_hive: MakeHive) -> None:
+    hive = make_hive("mysql", with_result=False, with_progress=False)
+    job_id = submitted(hive)
+    with visiting(hive) as visitor:
+        assert visitor.look((), [job_id]).progress[0].message is None
+        hive.work()
+        (complete,) = visitor.look((), [job_id]).outcomes
+    assert (complete.state, complete.result) == (State.COMPLETE, None)
+
+
+def test_fact_1_a_pipeline_may_make_its_result_table_later(make_hive: MakeHive) -> None:
+    hive = make_hive("mysql", with_result=False)
+    job_id = submitted(hive)
+    with visiting(hive) as visitor:
+        visitor.look((), [job_id])
+        hive.change("CREATE TABLE result (job_id INTEGER PRIMARY KEY, output TEXT)")
+        hive.work()
+        (complete,) = visitor.look((), [job_id]).outcomes
+    assert complete.result["genome"] == "homo_sapiens"

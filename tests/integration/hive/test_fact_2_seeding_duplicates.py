@@ -1,0 +1,197 @@
+"""Facts, section 2: lengths of inputs, duplicates, and jobs that collide on stock tables."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from event_hooks.exceptions import HiveRefused
+from event_hooks.hive.hook import HiveHook
+from event_hooks.hive.trees import State
+from tests.integration.conftest import PracticeHive
+from tests.integration.hive.conftest import (
+    VARIANTS,
+    MakeHive,
+    child,
+    inputs,
+    outcome,
+    submitted,
+    visiting,
+    work_on_entries,
+)
+from tests.support.practice_hive.worker import Worker
+
+
+@pytest.mark.parametrize(("server", "variant", "triggers"), VARIANTS)
+def test_fact_2_submitting_twice_is_one_job(
+    make_hive: MakeHive, server: str, variant: str, triggers: bool
+) -> None:
+    hive = make_hive(server, variant=variant, triggers=triggers)
+    hook = HiveHook(hive.conn_id)
+    texts = [inputs(1, length, f"of {length} ")[0] for length in (60, 255, 256, 70_000)]
+    some = hook.submit("event_dump_dna", [texts[2], texts[0]])
+    every = hook.submit("event_dump_dna", texts)
+    assert [every[2], every[0]] == some
+    assert hook.submit("event_dump_dna", texts) == every
+    assert hive.rows("SELECT COUNT(*) FROM job") == [(4,)]
+    assert hive.stats()[1:] == (4, 4)
+
+
+@pytest.mark.parametrize("length", [255, 256, 70_000])
+def test_fact_2_an_input_of_any_length_arrives_whole(hive: PracticeHive, length: int) -> None:
+    (text,) = inputs(1, length)
+    HiveHook(hive.conn_id).submit("event_dump_dna", [text])
+    ((input_id,),) = hive.rows("SELECT input_id FROM job")
+    if length <= 255:
+        assert input_id == text
+    else:
+        data_id = int(input_id.removeprefix("_extended_data_id "))
+        assert hive.rows("SELECT data FROM analysis_data WHERE analysis_data_id = :id", id=data_id) == [
+            (text,)
+        ]
+    hive.work()
+    assert hive.rows("SELECT DISTINCT status FROM job") == [("DONE",)]
+
+
+@pytest.mark.parametrize("variant", ["stock", "docs"])
+@pytest.mark.parametrize("server", ["mysql", "sqlite"])
+def test_fact_2_racing_submissions_make_one_job_each(make_hive: MakeHive, server: str, variant: str) -> None:
+    hive = make_hive(server, variant=variant)
+    texts = inputs(20) + inputs(10, 300, "long")
+
+    def submit(seed: int) -> list[int]:
+        return HiveHook(hive.conn_id).submit("event_dump_dna", random.Random(seed).sample(texts, len(texts)))
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(submit, range(24)))
+    assert len({frozenset(answer) for answer in answers}) == 1
+    assert hive.rows("SELECT COUNT(*) FROM job") == [(30,)]
+    assert hive.stats()[1:] == (30, 30)
+
+
+@pytest.mark.parametrize(("server", "variant"), [("sqlite", "stock"), ("sqlite", "docs"), ("mysql", "docs")])
+def test_fact_2_inputs_that_differ_in_letter_case_are_two_jobs(
+    make_hive: MakeHive, server: str, variant: str
+) -> None:
+    hive = make_hive(server, variant=variant)
+    job_ids = HiveHook(hive.conn_id).submit("event_dump_dna", ['{"n" => "Homo"}', '{"n" => "homo"}'])
+    assert len(set(job_ids)) == 2
+
+
+def test_fact_2_inputs_that_a_unique_key_takes_for_equal_are_refused(make_hive: MakeHive) -> None:
+    """MySQL's stock key ignores letter case; what event hooks submits has a token of lower-case digits."""
+    hive = make_hive("mysql", variant="stock")
+    HiveHook(hive.conn_id).submit("event_dump_dna", ['{"n" => "Homo"}'])
+    with pytest.raises(HiveRefused, match="hive 'hive_test_0' refused: .*Duplicate entry"):
+        HiveHook(hive.conn_id).submit("event_dump_dna", ['{"n" => "homo"}'])
+    assert hive.stats() == ("LOADING", 1, 1)
+
+
+@pytest.mark.parametrize("length", [255, 256, 70_000])
+def test_fact_2_utf8_columns_hold_the_same_inputs(make_hive: MakeHive, length: int) -> None:
+    hive = make_hive("mysql")
+    for table in ("job", "analysis_data", "log_message", "result"):
+        hive.change(f"ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4")
+    texts = inputs(2, length)
+    job_ids = HiveHook(hive.conn_id).submit("event_dump_dna", texts)
+    assert HiveHook(hive.conn_id).submit("event_dump_dna", texts) == job_ids
+    hive.work()
+    assert [outcome(hive, job_id).state for job_id in job_ids] == [State.COMPLETE] * 2
+
+
+@pytest.mark.parametrize("server", ["mysql", "sqlite"])
+def test_fact_2_a_long_text_that_ehive_has_stored_already_is_used(make_hive: MakeHive, server: str) -> None:
+    hive = make_hive(server)
+    (long,) = inputs(1, 300)
+    md5 = hashlib.md5(long.encode(), usedforsecurity=False).hexdigest()
+    for _ in range(2):
+        hive.change("INSERT INTO analysis_data (md5sum, data) VALUES (:md5, :data)", md5=md5, data=long)
+    HiveHook(hive.conn_id).submit("event_dump_dna", [long])
+    assert hive.rows("SELECT input_id FROM job") == [("_extended_data_id 1",)]
+    assert hive.rows("SELECT COUNT(*) FROM analysis_data") == [(2,)]
+
+
+def test_fact_2_another_text_of_the_same_digest_is_not_taken_for_it(hive: PracticeHive) -> None:
+    (long,) = inputs(1, 300)
+    md5 = hashlib.md5(long.encode(), usedforsecurity=False).hexdigest()
+    for other in ("{}", long.upper()):
+        hive.change("INSERT INTO analysis_data (md5sum, data) VALUES (:md5, :data)", md5=md5, data=other)
+    HiveHook(hive.conn_id).submit("event_dump_dna", [long])
+    assert hive.rows("SELECT data FROM analysis_data WHERE analysis_data_id = 3") == [(long,)]
+    assert hive.rows("SELECT input_id FROM job") == [("_extended_data_id 3",)]
+
+
+def test_fact_2_many_inputs_go_into_one_transaction(make_hive: MakeHive) -> None:
+    hive = make_hive("mysql")
+    texts = inputs(1500) + inputs(1100, 300, "long")
+    job_ids = HiveHook(hive.conn_id).submit("event_dump_dna", texts)
+    assert len(set(job_ids)) == 2600
+    assert HiveHook(hive.conn_id).submit("event_dump_dna", texts[::-1]) == job_ids[::-1]
+    assert hive.stats() == ("LOADING", 2600, 2600)
+
+
+@pytest.mark.parametrize(("variant", "expected"), [("stock", State.COMPLETE), ("docs", State.FAILED)])
+def test_fact_2_an_entry_retried_after_its_dataflow_is_told_as_it_ended(
+    make_hive: MakeHive, variant: str, expected: State
+) -> None:
+    """Without the unique key the retry makes everything twice, and the second result is refused."""
+    hive = make_hive("mysql", variant=variant)
+    job_id = submitted(hive, fail_once="dataflow")
+    work_on_entries(hive)
+    hive.work()
+    ended = outcome(hive, job_id)
+    assert ended.state is expected
+    assert ended.result["pieces"] == ["homo_sapiens.part1", "homo_sapiens.part2"]
+
+
+@pytest.mark.parametrize("server", ["mysql", "sqlite"])
+def test_fact_2_a_fan_that_collided_is_a_caution(make_hive: MakeHive, server: str) -> None:
+    hive = make_hive(server)
+    one, other = (submitted(hive, token=token, shared="fan") for token in "ab")
+    hive.work()
+    with visiting(hive) as visitor:
+        whole, empty = visitor.look((), [one, other]).outcomes
+    assert (whole.state, whole.caution) == (State.COMPLETE, None)
+    assert (empty.state, empty.result["pieces"]) == (State.COMPLETE, [])
+    assert "may lack their part: JobAdaptor failed to store the local Job( analysis_id=" in str(empty.caution)
+    assert str(empty.caution).endswith("possibly due to a collision (and 1 more)")
+
+
+@pytest.mark.parametrize("server", ["mysql", "sqlite"])
+def test_fact_2_an_entry_whose_jobs_all_collided_waits_for_the_others_funnel(
+    make_hive: MakeHive, server: str
+) -> None:
+    hive = make_hive(server)
+    one, other = (submitted(hive, token=token, shared="all", after_funnel=True) for token in "ab")
+    work_on_entries(hive)
+    assert hive.rows("SELECT COUNT(*) FROM job WHERE prev_job_id = :id", id=other) == [(0,)]
+    with Worker(hive.url) as worker, visiting(hive) as visitor:
+        over = [visitor.look((), [one, other]).outcomes]
+        while worker.work_one():
+            assert over[-1] == []
+            over.append(visitor.look((), [one, other]).outcomes)
+    assert [outcome.state for outcome in over[-1]] == [State.COMPLETE] * 2
+    assert [outcome.caution is None for outcome in over[-1]] == [True, False]
+
+
+def test_fact_2_an_entry_shares_the_failure_of_the_funnel_that_it_uses(hive: PracticeHive) -> None:
+    one, other = (submitted(hive, token=token, shared="all", fail="funnel") for token in "ab")
+    work_on_entries(hive)
+    hive.work()
+    funnel = child(hive, one, "_merge")
+    with visiting(hive) as visitor:
+        ended = visitor.look((), [other, one]).outcomes
+    assert [each.state for each in ended] == [State.FAILED] * 2
+    assert all(f"job {funnel} (event_dump_dna_merge) failed" in str(each.error) for each in ended)
+
+
+def test_fact_2_a_used_funnel_that_was_deleted_is_not_success(make_hive: MakeHive) -> None:
+    hive = make_hive("mysql")
+    one, other = (submitted(hive, token=token, shared="all") for token in "ab")
+    work_on_entries(hive)
+    hive.work()
+    hive.change("DELETE FROM job WHERE job_id = :id", id=one)
+    assert outcome(hive, other).state is State.MISSING

@@ -1,0 +1,150 @@
+"""Facts, section 6, and the stress of section 2: writers that are in each other's way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event
+from tenacity import wait_none
+
+from event_hooks.exceptions import HiveUnreachable
+from event_hooks.hive import address
+from event_hooks.hive.hook import HiveHook
+from tests.integration.conftest import PracticeHive
+from tests.integration.hive.conftest import (
+    MakeHive,
+    counters,
+    inputs,
+    recount,
+    submitted,
+    wait_for,
+    waits_for_a_lock,
+)
+
+DEEDS: dict[str, Callable[[HiveHook, int], Any]] = {
+    "submit": lambda hook, _: hook.submit("event_dump_dna", inputs(1)),
+    "reset": lambda hook, entry: hook.reset([entry]),
+    "stop": lambda hook, entry: hook.stop([entry]),
+}
+
+
+@pytest.fixture
+def codes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+    """The numbers of the errors that MariaDB gave; and nobody waits long before a retry."""
+    monkeypatch.setattr("event_hooks.hive.hook.wait_random_exponential", lambda **_: wait_none())
+    found: list[object] = []
+
+    def note(context: Any) -> None:
+        code = context.original_exception.args[0]
+        if code != 1146:  # that a table is not there yet, while a hive is made
+            found.append(code)
+
+    event.listen(Engine, "handle_error", note)
+    yield found
+    event.remove(Engine, "handle_error", note)
+
+
+def hook_that_waits(hive: PracticeHive, seconds: int) -> HiveHook:
+    """Give a hook whose statements wait so long for a lock."""
+    url, options = address.find(hive.conn_id)
+    setting = {"init_command": f"SET innodb_lock_wait_timeout = {seconds}"}
+    return HiveHook(hive.conn_id, (url, options | setting))
+
+
+def job_for(hive: PracticeHive, deed: str) -> int:
+    """Give a job that can be reset, or stopped."""
+    entry = submitted(hive, fail="entry")
+    if deed == "reset":
+        hive.work()
+    return entry
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_fact_6_a_deadlock_is_tried_again(make_hive: MakeHive, codes: list[object], deed: str) -> None:
+    """The other transaction weighs more, so MariaDB gives ours up."""
+    hive = make_hive("mysql")
+    entry = job_for(hive, deed)
+    count = hive.rows("SELECT COUNT(*) FROM log_message")[0][0]
+    ours, theirs = "UPDATE job SET status = status", "UPDATE analysis_stats SET status = status"
+    with ThreadPoolExecutor(1) as pool, hive.transaction() as other:
+        for _ in range(50):
+            other.exec_driver_sql("INSERT INTO log_message (msg) VALUES ('weight')")
+        if deed == "submit":  # it locks the statistics first, then its new row
+            (text,) = inputs(1)
+            columns = "analysis_id, input_id, param_id_stack, accu_id_stack"
+            other.exec_driver_sql(f"INSERT INTO job ({columns}) VALUES (1, %s, '', '')", (text,))
+            ours = "SELECT 1"
+        else:
+            other.exec_driver_sql(theirs)
+        doing = pool.submit(DEEDS[deed], HiveHook(hive.conn_id), entry)
+        wait_for(lambda: waits_for_a_lock(hive))
+        other.exec_driver_sql(theirs if deed == "submit" else ours)
+        other.rollback()
+        done = doing.result(timeout=20)
+    assert codes == [1213]
+    assert len(done) == 1 if deed == "submit" else done.jobs == [entry]
+    assert counters(hive) == recount(hive)
+    assert hive.rows("SELECT COUNT(*) FROM log_message")[0][0] == count + (deed != "submit")
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_fact_6_a_lock_not_got_in_time_is_tried_again(
+    make_hive: MakeHive, codes: list[object], deed: str
+) -> None:
+    hive = make_hive("mysql")
+    entry = job_for(hive, deed)
+    with ThreadPoolExecutor(1) as pool, hive.transaction() as other:
+        other.exec_driver_sql("UPDATE analysis_stats SET status = status")
+        doing = pool.submit(DEEDS[deed], hook_that_waits(hive, 1), entry)
+        wait_for(lambda: codes)
+        other.rollback()
+        doing.result(timeout=20)
+    assert set(codes) == {1205}
+    assert counters(hive) == recount(hive)
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_fact_6_a_lock_that_is_never_let_go_is_told_and_nothing_written(
+    make_hive: MakeHive, codes: list[object], deed: str
+) -> None:
+    hive = make_hive("mysql")
+    entry = job_for(hive, deed)
+    before = hive.rows("SELECT job_id, status FROM job")
+    with hive.transaction() as other:
+        other.exec_driver_sql("UPDATE analysis_stats SET status = status")
+        with pytest.raises(HiveUnreachable, match="hive 'hive_test_0' does not answer: .*Lock wait timeout"):
+            DEEDS[deed](hook_that_waits(hive, 0), entry)
+        other.rollback()
+    assert codes == [1205] * 5
+    assert hive.rows("SELECT job_id, status FROM job") == before
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_fact_6_a_locked_file_is_told_and_nothing_written(
+    make_hive: MakeHive, codes: list[object], deed: str
+) -> None:
+    hive = make_hive("sqlite")
+    entry = job_for(hive, deed)
+    url, options = address.find(hive.conn_id)
+    with hive.transaction() as other:
+        other.exec_driver_sql("BEGIN IMMEDIATE")
+        with pytest.raises(HiveUnreachable, match="database is locked"):
+            DEEDS[deed](HiveHook(hive.conn_id, (url, options | {"timeout": 0})), entry)
+        other.rollback()
+    assert codes == ["database is locked"] * 5
+    DEEDS[deed](HiveHook(hive.conn_id), entry)
+    assert counters(hive) == recount(hive)
+
+
+def test_fact_6_a_submission_waits_its_turn_and_then_succeeds(make_hive: MakeHive) -> None:
+    hive = make_hive("mysql")
+    hook = HiveHook(hive.conn_id)
+    with ThreadPoolExecutor(1) as pool, hive.transaction() as other:
+        other.exec_driver_sql("UPDATE analysis_stats SET status = status")
+        waiting = pool.submit(hook.submit, "event_dump_dna", inputs(1))
+        assert not waiting.done()
+        other.rollback()
+        assert len(waiting.result(timeout=20)) == 1
