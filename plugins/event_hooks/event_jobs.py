@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +10,7 @@ from event_hooks import settings
 from event_hooks.events import EventBatch
 from event_hooks.exceptions import ReportNotPublished
 from event_hooks.hive.sensor import HiveJobSensor
-from event_hooks.hive.trigger import HiveJobTrigger, as_job_ids
+from event_hooks.hive.trigger import HiveJobTrigger, as_numbers
 from event_hooks.reports.hook import RabbitMQHook
 from event_hooks.reports.report import Report, event_report, told
 
@@ -69,23 +68,17 @@ class EventJobTrigger(HiveJobTrigger):
         if self.task_instance is None:
             raise RuntimeError("a trigger without its task has no events")
         run = self.task_instance.get_template_context()["dag_run"]
-        positions = self.positions
-        if isinstance(positions, str):
-            positions = ast.literal_eval(positions)
-        held_up = [
-            at
-            for at, job_id in zip(positions, as_job_ids(self.job_ids), strict=True)
-            if job_id in trouble.entries
-        ]
+        job_ids, positions = as_numbers(self.job_ids), as_numbers(self.positions)
+        whose = dict(zip(job_ids, positions, strict=True))
+        first, *others = (job_id for job_id in job_ids if job_id in trouble.held_up)
         facts = {
             "process": self.process,
             "run": run.run_id,
-            "id": trouble.entries[0],
+            "id": first,
             "status": trouble.kind,
             "error": str(trouble),
-            "events": len(held_up),
+            "events": 1 + len(others),
         }
-        event = EventBatch.from_conf(run.conf).events[held_up[0]].payload()
-        return event_report(
-            "WARN", told("Event held up", facts), event, f"{run.run_id}/{self.process}/{held_up[0]}"
-        )
+        event = EventBatch.from_conf(run.conf).events[whose[first]].payload()
+        key = f"{run.run_id}/{self.process}/{trouble.key}"
+        return event_report("WARN", told("Event held up", facts), event, key).model_copy(update={"key": key})

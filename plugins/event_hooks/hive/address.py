@@ -52,6 +52,14 @@ async def find_async(hive_conn_id: str) -> tuple[URL, dict[str, Any]]:
 _NO_CONNECTION = "Airflow has no connection of this name, or cannot give it now"
 
 
+# The server gives up as well, and before us where it waits for a lock: 1205 is tried again. MariaDB reads the
+# first comment, MySQL from 5.7.8 on the second.
+_SERVER_LIMITS = (
+    "SET SESSION innodb_lock_wait_timeout = {lock}"
+    "/*M!100101 , max_statement_time = {seconds} *//*!50708 , max_execution_time = {seconds}000 */"
+)
+
+
 def _in_lookup(hive_conn_id: str) -> URL | None:
     uri = lookups.hive_uri(hive_conn_id)
     return make_url(uri) if uri else None
@@ -94,6 +102,7 @@ def _with_options(url: URL, tls: Any) -> tuple[URL, dict[str, Any]]:
     # Whole seconds, and 0 would be for ever.
     limits = ("connect_timeout", "read_timeout", "write_timeout")
     options: dict[str, Any] = dict.fromkeys(limits, math.ceil(seconds))
+    options["init_command"] = _SERVER_LIMITS.format(lock=math.ceil(seconds / 2), seconds=math.ceil(seconds))
     if tls:
         options["ssl"] = json.loads(tls) if isinstance(tls, str) else tls
     return url, options

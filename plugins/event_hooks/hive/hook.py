@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from airflow.sdk import BaseHook
 from sqlalchemy import URL, create_engine
 from sqlalchemy import Connection as DatabaseConnection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -108,7 +108,7 @@ def errors_named(hive: str) -> Iterator[None]:
         yield
     except (DataError, IntegrityError) as error:
         raise HiveRefused(hive, str(error.orig)) from error
-    except (OperationalError, ProgrammingError, TimeoutError, OSError) as error:
+    except (DBAPIError, TimeoutError, OSError) as error:
         code = (
             error.orig.args[0] if isinstance(error, DBAPIError) and error.orig and error.orig.args else None
         )

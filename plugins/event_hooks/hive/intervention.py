@@ -27,6 +27,10 @@ COUNTERS = {
 }
 
 
+ROUNDS = 10
+"""Looks at trees that are being stopped: what was SEMAPHORED may have been released before its turn came."""
+
+
 @dataclass(frozen=True)
 class Change:
     """What was done to the trees of some submitted jobs."""
@@ -35,7 +39,7 @@ class Change:
     """Jobs that were changed."""
 
     running: list[int]
-    """Jobs that somebody works on, before and after."""
+    """Jobs that somebody works on, or that another event needs: they run on."""
 
 
 def reset(connection: Connection, entries: Sequence[int]) -> Change:
@@ -61,20 +65,29 @@ def stop(connection: Connection, entries: Sequence[int]) -> Change:
     nothing that waits for them begins. A note in ``log_message`` tells them from jobs that were done.
     """
     changed: list[int] = []
-    found = trees.read(connection, entries).values()
-    while any(tree.with_status(*trees.UNBEGUN) for tree in found):
+    for _ in range(ROUNDS):
+        # Not what other trees need: a funnel that this one uses, and the jobs that hold such a funnel back.
+        found = trees.read(connection, entries, borrows=False).values()
+        moved = []
         for status in ("READY", "SEMAPHORED"):
-            unbegun = [job_id for tree in found for job_id in tree.with_status(status)]
-            changed += _move(connection, unbegun, status, "DONE")
-        # What was SEMAPHORED when it was read may have been released before its turn came.
-        found = trees.read(connection, entries).values()
+            unbegun = [
+                job_id for tree in found for job_id in tree.with_status(status) if job_id not in tree.shared
+            ]
+            moved += _move(connection, unbegun, status, "DONE")
+        changed += moved
+        if not moved:
+            break
     return Change(changed, _running(found))
 
 
 def _running(found: Iterable[trees.JobTree]) -> list[int]:
-    idle = {*trees.OVER, *trees.UNBEGUN, "FAILED"}
     return sorted(
-        {job_id for tree in found for job_id, status in tree.statuses.items() if status not in idle}
+        {
+            job_id
+            for tree in found
+            for job_id, status in tree.statuses.items()
+            if status not in trees.AT_REST or (job_id in tree.shared and status in trees.UNBEGUN)
+        }
     )
 
 
@@ -109,7 +122,11 @@ def _runnable(row: Row[Any]) -> str:
 
 
 def _set(connection: Connection, rows: Sequence[Row[Any]], before: str, after: str) -> None:
-    values: dict[str, Any] = {"status": after} | ({"retry_count": 1} if before == "FAILED" else {})
+    values: dict[str, Any] = {"status": after}
+    if before == "FAILED":
+        values["retry_count"] = 1
+    if after == "DONE":
+        values["when_completed"] = None  # a time would say that it ran
     connection.execute(
         update(job).where(is_one_of(job.c.job_id, [row.job_id for row in rows])).values(values)
     )

@@ -19,7 +19,7 @@ from event_hooks.hive.tables import (
     log_message,
     result,
 )
-from event_hooks.hive.trees import NAMED, Forest, JobTree, State
+from event_hooks.hive.trees import NAMED, OVER, Forest, JobTree, State
 
 MAX_ERROR = 4000
 """Characters of a failed job's message that travel on; the hive keeps all of it."""
@@ -38,7 +38,10 @@ _COLLISION = "%failed to store the %"
 
 # Lengths are bounded because a long text without spaces would take minutes otherwise.
 _PASSWORD = re.compile(
-    r"""(?P<url>://[^\s:/@"']{0,100}:)[^\s"'/]{1,200}(?P<at>@)|(?P<option>-pass(?:word)?[ =])[^\s"']{1,200}"""
+    r"""(?P<url>://[^\s:/@"']{0,100}:)[^\s"'/]{1,200}(?P<at>@)
+    |(?P<option>(?:-pass(?:word)?["']?\s{0,9}(?:=>|[=:,])?|\bpass(?:word)?["']?\s{0,9}(?:=>|[=:]))\s{0,9}["']?)
+    [^\s"',;)]{1,200}""",
+    re.IGNORECASE | re.VERBOSE,
 )
 
 
@@ -72,7 +75,10 @@ class Notes:
     """``{job: what eHive did not store for it}``."""
 
     stopped: set[int] = field(default_factory=set)
-    """Jobs that were stopped and not taken up again."""
+    """Jobs that were stopped and not taken up again, by us or by eHive's own reset."""
+
+    revived: set[int] = field(default_factory=set)
+    """Jobs that were over, and that a person has reset since."""
 
     funnels: dict[int, set[int]] = field(default_factory=dict)
     """``{job: funnels of other trees that it uses}``."""
@@ -114,9 +120,12 @@ def _look(
             for funnel in notes.funnels[job_id]
             if forest.use(tree.entry, funnel)
         }
-        if not used:
+        for job_id in notes.revived:
+            forest.doubt(job_id)
+        again = used | {tree.entry for tree in over if not notes.revived.isdisjoint(tree.statuses)}
+        if not again:
             return changed, over, notes
-        changed |= forest.look(connection, used)
+        changed |= forest.look(connection, again)
 
 
 def progress(connection: Connection, trees: Iterable[JobTree]) -> dict[int, str]:
@@ -169,6 +178,8 @@ def _read_notes(connection: Connection, failed: Collection[int], done: Collectio
         select(
             job.c.job_id,
             analysis_base.c.logic_name,
+            job.c.status,
+            job.c.when_completed,
             message.message_class,
             func.substr(message.msg, 1, 2 * MAX_ERROR).label("msg"),
         )
@@ -177,29 +188,34 @@ def _read_notes(connection: Connection, failed: Collection[int], done: Collectio
         .where(
             or_(
                 is_one_of(job.c.job_id, failed),
-                and_(is_one_of(job.c.job_id, done), message.log_message_id.is_not(None)),
+                and_(
+                    is_one_of(job.c.job_id, done),
+                    or_(message.log_message_id.is_not(None), job.c.status.not_in(sorted(OVER))),
+                ),
             )
         )
         .order_by(message.log_message_id)
     )
     for row in connection.execute(rows) if failed or done else ():
-        _note(row.job_id, row.logic_name, row.message_class, row.msg or "", row.job_id in failed, notes)
+        if row.job_id in done and row.status not in OVER:
+            notes.revived.add(row.job_id)
+        else:
+            _note(row, row.job_id in failed, notes)
 
 
-def _note(
-    job_id: int, analysis: str, message_class: str | None, msg: str, has_failed: bool, notes: Notes
-) -> None:
+def _note(row: Any, has_failed: bool, notes: Notes) -> None:
     """Sort one message in; they come in their order, so the last of a kind holds."""
+    job_id, msg = row.job_id, row.msg or ""
     if has_failed:
-        text = masked(msg).strip()[:MAX_ERROR] if message_class == "WORKER_ERROR" else ""
+        text = masked(msg).strip()[:MAX_ERROR] if row.message_class == "WORKER_ERROR" else ""
         if text or job_id not in notes.errors:
             text = text or "the hive has no message of it"
-            notes.errors[job_id] = f"job {job_id} ({analysis}) failed: {text}"
+            notes.errors[job_id] = f"job {job_id} ({row.logic_name}) failed: {text}"
     elif funnel := _LEECH.search(msg):
         notes.funnels.setdefault(job_id, set()).add(int(funnel[1]))
     elif "failed to store the " in msg:
         notes.cautions.setdefault(job_id, []).append(masked(msg).strip()[:MAX_ERROR])
-    elif msg.startswith(STOPPED):
+    elif msg.startswith(STOPPED) and row.when_completed is None:
         notes.stopped.add(job_id)
     elif msg.startswith(RESUMED):
         notes.stopped.discard(job_id)

@@ -50,6 +50,7 @@ class Watch:
         self._began = time.monotonic()
         self._waited = waited
         self.next_look = 0.0
+        self._is_held_up = False
         self.news: asyncio.Queue[Findings | EventHooksError] = asyncio.Queue()
 
     def waited(self) -> float:
@@ -61,15 +62,11 @@ class Watch:
         interval = max(self.waited() / AGING, settings.poll_interval())
         self.next_look = now + min(interval, settings.max_poll_interval())
 
-    def tell(self, found: Findings) -> None:
-        """Pass on what concerns these jobs."""
-        mine = Findings(
-            [progress for progress in found.progress if progress.job_id in self.open],
-            [outcome for outcome in found.outcomes if outcome.job_id in self.open],
-            [trouble for trouble in found.troubles if not self.open.isdisjoint(trouble.entries)],
-            found.absence,
-        )
+    def tell(self, mine: Findings) -> None:
+        """Pass on what concerns these jobs, and once that nothing holds them up any longer."""
         self.open.difference_update(outcome.job_id for outcome in mine.outcomes)
+        if mine.is_diagnosis:
+            mine.is_diagnosis, self._is_held_up = bool(mine.troubles) or self._is_held_up, bool(mine.troubles)
         if mine != Findings():
             self.news.put_nowait(mine)
 
@@ -87,6 +84,7 @@ class HivePoller:
         self._left: set[int] = set()
         self._arrival = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._absence: str | None = None
 
     async def watch(self, job_ids: Sequence[int], limit: float, waited: float = 0) -> AsyncIterator[Findings]:
         """
@@ -101,7 +99,9 @@ class HivePoller:
         watch = Watch(job_ids, limit, waited)
         self._watches.add(watch)
         self._arrival.set()
-        if self._task is None or self._task.done():
+        if self._absence:
+            watch.tell(Findings(word=self._absence))
+        if self._task is None:
             self._start()
         try:
             while watch.open or not watch.news.empty():
@@ -120,6 +120,7 @@ class HivePoller:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Leave nobody waiting for ever: pass an error on, begin again for who came last."""
+        self._task = None
         if task.cancelled():
             return
         if error := task.exception():
@@ -135,28 +136,36 @@ class HivePoller:
 
     async def _look_while_watched(self) -> None:
         visit = _Visit(self.hive_conn_id)
-        failing_since, pause = 0.0, 0.0
+        refusing_since, pause = None, 0.0
         try:
             while self._watches:
                 try:
                     await self._look(visit)
-                    if pause:
-                        log.info("Hive %r answers again", self.hive_conn_id)
-                    pause = 0.0
                 except EventHooksError as error:
-                    failing_since = failing_since if pause else time.monotonic()
-                    if isinstance(error, HiveRefused) and time.monotonic() - failing_since > PATIENCE:
+                    is_refusal = isinstance(error, HiveRefused)
+                    refusing_since = (refusing_since or time.monotonic()) if is_refusal else None
+                    if refusing_since and time.monotonic() - refusing_since > PATIENCE:
                         raise
-                    if not pause:
-                        self._tell(Findings(absence=str(error)))
+                    self._say(f"{error}; it is asked again, with growing pauses", away=True)
                     pause = min(max(1.0, 2 * pause), MAX_PAUSE)
                     log.warning("%s; next look in %.0f s", error, pause)
                     # The next look asks Airflow again: the connection may have been mended meanwhile.
                     visit.end()
                     visit = _Visit(self.hive_conn_id)
-                await (asyncio.sleep(pause) if pause else self._until_due(visit.rest))
+                    await asyncio.sleep(pause)
+                else:
+                    refusing_since, pause = None, 0.0
+                    self._say(f"hive {self.hive_conn_id!r} answers again", away=False)
+                    await self._until_due(visit.rest)
         finally:
             visit.end()
+
+    def _say(self, word: str, *, away: bool) -> None:
+        """Tell all who wait when a hive stops to answer, and when it answers again."""
+        if away != (self._absence is not None):
+            log.info("%s", word)
+            self._tell(Findings(word=word))
+        self._absence = word if away else None
 
     async def _look(self, visit: _Visit) -> None:
         now = time.monotonic()
@@ -186,8 +195,24 @@ class HivePoller:
             pass
 
     def _tell(self, found: Findings) -> None:
+        """Give each watch its part; goes through the findings once, however many watches there are."""
+        parts = {watch: Findings(is_diagnosis=found.is_diagnosis, word=found.word) for watch in self._watches}
+        whose: dict[int, list[Watch]] = {}
         for watch in self._watches:
-            watch.tell(found)
+            for job_id in watch.open:
+                whose.setdefault(job_id, []).append(watch)
+        for progress in found.progress:
+            for watch in whose.get(progress.job_id, ()):
+                parts[watch].progress.append(progress)
+        for outcome in found.outcomes:
+            for watch in whose.get(outcome.job_id, ()):
+                parts[watch].outcomes.append(outcome)
+        for trouble in found.troubles:
+            for watch in {watch for entry in trouble.held_up for watch in whose.get(entry, ())}:
+                if its := trouble.of(watch.open):
+                    parts[watch].troubles.append(its)
+        for watch, mine in parts.items():
+            watch.tell(mine)
 
 
 class _Visit:

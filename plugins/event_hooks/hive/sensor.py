@@ -12,7 +12,7 @@ from airflow.triggers.base import StartTriggerArgs
 
 from event_hooks.exceptions import EventHooksError
 from event_hooks.hive import address
-from event_hooks.hive.trigger import as_job_ids
+from event_hooks.hive.trigger import as_numbers
 from event_hooks.hive.visitor import HiveVisitor
 from event_hooks.hive.waiting import Waiting
 
@@ -50,6 +50,7 @@ class HiveJobSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         self.hive_conn_id = hive_conn_id
         self.job_ids = job_ids
+        self.ready_limit = ready_limit
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls=self.trigger_cls,
             next_method="execute_complete",
@@ -74,13 +75,17 @@ class HiveJobSensor(BaseSensorOperator):
             waiting = self._at_the_limit()
             waiting.ti = str(context["ti"].id)
             context["ti"].xcom_push("return_value", waiting.dumps())
-            raise
+            if not waiting.is_success:
+                raise
+            self.log.info("All jobs are complete, at the last moment")
+            return None
 
     def _at_the_limit(self) -> Waiting:
         limit = f"the time limit of {timedelta(seconds=self.timeout)} is over"
         try:
             visitor = HiveVisitor(self.hive_conn_id, address.find(self.hive_conn_id))
-            outcomes = visitor.verdicts(as_job_ids(self.job_ids))
+            outcomes = visitor.verdicts(as_numbers(self.job_ids), self.ready_limit)
+            visitor.close()
         except EventHooksError as error:
             self.log.error("%s, and %s", limit, error)  # noqa: TRY400 (the message says it all)
             return Waiting(error=f"{limit}, and {error}")

@@ -58,6 +58,7 @@ job = Table(
     Column("role_id", Integer),
     Column("status", String),
     Column("retry_count", Integer),
+    Column("when_completed", DateTime),
     Column("runtime_msec", Integer),
     Column("query_count", Integer),
     Column("controlled_semaphore_id", Integer),

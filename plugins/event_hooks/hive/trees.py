@@ -6,7 +6,7 @@ its children were inserted, so a statement that sees it DONE, or a later one, fi
 never called complete too early. What is DONE and has its children read is not asked for again.
 
 Not eHive's ``-wrap`` semaphore, whose counter says with one row that a tree is complete: it cannot tell
-failed from running, nor how far a tree is, and needs a row more per event (measured: ``docs/bench.md``).
+failed from running, nor how far a tree is, and needs a row more per event (measured: ``docs/bench-hive.md``).
 Not a recursive query: beyond 1,000 levels MariaDB leaves the rest out without an error.
 """
 
@@ -25,6 +25,9 @@ OVER = frozenset({"DONE", "PASSED_ON"})
 """Statuses that stay; FAILED is final only until a person resets the job."""
 
 UNBEGUN = frozenset({"SEMAPHORED", "READY"})
+"""Statuses of jobs that nobody has begun."""
+
+AT_REST = OVER | UNBEGUN | {"FAILED"}
 """Statuses of jobs that nobody works on."""
 
 NAMED = 25_000
@@ -57,6 +60,9 @@ class JobTree:
 
     unsettled: set[int] = field(default_factory=set)
     """Jobs to ask for again: not over, or their children not read since."""
+
+    shared: set[int] = field(default_factory=set)
+    """Jobs that hold back a funnel of another tree."""
 
     own_semaphore: int | None = None
     """The semaphore that the entry itself controls: what that holds back is not the entry's doing."""
@@ -92,10 +98,12 @@ class Forest:
     The trees of one hive that somebody waits for.
 
     :param whole: a single look reads also what unfinished jobs below the entries have made.
+    :param borrows: a tree has the funnels of other trees that it uses.
     """
 
-    def __init__(self, *, whole: bool = False) -> None:
+    def __init__(self, *, whole: bool = False, borrows: bool = True) -> None:
         self._whole = whole
+        self._borrows = borrows
         self.trees: dict[int, JobTree] = {}
         self.analyses: dict[int, int] = {}
         """``{job_id: analysis_id}`` of all jobs."""
@@ -134,6 +142,11 @@ class Forest:
             return False
         self._plant(tree, funnel)
         return True
+
+    def doubt(self, job_id: int) -> None:
+        """Ask for a job again that was over: a person may have reset it."""
+        for tree in self._owners.get(job_id, ()):
+            tree.unsettled.add(job_id)
 
     def forget(self, entry: int) -> None:
         """Leave a tree alone from now on."""
@@ -183,6 +196,7 @@ class Forest:
     def _miss(self, job_ids: Iterable[int], changed: set[JobTree]) -> None:
         for job_id in job_ids:
             self._statuses.pop(job_id)
+            self.analyses.pop(job_id, None)
             for tree in self._owners.pop(job_id):
                 tree.statuses.pop(job_id, None)
                 tree.unsettled.discard(job_id)
@@ -197,9 +211,12 @@ class Forest:
         such a funnel holds back in its turn is the other tree's doing.
         """
         found = set()
-        for _, parent, _, _, semaphore_id, funnel in rows:
+        for job_id, parent, _, _, semaphore_id, funnel in rows:
             for tree in self._owners.get(parent, ()) if funnel is not None else ():
-                if semaphore_id != tree.own_semaphore and self.use(tree.entry, funnel):
+                if semaphore_id == tree.own_semaphore or funnel in tree.statuses:
+                    continue
+                tree.shared.add(job_id)
+                if self._borrows and self.use(tree.entry, funnel):
                     found.add(funnel)
         return found
 
@@ -251,8 +268,8 @@ def _where(key: ColumnElement[Any], values: Iterable[int]) -> Select[Any]:
     )
 
 
-def read(connection: Connection, entries: Sequence[int]) -> Mapping[int, JobTree]:
+def read(connection: Connection, entries: Sequence[int], *, borrows: bool = True) -> Mapping[int, JobTree]:
     """Read the trees of these jobs, once and whole: ``{entry: tree}``, also for those without a row."""
-    forest = Forest(whole=True)
+    forest = Forest(whole=True, borrows=borrows)
     forest.look(connection, entries)
     return forest.trees

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
 from airflow.sdk.execution_time.xcom import XCom
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
     from event_hooks.hive.troubles import Trouble
     from event_hooks.hive.visitor import Findings, Progress
 
+T = TypeVar("T")
+
 SHOWN = 20
 """Jobs that one line, or one look, names one by one in the log."""
+
+SHOWN_ERRORS = 200
+"""Failed jobs of one look that are shown with their message; the reports have all."""
 
 
 class HiveJobTrigger(BaseTrigger):
@@ -45,6 +51,8 @@ class HiveJobTrigger(BaseTrigger):
         self.job_ids = job_ids
         self.ready_limit = ready_limit
         self._troubles: dict[str, Trouble] = {}
+        self._certain: set[str] = set()
+        self._warnings: dict[str, asyncio.Task[None]] = {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give class path and arguments; Airflow rebuilds the trigger from them elsewhere."""
@@ -53,7 +61,7 @@ class HiveJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event, when all jobs are over."""
-        job_ids = as_job_ids(self.job_ids)
+        job_ids = as_numbers(self.job_ids)
         self.log.info("Waiting for %s in %s", listed(job_ids), self.hive_conn_id)
         try:
             waiting = await self._begin(job_ids)
@@ -70,15 +78,20 @@ class HiveJobTrigger(BaseTrigger):
         """Stop what has not begun, if a person marked the task as failed; a clear comes here as well."""
         if await self._state() != "failed":
             return
+        waiting = Waiting(
+            error="a person ended the wait; what has not begun is being stopped", ti=self._ti_id()
+        )
+        await self._leave(waiting)
         try:
             hook = HiveHook(self.hive_conn_id, await address.find_async(self.hive_conn_id))
-            stopped = await asyncio.to_thread(hook.stop, as_job_ids(self.job_ids))
+            stopped = await in_own_thread(hook.stop, as_numbers(self.job_ids))
         except EventHooksError as error:
             what = f"what had not begun could not be stopped: {error}"
         else:
             what = f"stopped before they began: {listed(stopped.jobs)}; running on: {listed(stopped.running)}"
         self.log.warning("A person ended this wait; %s", what)
-        await self._leave(Waiting(error=f"a person ended the wait; {what}", ti=self._ti_id()))
+        waiting.error = f"a person ended the wait; {what}"
+        await self._leave(waiting)
 
     async def warn(self, trouble: Trouble) -> bool:
         """Tell people of a trouble, beyond the log; tell whether that was done, else it is tried again."""
@@ -96,7 +109,7 @@ class HiveJobTrigger(BaseTrigger):
             return before
         if before:
             hook = HiveHook(self.hive_conn_id, await address.find_async(self.hive_conn_id))
-            change = await asyncio.to_thread(hook.reset, job_ids)
+            change = await in_own_thread(hook.reset, job_ids)
             self.log.info("Cleared. Let run again: %s", listed(change.jobs))
         waiting = Waiting(ti=self._ti_id())
         await self._leave(waiting)
@@ -106,22 +119,35 @@ class HiveJobTrigger(BaseTrigger):
         waited = (datetime.now(UTC) - waiting.since).total_seconds()
         open_count = len(job_ids)
         async for found in poller_of(self.hive_conn_id).watch(job_ids, self.ready_limit, max(0.0, waited)):
-            if found.absence:
-                self.log.warning("%s; it is asked again, with growing pauses", found.absence)
+            if found.word:
+                self.log.warning("%s", found.word)
             open_count -= len(found.outcomes)
             self._tell(found, open_count, len(job_ids))
-            for trouble in found.troubles:
-                await self._warn(trouble, waiting)
+            if found.is_diagnosis:
+                self._judge({trouble.key: trouble for trouble in found.troubles}, waiting)
             for outcome in found.outcomes:
                 yield outcome
 
+    def _judge(self, troubles: dict[str, Trouble], waiting: Waiting) -> None:
+        """Tell of troubles that were there at the last search as well: a beekeeper may just be restarting."""
+        for key in self._certain - troubles.keys():
+            self.log.info("No longer held up by %s", key)
+            waiting.told.discard(key)
+        certain = self._troubles.keys() & troubles.keys()
+        for key in sorted(certain - self._certain):
+            self.log.warning("%s", troubles[key])
+        for key in sorted(certain - waiting.told - self._warnings.keys()):
+            # Beside the wait, which must not end with a broker that is down.
+            self._warnings[key] = asyncio.create_task(self._warn(troubles[key], waiting))
+        self._troubles, self._certain = troubles, certain
+
     async def _warn(self, trouble: Trouble, waiting: Waiting) -> None:
-        if trouble.key not in self._troubles:
-            self.log.warning("%s", trouble)
-        self._troubles[trouble.key] = trouble
-        if trouble.key not in waiting.told and await self.warn(trouble):
-            waiting.told.add(trouble.key)
-            await self._leave(waiting)
+        try:
+            if await self.warn(trouble):
+                waiting.told.add(trouble.key)
+                await self._leave(waiting)
+        finally:
+            del self._warnings[trouble.key]
 
     def _tell(self, found: Findings, open_count: int, count: int) -> None:
         for progress in found.progress[:SHOWN]:
@@ -133,10 +159,10 @@ class HiveJobTrigger(BaseTrigger):
             self.log.info("Job %s is complete", outcome.job_id)
         if found.outcomes and count > 1:
             self.log.info("%s of %s jobs are over", count - open_count, count)
-        for outcome in found.outcomes:
+        for outcome in [one for one in found.outcomes if one.caution or one.error][:SHOWN_ERRORS]:
             if outcome.caution:
                 self.log.warning("Job %s is complete, but %s", outcome.job_id, outcome.caution)
-            elif outcome.state is not State.COMPLETE:
+            else:
                 self.log.error("Job %s is %s: %s", outcome.job_id, outcome.state, outcome.error)
 
     async def _left(self) -> Any:
@@ -147,7 +173,8 @@ class HiveJobTrigger(BaseTrigger):
     async def _leave(self, waiting: Waiting) -> None:
         """Leave word for others, but not over the end of this wait: another triggerer may have seen it."""
         left = loads(await self._left())
-        if left and left.is_over and left.ti == waiting.ti:
+        is_mine = left is not None and left.ti == waiting.ti
+        if left and is_mine and (left.outcomes is not None or (left.is_over and not waiting.is_over)):
             return
         await self._keep(waiting.dumps())
 
@@ -176,9 +203,18 @@ class HiveJobTrigger(BaseTrigger):
         return None if state is None else str(state)
 
 
-def as_job_ids(given: Sequence[int] | str) -> list[int]:
+async def in_own_thread(work: Callable[[Sequence[int]], T], job_ids: Sequence[int]) -> T:
+    """Do what a person is waiting for without a place in the queue of the event loop's few threads."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, work, job_ids)
+    finally:
+        thread.shutdown(wait=False)
+
+
+def as_numbers(given: Sequence[int] | str) -> list[int]:
     """
-    Read job ids, also from the text of a list.
+    Read numbers, as of jobs, also from the text of a list.
 
     :raises ValueError: if that is not what it is.
     """

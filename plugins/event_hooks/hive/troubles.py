@@ -8,7 +8,7 @@ eHive 2.5 to 2.8 (``Queue``, ``Scheduler``, ``Queen``), tried on these versions.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, case, func, select
@@ -24,7 +24,10 @@ from event_hooks.hive.tables import (
     semaphore,
     worker,
 )
-from event_hooks.hive.trees import OVER, UNBEGUN, JobTree
+from event_hooks.hive.trees import AT_REST, OVER, JobTree
+
+SILENT = 300.0
+"""Seconds without a sign of a worker after which it may be gone, where no beekeeper looks after it."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,24 @@ class Trouble:
     advice: str
     """The command to type."""
 
-    entries: tuple[int, ...]
-    """The submitted jobs whose trees it holds up."""
-
-    jobs: tuple[int, ...]
+    held_up: Mapping[int, Collection[int]]
+    """``{submitted job: jobs of its tree that do not get on}``."""
 
     @property
     def key(self) -> str:
         """Tell this trouble from others of the same wait."""
         return f"{self.kind}: {self.analysis}"
 
+    def of(self, entries: Collection[int]) -> Trouble | None:
+        """Give this trouble of some submitted jobs alone."""
+        held_up = {entry: jobs for entry, jobs in self.held_up.items() if entry in entries}
+        return replace(self, held_up=held_up) if held_up else None
+
     def __str__(self) -> str:
         """Say all of it in one line."""
-        count = f"{len(self.jobs)} jobs of {self.analysis}, the first is {self.jobs[0]}"
-        whose = f"job {self.jobs[0]} of {self.analysis}" if len(self.jobs) == 1 else count
+        jobs = sorted({job_id for jobs in self.held_up.values() for job_id in jobs})
+        count = f"{len(jobs)} jobs of {self.analysis}, the first is {jobs[0]}"
+        whose = f"job {jobs[0]} of {self.analysis}" if len(jobs) == 1 else count
         return f"{whose}: {self.reason}. To do: {self.advice}"
 
 
@@ -91,7 +98,7 @@ def find(
         job_id: suspect
         for suspect in suspects
         for job_id, status in suspect.tree.statuses.items()
-        if status not in {*OVER, *UNBEGUN, "FAILED"}
+        if status not in AT_REST
     }
     concerned = {analyses[job_id] for job_id in (*ready, *semaphored, *working)}
     if not concerned:
@@ -151,7 +158,7 @@ def _of_ready(
                 "READY, and its analysis is excluded: more than two workers died of it before any job began"
             )
             yield job_id, "excluded", reason, f"mend the analysis, then {include}"
-        elif analysis.status == "BLOCKED":
+        elif analysis.status == "BLOCKED" and suspect.seconds > suspect.limit:
             reason = "READY, and its analysis is BLOCKED: it waits for other analyses, or a person blocked it"
             yield job_id, "blocked", reason, f"beekeeper.pl -url {url} -sync, then look what it waits for"
         elif keeper is None or keeper.cause_of_death is not None:
@@ -185,7 +192,7 @@ def _of_working(
                     f"in {row.status}, and its {place} is gone: {row.cause_of_death or 'it left its role'}"
                 )
                 yield row.job_id, "worker gone", reason, dead
-            elif keeper is None or keeper.cause_of_death is not None:
+            elif _silence(row) > SILENT and (keeper is None or keeper.cause_of_death is not None):
                 reason = (
                     f"in {row.status}, and {_absence(keeper)}, so nobody would notice the end of its {place}"
                 )
@@ -209,7 +216,7 @@ def _workers(job_ids: Sequence[int]) -> Any:
     return (
         select(*columns)
         .select_from(whose.outerjoin(worker, worker.c.worker_id == role.c.worker_id))
-        .where(is_one_of(job.c.job_id, job_ids), job.c.status.not_in([*OVER, *UNBEGUN, "FAILED"]))
+        .where(is_one_of(job.c.job_id, job_ids), job.c.status.not_in(sorted(AT_REST)))
     )
 
 
@@ -281,9 +288,8 @@ def _grouped(
     troubles = []
     for (kind, analysis_id), group in groups.items():
         _, _, reason, advice = group[0]
-        jobs = sorted(job_id for job_id, *_ in group)
-        its = set(jobs)
-        held_up = [suspect.tree for suspect in suspects if not its.isdisjoint(suspect.tree.statuses.keys())]
-        entries = sorted(tree.entry for tree in held_up)
-        troubles.append(Trouble(kind, names[analysis_id], reason, advice, tuple(entries), tuple(jobs)))
+        jobs = {job_id for job_id, *_ in group}
+        trees = (suspect.tree for suspect in suspects)
+        held_up = {tree.entry: found for tree in trees if (found := jobs.intersection(tree.statuses))}
+        troubles.append(Trouble(kind, names[analysis_id], reason, advice, held_up))
     return troubles

@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, QueuePool, create_engine, inspect
 
-from event_hooks import settings
 from event_hooks.hive import outcomes, troubles
 from event_hooks.hive.hook import errors_named
 from event_hooks.hive.outcomes import JobOutcome
@@ -40,8 +39,11 @@ class Findings:
     progress: list[Progress] = field(default_factory=list)
     outcomes: list[JobOutcome] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
-    absence: str | None = None
-    """Why the hive does not answer, when that begins."""
+    is_diagnosis: bool = False
+    """Whether the troubles are all that there are now."""
+
+    word: str | None = None
+    """That the hive does not answer, and why; or that it does again."""
 
 
 class HiveVisitor:
@@ -113,25 +115,25 @@ class HiveVisitor:
             if seconds >= least:
                 suspects.append(Suspect(tree, seconds, limit))
         if not suspects:
-            return Findings()
+            return Findings(is_diagnosis=True)
         with errors_named(self.hive), self._engine.connect() as connection:
             tables = self._known_tables(connection)
             found = troubles.find(connection, suspects, self._forest.analyses, tables, self._url)
-        return Findings(troubles=found)
+        return Findings(troubles=found, is_diagnosis=True)
 
-    def verdicts(self, entries: Sequence[int]) -> list[JobOutcome]:
+    def verdicts(self, entries: Sequence[int], limit: float) -> list[JobOutcome]:
         """
         Give how each of these jobs stands; one that is not over is RUNNING, with what holds it up.
 
         Errors as of :meth:`look`.
+
+        :param limit: seconds until READY is too long.
         """
         over = {outcome.job_id: outcome for outcome in self.look((), entries).outcomes}
         held_up = {
             entry: str(trouble)
-            for trouble in self.diagnose(
-                dict.fromkeys(entries, (math.inf, settings.ready_limit())), 0
-            ).troubles
-            for entry in trouble.entries
+            for trouble in self.diagnose(dict.fromkeys(entries, (math.inf, limit)), 0).troubles
+            for entry in trouble.held_up
         }
         return [over.get(entry) or self._unfinished(entry, held_up.get(entry)) for entry in entries]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pika
@@ -99,7 +99,7 @@ class RabbitMQHook(BaseHook):
         except (AMQPError, OSError) as error:
             raise ReportNotPublished(f"RabbitMQ at {where}: {error!r}") from error
         finally:
-            if connection.is_open:
+            with suppress(AMQPError, OSError):  # what is confirmed is confirmed
                 connection.close()
 
     def get_conn(self) -> Any:
