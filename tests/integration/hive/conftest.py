@@ -13,6 +13,7 @@ from sqlalchemy import Engine, event
 from event_hooks.hive import address, perl, trees
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.outcomes import JobOutcome
+from event_hooks.hive.poller import poller_of
 from event_hooks.hive.trees import JobTree, State
 from event_hooks.hive.visitor import HiveVisitor
 from tests.integration.conftest import PracticeHive
@@ -51,6 +52,20 @@ def submitted(hive: PracticeHive, *, token: str = "", **practice: Any) -> int:
         "event_dump_dna", [perl.dumps({"event": event, "event_hooks": {"token": token}})]
     )
     return job_id
+
+
+def submit(hive: PracticeHive, count: int = 1, **practice: Any) -> list[int]:
+    """Submit a job for each of several genomes."""
+    events = [{"genome": f"genome_{number}", "practice": practice} for number in range(count)]
+    return HiveHook(hive.conn_id).submit("event_dump_dna", [perl.dumps({"event": event}) for event in events])
+
+
+async def until_over(hive: PracticeHive, job_ids: list[int]) -> list[JobOutcome]:
+    """Wait as a trigger does, with the one poller of this hive."""
+    found: dict[int, JobOutcome] = {}
+    async for news in poller_of(hive.conn_id).watch(job_ids, 3600):
+        found |= {outcome.job_id: outcome for outcome in news.outcomes}
+    return [found[job_id] for job_id in job_ids]
 
 
 def work_on_entries(hive: PracticeHive) -> None:
@@ -152,21 +167,22 @@ def waits_for_a_lock(hive: PracticeHive) -> bool:
     return hive.rows(waiting) != [(0,)]
 
 
-def grant_reading(hive: PracticeHive, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Make a MySQL user that may only read this hive; gives the connection id."""
+@pytest.fixture
+def readable_hive(make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PracticeHive, str]]:
+    """A hive, and the id of a connection whose user may only read it."""
+    hive = make_hive("mysql")
     server, _, database = hive.url.rpartition("/")
     user = f"u{database[-16:]}"
     hive.change(f"CREATE USER {user}@'%' IDENTIFIED BY 'a_password'")
     hive.change(f"GRANT SELECT ON {database}.* TO {user}@'%'")
     place = server.rpartition("@")[2]
     monkeypatch.setenv("AIRFLOW_CONN_HIVE_READ", f"mysql://{user}:a_password@{place}/{database}")
-    yield "hive_read"
+    yield hive, "hive_read"
     hive.change(f"DROP USER {user}@'%'")
 
 
 @pytest.fixture
-def readable_hive(make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[PracticeHive, str]]:
-    """A hive, and the id of a connection whose user may only read it."""
-    hive = make_hive("mysql")
-    for conn_id in grant_reading(hive, monkeypatch):
-        yield hive, conn_id
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look often."""
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__POLL_INTERVAL", "0.05")
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__MAX_POLL_INTERVAL", "0.1")

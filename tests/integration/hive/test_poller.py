@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -15,21 +14,16 @@ from airflow.sdk.execution_time.comms import _RequestFrame
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
 from sqlalchemy import event
 
-from event_hooks.hive import perl, poller, trees
-from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.outcomes import JobOutcome
-from event_hooks.hive.poller import HivePoller, poller_of
+from event_hooks.hive import poller, trees
 from event_hooks.hive.trees import Forest, State
 from event_hooks.hive.trigger import HiveJobTrigger
 from tests.integration.conftest import PracticeHive
+from tests.integration.hive.conftest import submit, until_over
 from tests.support.practice_hive.worker import Worker
 
 LIMIT = 20
 
-
-def submit(hive: PracticeHive, count: int = 1, **practice: Any) -> list[int]:
-    events = [{"genome": f"genome_{number}", "practice": practice} for number in range(count)]
-    return HiveHook(hive.conn_id).submit("event_dump_dna", [perl.dumps({"event": event}) for event in events])
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def told(ended: TaskSuccessEvent | TaskFailedEvent) -> dict[str, Any]:
@@ -40,20 +34,6 @@ def told(ended: TaskSuccessEvent | TaskFailedEvent) -> dict[str, Any]:
     assert text.isascii()
     content: dict[str, Any] = json.loads(text)
     return content
-
-
-async def until_over(hive: PracticeHive, job_ids: list[int]) -> list[JobOutcome]:
-    found = {}
-    async for news in poller_of(hive.conn_id).watch(job_ids, 3600):
-        found |= {outcome.job_id: outcome for outcome in news.outcomes}
-    return [found[job_id] for job_id in job_ids]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look often."""
-    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__POLL_INTERVAL", "0.05")
-    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__MAX_POLL_INTERVAL", "0.1")
 
 
 @pytest.fixture
@@ -100,7 +80,7 @@ async def test_all_who_wait_are_asked_for_together(
 
     monkeypatch.setattr(Forest, "look", counted)
     waiting = [HiveJobTrigger(hive.conn_id, [job_id], 3600).run() for job_id in submit(hive, 20)]
-    tasks = [asyncio.ensure_future(anext(events)) for events in waiting]  # type: ignore[call-overload]
+    tasks = [asyncio.ensure_future(anext(events)) for events in waiting]
     async with asyncio.timeout(LIMIT):
         while len(looks) < 3:
             await asyncio.sleep(0.01)
@@ -217,49 +197,3 @@ async def test_a_look_costs_a_statement_a_level(hive: PracticeHive) -> None:
         read = trees.read(connection, job_ids)
     assert {len(tree.statuses) for tree in read.values()} == {5}
     assert len(statements) == 2
-
-
-async def test_hives_with_equal_job_ids_are_never_mixed_up(make_hive: Callable[..., PracticeHive]) -> None:
-    complete, failed, running = (make_hive(server) for server in ("mysql", "sqlite", "mysql"))
-    lives: list[tuple[PracticeHive, dict[str, Any]]] = [
-        (complete, {}),
-        (failed, {"fail": "child"}),
-        (running, {}),
-    ]
-    job_ids = [submit(hive, 3, **practice) for hive, practice in lives]
-    assert job_ids == [[1, 2, 3]] * 3
-    waits = [asyncio.create_task(until_over(hive, [1, 2, 3])) for hive, _ in lives]
-    await asyncio.gather(asyncio.to_thread(complete.work), asyncio.to_thread(failed.work))
-    async with asyncio.timeout(LIMIT):
-        ended = [{outcome.state for outcome in await wait} for wait in waits[:2]]
-    assert ended == [{State.COMPLETE}, {State.FAILED}]
-    assert not waits[2].done()
-    await asyncio.to_thread(running.work)
-    async with asyncio.timeout(LIMIT):
-        assert {outcome.state for outcome in await waits[2]} == {State.COMPLETE}
-
-
-async def test_a_hive_that_hangs_does_not_delay_the_news_of_another(
-    make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It accepts connections, and says nothing."""
-    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__HIVE_TIMEOUT", "2")
-    hive = make_hive("mysql")
-    callers = asyncio.Event()
-    silent = await asyncio.start_server(lambda *_: callers.set(), "127.0.0.1")
-    port = silent.sockets[0].getsockname()[1]
-    monkeypatch.setenv("AIRFLOW_CONN_HIVE_SILENT", f"mysql://u:p@127.0.0.1:{port}/hive")
-    hanging = HivePoller("hive_silent").watch([1], 3600)
-    waits = asyncio.create_task(anext(hanging))  # type: ignore[arg-type]
-    async with asyncio.timeout(LIMIT):
-        await callers.wait()
-        job_ids = submit(hive)
-        others = asyncio.create_task(until_over(hive, job_ids))
-        await asyncio.to_thread(hive.work)
-        over_at = time.monotonic()
-        assert (await others)[0].state is State.COMPLETE
-        assert time.monotonic() - over_at < 1
-        assert not waits.done()
-        assert (await waits).absence is not None
-    await hanging.aclose()
-    silent.close()
