@@ -68,16 +68,16 @@ def stop(connection: Connection, entries: Sequence[int]) -> Change:
     for _ in range(ROUNDS):
         # Not what other trees need: a funnel that this one uses, and the jobs that hold such a funnel back.
         found = trees.read(connection, entries, borrows=False).values()
-        moved = []
-        for status in ("READY", "SEMAPHORED"):
-            unbegun = [
-                job_id for tree in found for job_id in tree.with_status(status) if job_id not in tree.shared
-            ]
-            moved += _move(connection, unbegun, status, "DONE")
-        changed += moved
-        if not moved:
+        unbegun = {status: _unbegun(found, status) for status in ("READY", "SEMAPHORED")}
+        if not any(unbegun.values()):
             break
+        for status, job_ids in unbegun.items():
+            changed += _move(connection, job_ids, status, "DONE")
     return Change(changed, _running(found))
+
+
+def _unbegun(found: Iterable[trees.JobTree], status: str) -> list[int]:
+    return [job_id for tree in found for job_id in tree.with_status(status) if job_id not in tree.shared]
 
 
 def _running(found: Iterable[trees.JobTree]) -> list[int]:

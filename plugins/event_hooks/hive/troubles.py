@@ -46,6 +46,16 @@ class Trouble:
     """``{submitted job: jobs of its tree that do not get on}``."""
 
     @property
+    def entries(self) -> tuple[int, ...]:
+        """The submitted jobs."""
+        return tuple(sorted(self.held_up))
+
+    @property
+    def jobs(self) -> tuple[int, ...]:
+        """The jobs that do not get on."""
+        return tuple(sorted({job_id for jobs in self.held_up.values() for job_id in jobs}))
+
+    @property
     def key(self) -> str:
         """Tell this trouble from others of the same wait."""
         return f"{self.kind}: {self.analysis}"
@@ -57,7 +67,7 @@ class Trouble:
 
     def __str__(self) -> str:
         """Say all of it in one line."""
-        jobs = sorted({job_id for jobs in self.held_up.values() for job_id in jobs})
+        jobs = self.jobs
         count = f"{len(jobs)} jobs of {self.analysis}, the first is {jobs[0]}"
         whose = f"job {jobs[0]} of {self.analysis}" if len(jobs) == 1 else count
         return f"{whose}: {self.reason}. To do: {self.advice}"

@@ -88,7 +88,8 @@ def test_fact_2_a_blocked_analysis_is_a_trouble(hive: PracticeHive) -> None:
     job_id = submitted(hive)
     with Worker(hive.url) as worker:
         assert worker.work_until_idle() == []
-        (found,) = troubles(hive, job_id)
+        assert troubles(hive, job_id) == []
+        (found,) = troubles(hive, job_id, LIMIT + 1)
     assert (found.kind, found.key) == ("blocked", "blocked: event_dump_dna")
     assert "-sync" in found.advice
 
@@ -113,14 +114,14 @@ def test_fact_2_what_has_just_moved_is_no_trouble_at_the_time_limit(hive: Practi
     job_id = submitted(hive)
     with Worker(hive.url) as worker, visiting(hive) as visitor:
         worker.work_one()
-        (told,) = visitor.verdicts([job_id])
+        (told,) = visitor.verdicts([job_id], LIMIT)
     assert told.error == "not over in time: 1 of 4 jobs are done"
 
 
 def test_fact_2_at_the_time_limit_a_job_never_picked_up_is_explained(hive: PracticeHive) -> None:
     keep_bees(hive)
     with visiting(hive) as visitor:
-        (told,) = visitor.verdicts([submitted(hive)])
+        (told,) = visitor.verdicts([submitted(hive)], LIMIT)
     assert "not over in time: 0 of 1 jobs are done. job 1 of event_dump_dna: READY for longer" in str(
         told.error
     )

@@ -85,8 +85,13 @@ def test_fact_3_a_running_job_without_a_role_is_a_trouble(hive: PracticeHive) ->
 
 def test_fact_3_a_running_job_is_not_trusted_once_no_beekeeper_lives(hive: PracticeHive) -> None:
     entry = add_running(hive, status="RUN")
-    hive.change("UPDATE worker SET when_seen = CURRENT_TIMESTAMP")
     hive.change("UPDATE beekeeper SET cause_of_death = 'DISAPPEARED'")
+    hive.change("UPDATE worker SET when_seen = CURRENT_TIMESTAMP")
+    assert troubles(hive, entry) == []
+    long_ago = "'2020-01-01 00:00:00'"
+    hive.change(
+        f"UPDATE worker SET when_born = {long_ago}, when_checked_in = {long_ago}, when_seen = {long_ago}"
+    )
     (found,) = troubles(hive, entry)
     assert "nobody would notice the end of its worker 1 on node7" in found.reason
 

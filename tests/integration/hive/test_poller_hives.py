@@ -56,5 +56,5 @@ async def test_a_hive_that_hangs_does_not_delay_the_news_of_another(
         assert (await others)[0].state is State.COMPLETE
         assert time.monotonic() - over_at < 1
         assert not hanging.done()
-        assert (await hanging).absence is not None
+        assert (await hanging).word is not None
     silent.close()
