@@ -135,7 +135,7 @@ class Attempt:
             stages.insert(self.hive, "job_progress", job_id=self.init_job_id, message=readable)
 
     def _run(self) -> None:
-        if self.stop.wait(self.practice.seconds):
+        if self.practice.seconds and self.stop.wait(self.practice.seconds):
             raise Interrupted
         self._die_if_told(stages.STAGE_NAMES[self.suffix])
 
