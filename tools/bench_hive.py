@@ -95,8 +95,8 @@ class Bench:
             "INSERT INTO result SELECT job_id, '{\"pieces\": [1, 2]}' FROM job WHERE analysis_id = 1"
         )
         ended = []
-        yield self._poll(
-            f"poll at which {count} trees end, results included", lambda: ended.extend(look().outcomes)
+        yield self._measured(
+            f"poll at which all {count} trees end, results included", lambda: ended.extend(look().outcomes)
         )
         if [outcome.state for outcome in ended] != [State.COMPLETE] * self.trees:
             raise RuntimeError(f"expected {count} complete trees, not {len(ended)} outcomes")

@@ -187,7 +187,7 @@ class Forest:
             for tree in self._owners.get(parent, ()):
                 if tree not in self._owners.get(job_id, ()):
                     self._plant(tree, job_id)
-                    tree.statuses[job_id] = status
+                    self._statuses[job_id] = tree.statuses[job_id] = status
                     changed.add(tree)
                 took_over = parent in tree.result_ids and tree.statuses.get(parent) == "PASSED_ON"
                 if took_over and job_id not in tree.result_ids:
