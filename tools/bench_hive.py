@@ -83,8 +83,8 @@ class Bench:
         yield self._poll(f"poll after they grew to trees of {FAN + 2}", look)
         yield self._poll(f"poll of {count} waiting trees of {FAN + 2}, nothing new", look)
         yield self._measured("for comparison: `-wrap`, one row a tree", self._ask_semaphores)
-        self._change("UPDATE job SET status = 'DONE' WHERE analysis_id = 2 AND job_id % 2")
-        yield self._poll("poll after half of the fan jobs became DONE", look)
+        self._change("UPDATE job SET status = 'DONE' WHERE analysis_id = 2 AND job_id % 10 = 0")
+        yield self._poll("poll after a tenth of the fan jobs became DONE", look)
         yield self._measured(
             "search for troubles in all trees", lambda: visitor.diagnose(self._all(entries), 0)
         )
@@ -95,8 +95,8 @@ class Bench:
             "INSERT INTO result SELECT job_id, '{\"pieces\": [1, 2]}' FROM job WHERE analysis_id = 1"
         )
         ended = []
-        yield self._measured(
-            f"poll at which all {count} trees end, results included", lambda: ended.extend(look().outcomes)
+        yield self._poll(
+            f"poll at which all {count} trees end, results included", lambda: ended.extend(look().outcomes), None
         )
         if [outcome.state for outcome in ended] != [State.COMPLETE] * self.trees:
             raise RuntimeError(f"expected {count} complete trees, not {len(ended)} outcomes")
@@ -132,9 +132,9 @@ class Bench:
                 f"SELECT semaphore_id FROM semaphore WHERE semaphore_id IN ({ids}) AND {over}"
             )
 
-    def _poll(self, step: str, deed: Callable[[], object]) -> Measured:
+    def _poll(self, step: str, deed: Callable[[], object], limit: float | None = 1) -> Measured:
         """Measure a poll: at most a second, 3 statements, and one for each 1,000 trees and level."""
-        measured = self._measured(step, deed, 1)
+        measured = self._measured(step, deed, limit)
         return replace(measured, most=3 + 2 * -(-self.trees // 1000))
 
     def _measured(self, step: str, deed: Callable[[], object], limit: float | None = None) -> Measured:
