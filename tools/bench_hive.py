@@ -96,7 +96,9 @@ class Bench:
         )
         ended = []
         yield self._poll(
-            f"poll at which all {count} trees end, results included", lambda: ended.extend(look().outcomes), None
+            f"poll at which all {count} trees end, results included",
+            lambda: ended.extend(look().outcomes),
+            None,
         )
         if [outcome.state for outcome in ended] != [State.COMPLETE] * self.trees:
             raise RuntimeError(f"expected {count} complete trees, not {len(ended)} outcomes")

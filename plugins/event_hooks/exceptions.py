@@ -10,6 +10,8 @@ Errors of event hooks.
     - AnalysisNotFound    the hive lacks the analysis
     - HiveTooOld          the hive's tables are of an early eHive
   + ReportNotPublished    the broker did not take a report          a retry may help
+  + LedgerUnreachable     no answer, or none in time                a retry may help
+    - LedgerBehind        its tables are not those of this version  a retry helps once they are migrated
 
 Where a retry cannot help, the class is also an AirflowFailException: Airflow fails the task at once.
 """
@@ -73,3 +75,21 @@ class HiveTooOld(HiveRefused):
 
 class ReportNotPublished(EventHooksError):
     """The broker did not take a report."""
+
+
+class LedgerUnreachable(EventHooksError):
+    """The ledger cannot be used now: nothing was written."""
+
+    def __init__(self, conn_id: str, reason: str) -> None:
+        super().__init__(f"ledger {conn_id!r} cannot be used: {reason}")
+
+
+class LedgerBehind(LedgerUnreachable):
+    """The ledger's tables are of another version than this code."""
+
+    def __init__(self, conn_id: str, found: str | None, expected: str) -> None:
+        super().__init__(
+            conn_id,
+            f"its tables are of version {found or 'none'}, and {expected} is needed: "
+            "python -m event_hooks.ledger migrate",
+        )

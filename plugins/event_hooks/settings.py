@@ -97,6 +97,16 @@ def report_timeout() -> float:
     return _number("report_timeout", 30)
 
 
+def ledger_timeout() -> float:
+    """Give the seconds that the ledger may take to connect, and to answer one statement; default 10."""
+    return _number("ledger_timeout", 10)
+
+
+def ledger_days() -> float:
+    """Give the days after which the ledger forgets an event, with its outcomes and reports; default 400."""
+    return _number("ledger_days", 400)
+
+
 def _setting(name: str, default: object, *variables: str) -> str:
     if value := conf.get("event_hooks", name, fallback=None):
         return str(value)

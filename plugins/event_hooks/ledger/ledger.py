@@ -1,0 +1,405 @@
+"""
+Write down what was promised, and read what is owed.
+
+Each function that writes is one transaction, and harmless to repeat: what is known stays as it is. So every
+crash has the same cure, to do it again. All raise :class:`LedgerUnreachable` if nothing could be written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from operator import itemgetter
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from sqlalchemy import Connection, Engine, Table, bindparam, delete, insert, select, update
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy.exc import OperationalError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
+
+from event_hooks.ledger import database
+from event_hooks.ledger.tables import event, event_process, report
+
+T = TypeVar("T")
+
+CHUNK = 1000
+"""Rows that one statement names or writes."""
+
+OPEN = "submitted"
+"""State of a (process, event) whose job is not over."""
+
+_DEADLOCKS = {"1213", "1205", "40P01", "55P03"}  # MySQL's, then PostgreSQL's
+
+
+@dataclass(frozen=True)
+class Received:
+    """An event that has arrived."""
+
+    key: str
+    """From :func:`key_of` or :func:`key_in_run`."""
+
+    type: str
+    genome: str | None
+    payload: Mapping[str, Any]
+    source: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An event as the ledger has it."""
+
+    id: int
+    payload: dict[str, Any]
+    run_id: str | None
+    """None as long as no run was started for it."""
+
+    position: int
+    """In its run, from 0; as long as it has none, in the call that wrote it."""
+
+    is_new: bool = False
+    """Whether it was this call that wrote it."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the job tree of a (process, event) is."""
+
+    event_id: int
+    done: int
+    total: int
+    failed: int
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the job of a (process, event) has ended."""
+
+    event_id: int
+    state: str
+    result: Any = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class OwedReport:
+    """A report as it will be sent."""
+
+    message_id: str
+    event_id: int
+    run_id: str
+    routing_key: str
+    body: str
+
+
+def key_of(event_type: str, event_id: str | int) -> str:
+    """Give the key of an event with an ``event_id``; 42 and "42" are the same."""
+    return _digest("id", event_type, str(event_id))
+
+
+def key_in_run(run_id: str, position: int) -> str:
+    """Give the key of an event without one: it is the same only where it came."""
+    return _digest("run", run_id, str(position))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+class Ledger:
+    """
+    The ledger behind an Airflow connection.
+
+    :raises LedgerUnreachable: if it does not answer.
+    :raises LedgerBehind: if its tables are not those of this version.
+    """
+
+    def __init__(self, conn_id: str = database.CONN_ID) -> None:
+        self.conn_id = conn_id
+        self._engine: Engine = database.engine(conn_id)
+        database.check(self._engine, conn_id)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._engine.dispose()
+
+    def accept(self, received: Sequence[Received], run_id: str | None = None) -> list[Entry]:
+        """
+        Write events down, in their order; a known key is left as it is.
+
+        :param run_id: of the run that brought them, if one did.
+        :return: an entry for each, of the first arrival where it is known. Whether that had the same payload
+            is the caller's question.
+        """
+        now, intake = datetime.now(UTC), uuid4().hex
+        rows = [
+            {
+                "event_key": one.key,
+                "type": one.type[:255],
+                "genome": one.genome[:255] if one.genome is not None else None,
+                "payload": json.dumps(one.payload),
+                "source": one.source,
+                "received_at": now,
+                "intake": intake,
+                "run_id": run_id,
+                "position": position,
+            }
+            for position, one in enumerate(received)
+        ]
+        rows.sort(key=itemgetter("event_key"))  # all in one order, so that two calls do not lock each other
+
+        def write(connection: Connection) -> dict[str, Entry]:
+            _insert_new(connection, event, rows)
+            wanted = select(event).where(event.c.event_key.in_(bindparam("keys", expanding=True)))
+            keys = [one.key for one in received]
+            return {
+                row.event_key: _entry(row, is_new=row.intake == intake)
+                for some in _chunks(keys)
+                for row in connection.execute(wanted, {"keys": some})
+            }
+
+        found = self._write(write)
+        return [found[one.key] for one in received]
+
+    def without_run(self, limit: int, age: timedelta = timedelta(0)) -> list[Entry]:
+        """Give the oldest accepted events that no run has, and that have waited for as long as ``age``."""
+        wanted = (
+            select(event)
+            .where(event.c.run_id.is_(None), event.c.received_at <= datetime.now(UTC) - age)
+            .order_by(event.c.id)
+            .limit(limit)
+        )
+        found = sorted(self._read(wanted), key=lambda row: (row.received_at, row.position))
+        return [_entry(row) for row in found]
+
+    def assign(self, run_id: str, event_ids: Sequence[int]) -> list[Entry]:
+        """
+        Let a run have events; one that another run has stays there.
+
+        :return: all events of that run.
+        """
+
+        def write(connection: Connection) -> None:
+            mine = (
+                update(event)
+                .where(event.c.id == bindparam("of"), event.c.run_id.is_(None))
+                .values(run_id=run_id, position=bindparam("at"))
+            )
+            places = [{"of": event_id, "at": at} for at, event_id in enumerate(event_ids)]
+            for some in _chunks(places):
+                connection.execute(mine, some)
+
+        self._write(write)
+        return self.events_of(run_id)
+
+    def events_of(self, run_id: str) -> list[Entry]:
+        """Give a run's events, in the order of their positions."""
+        found = self._read(select(event).where(event.c.run_id == run_id))
+        return sorted((_entry(row) for row in found), key=lambda entry: entry.position)
+
+    def record_jobs(self, process: str, hive: str, analysis: str, jobs: Mapping[int, int]) -> None:
+        """Note the job of each event: ``{event id: job_id}``."""
+        now = datetime.now(UTC)
+        shared = {"process": process, "hive": hive, "analysis": analysis, "submitted_at": now, "state": OPEN}
+        rows = [{**shared, "event_id": event_id, "job_id": job_id} for event_id, job_id in jobs.items()]
+        self._write(lambda connection: _insert_new(connection, event_process, rows))
+
+    def record_progress(self, process: str, progress: Sequence[Progress]) -> None:
+        """Note how far trees are; of those that are over, the outcome stays."""
+        rows = [
+            {
+                "of": one.event_id,
+                "done": one.done,
+                "total": one.total,
+                "failed": one.failed,
+                "message": one.message,
+            }
+            for one in progress
+        ]
+        self._update(_one_of(process).where(event_process.c.state == OPEN), rows)
+
+    def record_outcomes(
+        self, process: str, outcomes: Sequence[Outcome], reports: Sequence[OwedReport]
+    ) -> None:
+        """Note how jobs have ended, together with the reports that are owed for it."""
+        now = datetime.now(UTC)
+        rows = [
+            {
+                "of": one.event_id,
+                "state": one.state,
+                "result": json.dumps(one.result),
+                "error": one.error,
+                "ended_at": now,
+            }
+            for one in outcomes
+        ]
+        self._update(_one_of(process), rows, reports)
+
+    def reopen(self, process: str, event_ids: Collection[int]) -> None:
+        """Note that jobs which were over run again."""
+        closed = {"state": OPEN, "result": None, "error": None, "ended_at": None}
+        self._update(_one_of(process), [{"of": event_id, **closed} for event_id in event_ids])
+
+    def owe(self, reports: Sequence[OwedReport]) -> None:
+        """Note reports that have to be sent; one with a known ``message_id`` is left as it is."""
+        self._write(lambda connection: _owe(connection, reports))
+
+    def count_owed(self, run_id: str | None = None) -> int:
+        """Count the reports not sent yet, of a run or of all; counts no further than 10,000."""
+        wanted = select(report.c.id).where(report.c.sent_at.is_(None))
+        if run_id is not None:
+            wanted = wanted.where(report.c.run_id == run_id)
+        return len(self._read(wanted.limit(10_000)))
+
+    def send(
+        self,
+        publish: Callable[[Sequence[OwedReport]], Iterable[OwedReport]],
+        *,
+        run_id: str | None = None,
+        limit: int = CHUNK,
+    ) -> int:
+        """
+        Publish the oldest reports that are owed, in the order in which they were written down.
+
+        Nobody else publishes them meanwhile. One that was published and could not be noted any more is owed
+        again, with the same ``message_id``.
+
+        :param publish: yields each report once the broker has confirmed it. What it raises is passed on,
+            after those before were noted.
+        :return: how many there were.
+        """
+        with self._transaction() as connection:
+            rows = connection.execute(_owed(run_id, limit)).all()
+            ids = {row.message_id: row.id for row in rows}
+            sent: list[int] = []
+            failure = None
+            try:
+                sent.extend(ids[one.message_id] for one in publish([_owed_report(row) for row in rows]))
+            except Exception as error:  # noqa: BLE001 (passed on, once the rest is noted)
+                failure = error
+            noted = update(report).where(report.c.id == bindparam("of")).values(sent_at=datetime.now(UTC))
+            if sent:
+                connection.execute(noted, [{"of": report_id} for report_id in sent])
+        if failure:
+            raise failure
+        return len(sent)
+
+    def prune(self, older_than: timedelta, step: int = CHUNK) -> int:
+        """
+        Forget events received longer ago than that, with their outcomes and reports, in steps.
+
+        An event without a run, or with a report that is owed, stays.
+
+        :return: how many were forgotten.
+        """
+        owed = select(report.c.id).where(report.c.event_id == event.c.id, report.c.sent_at.is_(None))
+        wanted = (
+            select(event.c.id)
+            .where(event.c.received_at < datetime.now(UTC) - older_than, event.c.run_id.is_not(None))
+            .where(~owed.exists())
+            .order_by(event.c.received_at)
+            .limit(step)
+        )
+        count = 0
+        while ids := [row.id for row in self._read(wanted)]:
+            self._write(partial(_delete, ids))
+            count += len(ids)
+        return count
+
+    def _update(
+        self, rows_of: Any, rows: Sequence[dict[str, Any]], reports: Sequence[OwedReport] = ()
+    ) -> None:
+        def write(connection: Connection) -> None:
+            if rows:
+                names = rows[0].keys() - {"of"}
+                statement = rows_of.values({name: bindparam(name) for name in names})
+                for some in _chunks(rows):
+                    connection.execute(statement, some)
+            _owe(connection, reports)
+
+        self._write(write)
+
+    def _read(self, statement: Any) -> Sequence[Any]:
+        with database.errors_named(self.conn_id), self._engine.connect() as connection:
+            return connection.execute(statement).all()
+
+    def _write(self, write: Callable[[Connection], T]) -> T:
+        """Do it in a transaction, and again after a deadlock."""
+        with database.errors_named(self.conn_id):
+            for attempt in Retrying(
+                retry=retry_if_exception(_is_deadlock),
+                stop=stop_after_attempt(5),
+                wait=wait_random(0, 0.2),
+                reraise=True,
+            ):
+                with attempt, self._engine.begin() as connection:
+                    return write(connection)
+        raise AssertionError("not reached")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with database.errors_named(self.conn_id), self._engine.begin() as connection:
+            yield connection
+
+
+def _one_of(process: str) -> Any:
+    mine = event_process.c.event_id == bindparam("of")
+    return update(event_process).where(mine, event_process.c.process == process)
+
+
+def _delete(event_ids: Sequence[int], connection: Connection) -> None:
+    connection.execute(delete(event).where(event.c.id.in_(event_ids)))
+
+
+def _owe(connection: Connection, reports: Sequence[OwedReport]) -> None:
+    now = datetime.now(UTC)
+    _insert_new(connection, report, [{**vars(one), "owed_at": now} for one in reports])
+
+
+def _owed(run_id: str | None, limit: int) -> Any:
+    wanted = select(report).where(report.c.sent_at.is_(None))
+    if run_id is not None:
+        wanted = wanted.where(report.c.run_id == run_id)
+    return wanted.order_by(report.c.id).limit(limit).with_for_update()
+
+
+def _owed_report(row: Any) -> OwedReport:
+    return OwedReport(row.message_id, row.event_id, row.run_id, row.routing_key, row.body)
+
+
+def _entry(row: Any, *, is_new: bool = False) -> Entry:
+    return Entry(row.id, json.loads(row.payload), row.run_id, row.position, is_new)
+
+
+def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows, and leave those alone whose key is there."""
+    statement: Any
+    match connection.dialect.name:
+        case "mysql" | "mariadb":
+            first = next(iter(table.primary_key))  # sets nothing; IGNORE would also hide what is wrong
+            statement = mysql.insert(table).on_duplicate_key_update({first.name: first})
+        case "postgresql":
+            statement = postgresql.insert(table).on_conflict_do_nothing()
+        case "sqlite":
+            statement = sqlite.insert(table).on_conflict_do_nothing()
+        case _:
+            statement = insert(table)
+    for some in _chunks(rows):
+        connection.execute(statement, list(some))
+
+
+def _is_deadlock(error: BaseException) -> bool:
+    if not isinstance(error, OperationalError):
+        return False
+    code = getattr(error.orig, "pgcode", None) or next(iter(getattr(error.orig, "args", ())), None)
+    return str(code) in _DEADLOCKS
+
+
+def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))

@@ -1,0 +1,110 @@
+"""The ledger's tables. ``migrations`` makes and changes them; a test compares the two."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+KEY = 64
+"""Characters of a key: a SHA-256 in hexadecimal, so that no collation takes two keys for one."""
+
+
+class Instant(TypeDecorator[datetime]):
+    """A moment with microseconds: aware in Python, UTC without a zone in the database."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Ask MySQL for the microseconds that it leaves out."""
+        return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name == "mysql" else DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Take the zone off."""
+        return value.astimezone(UTC).replace(tzinfo=None) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Put the zone on."""
+        return value.replace(tzinfo=UTC) if value else None
+
+
+# A payload may have a megabyte, and MySQL's TEXT ends at 64 KB; SQLite counts up for INTEGER only.
+_long = Text().with_variant(mysql.LONGTEXT(), "mysql")
+_id = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData()
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", _id, primary_key=True, autoincrement=True),
+    Column("event_key", String(KEY), nullable=False, unique=True),  # the same event has the same key
+    Column("type", String(255), nullable=False),
+    Column("genome", String(255)),
+    Column("payload", _long, nullable=False),  # the event as its sender wrote it, JSON
+    Column("source", String(32), nullable=False),  # how it came in, as in rest or collect_events
+    Column("received_at", Instant, nullable=False),
+    Column("intake", String(32), nullable=False),  # of the call that wrote it: tells new from known
+    Column("run_id", String(250)),  # the run that has it; null until one is started
+    Column("position", Integer, nullable=False),  # in that run, or in its intake; from 0
+    Index("event_of_run", "run_id", "id"),
+    Index("event_by_age", "received_at"),
+    mysql_charset="utf8mb4",
+    mysql_collate="utf8mb4_bin",
+)
+
+event_process = Table(
+    "event_process",
+    metadata,
+    Column("event_id", _id, ForeignKey("event.id", ondelete="CASCADE"), primary_key=True),
+    Column("process", String(250), primary_key=True),
+    Column("hive", String(250), nullable=False),  # connection id
+    Column("analysis", String(255), nullable=False),
+    Column("job_id", _id, nullable=False),  # job.job_id of the entry
+    Column("submitted_at", Instant, nullable=False),
+    Column("done", Integer),  # jobs of its tree that are over
+    Column("total", Integer),  # jobs of its tree known so far
+    Column("failed", Integer),  # jobs of its tree that have failed
+    Column("message", _long),  # the newest of the hive's job_progress
+    Column("state", String(16), nullable=False),  # submitted, complete, failed, stopped, missing …
+    Column("result", _long),  # what the pipeline wrote, JSON
+    Column("error", _long),
+    Column("ended_at", Instant),
+    Index("event_process_job", "hive", "job_id"),
+    mysql_charset="utf8mb4",
+    mysql_collate="utf8mb4_bin",
+)
+
+report = Table(
+    "report",
+    metadata,
+    Column("id", _id, primary_key=True, autoincrement=True),  # in this order they are sent
+    Column("message_id", String(36), nullable=False, unique=True),
+    Column("event_id", _id, ForeignKey("event.id", ondelete="CASCADE"), nullable=False),
+    Column("run_id", String(250), nullable=False),
+    Column("routing_key", String(255), nullable=False),
+    Column("body", _long, nullable=False),  # JSON, as it is sent
+    Column("owed_at", Instant, nullable=False),
+    Column("sent_at", Instant),  # null while it is owed
+    Index("report_owed", "sent_at", "id"),
+    Index("report_owed_of_run", "run_id", "sent_at", "id"),
+    Index("report_of_event", "event_id"),
+    mysql_charset="utf8mb4",
+    mysql_collate="utf8mb4_bin",
+)

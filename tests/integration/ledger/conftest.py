@@ -1,0 +1,66 @@
+"""A new ledger for each test, on each kind of server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine
+
+from event_hooks.ledger import database
+from event_hooks.ledger.ledger import Ledger
+
+_SERVERS = {
+    "postgresql": ("POSTGRES_URL", "+psycopg2", "postgres"),
+    "mysql": ("MYSQL_URL", "+mysqldb", "mysql"),
+}
+"""The variable with a server's address, its driver, and a database that is always there."""
+
+
+@pytest.fixture
+def empty_database(sqlite_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Give a function that makes an empty database of a kind, and the connection to it: its URI."""
+    made = []
+
+    def make(kind: str) -> str:
+        name = f"ledger_{uuid4().hex[:20]}"
+        if kind == "sqlite":
+            uri = f"sqlite://{str(sqlite_folder / name).replace('/', '%2F')}"
+        else:
+            variable, driver, first = _SERVERS[kind]
+            admin = os.environ[variable].rstrip("/")
+            if kind == "postgresql":
+                admin = admin.rpartition("/")[0]
+            admin = admin.replace("://", f"{driver}://", 1) + f"/{first}"
+            with create_engine(admin, isolation_level="AUTOCOMMIT").connect() as root:
+                root.exec_driver_sql(f"CREATE DATABASE {name}")
+            made.append((admin, f"DROP DATABASE {name}" + (" WITH (FORCE)" if kind == "postgresql" else "")))
+            uri = admin.rpartition("/")[0].replace(driver, "", 1) + f"/{name}"
+        monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", uri)
+        return uri
+
+    yield make
+    for admin, statement in made:
+        with create_engine(admin, isolation_level="AUTOCOMMIT").connect() as root:
+            root.exec_driver_sql(statement)
+
+
+@pytest.fixture(params=["postgresql", "mysql", "sqlite"])
+def server(request: pytest.FixtureRequest, empty_database: Callable[[str], str]) -> str:
+    """The kind of a server with an empty database, to which ``event_ledger`` leads."""
+    empty_database(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def ledger(server: str) -> Iterator[Ledger]:
+    """A ledger that has nothing written in it."""
+    engine = database.engine()
+    database.migrate(engine)
+    engine.dispose()
+    ledger = Ledger()
+    yield ledger
+    ledger.close()
