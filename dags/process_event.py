@@ -4,7 +4,8 @@ Run the hive jobs that an event asks for, and report how each ended.
 The run's `conf` is the event, as in `{"type": "new_assembly", "genome": "homo_sapiens", "event_id": "42"}`,
 or a batch of them: `{"events": [{…}, {…}]}`.
 
-- `route` checks the event and picks the processes that react to its type; the others are skipped.
+- `route` checks the event, writes it into the ledger, and picks the processes that react to its type; the
+  others are skipped. An event that is known (its type and `event_id`) is not done again.
 - `<process>.submit` puts one job per event into the process's hive; again, it finds the same jobs.
 - `<process>.wait` waits for these jobs and all that grows from them, without a worker.
 - `report` tells RabbitMQ how each ended, whatever happened.
@@ -22,9 +23,10 @@ from typing import Any
 from airflow.sdk import TaskGroup, dag, task
 
 from event_hooks import lookups, reason, routing, settings
-from event_hooks.event_jobs import EventJobSensor
-from event_hooks.hive.operator import HiveSubmitOperator
-from event_hooks.reports.operator import ReportOperator
+from event_hooks.event_jobs import EventJobSensor, EventSubmitOperator
+from event_hooks.ledger import intake
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.reports.operator import KNOWN, ReportOperator
 
 LOOKUPS = lookups.load_last_good()
 
@@ -54,8 +56,14 @@ def process_event() -> None:
     def route(**context: Any) -> list[str]:
         """Check the run's events, and give the submit task of each process that reacts to one of them."""
         ti = context["ti"]
+        run = context["dag_run"]
         with reason.left_behind(ti):
-            plan = routing.plan(context["dag_run"].conf, LOOKUPS)
+            planned = routing.plan(run.conf, LOOKUPS)
+            ledger = Ledger()
+            known = intake.record(ledger, run.conf, run.run_id, str(run.run_type))
+        ledger.close()
+        plan = routing.without(planned, known)
+        ti.xcom_push(KNOWN, {str(position): first for position, first in known.items()})
         ti.xcom_push("plan", plan)
         for process, positions in plan.items():
             ti.xcom_push(process, positions)
@@ -69,8 +77,9 @@ def process_event() -> None:
     ).as_teardown()
     for process in LOOKUPS.processes.values():
         with TaskGroup(process.name):
-            submit = HiveSubmitOperator(
+            submit = EventSubmitOperator(
                 task_id="submit",
+                process=process.name,
                 hive_conn_id=process.hive_conn_id,
                 analysis=process.analysis,
                 positions=routed[process.name],

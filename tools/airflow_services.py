@@ -37,6 +37,8 @@ class AirflowServices:
     """
     Airflow with the DAGs and plugins of this checkout, on PostgreSQL, with tasks on this machine.
 
+    The ledger is a database of its own on the same server, ``<name>_ledger``.
+
     :param folder: AIRFLOW_HOME; keeps the logs, keys and the password.
     :param database_url: ``postgresql://…/name``; the database is made when it is missing.
     :param environment: what the services get on top of their own settings, such as connections.
@@ -92,6 +94,7 @@ class AirflowServices:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self._passwords_file),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._sqlalchemy_url,
+            "AIRFLOW_CONN_EVENT_LEDGER": self.ledger_url,
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self._port("api")),
             "AIRFLOW__API__BASE_URL": self.url,
@@ -111,6 +114,11 @@ class AirflowServices:
         }
 
     @property
+    def ledger_url(self) -> str:
+        """Where the ledger is."""
+        return f"{self.database_url}_ledger"
+
+    @property
     def _sqlalchemy_url(self) -> str:
         return self.database_url.replace("postgresql://", "postgresql+psycopg2://", 1)
 
@@ -128,15 +136,19 @@ class AirflowServices:
     def prepare(self) -> None:
         """Make the database and the password file, and migrate the tables; quick when all is there."""
         write_private(self._passwords_file, json.dumps({"admin": self.password}) + "\n")
-        self._create_database()
+        self._create_database(self.database_url)
+        self._create_database(self.ledger_url)
+        ledger = ProcessFolder(self.folder / "ledger")
+        migrate = [sys.executable, "-m", "event_hooks.ledger", "migrate"]
+        ledger.run(migrate, self.environment, MIGRATE_SECONDS)
         if self._kept.get("migrated", list) == self._database_version():
             return
         migration = ProcessFolder(self.folder / "migration")
         migration.run([str(PROGRAMS / "airflow"), "db", "migrate"], self.environment, MIGRATE_SECONDS)
         self._kept.set("migrated", self._database_version())
 
-    def _create_database(self) -> None:
-        parts = urlsplit(self.database_url)
+    def _create_database(self, url: str) -> None:
+        parts = urlsplit(url)
         name = parts.path.strip("/")
         server = psycopg2.connect(parts._replace(path="/postgres").geturl(), connect_timeout=REQUEST_SECONDS)
         server.autocommit = True  # a database cannot be made inside a transaction

@@ -1,4 +1,4 @@
-"""Wait for the jobs of a run's events, and report what holds them up."""
+"""Submit the jobs of a run's events and wait for them; note the jobs, and report what holds them up."""
 
 from __future__ import annotations
 
@@ -9,13 +9,39 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from event_hooks import settings
 from event_hooks.events import EventBatch
 from event_hooks.exceptions import ReportNotPublished
+from event_hooks.hive.operator import HiveSubmitOperator
 from event_hooks.hive.sensor import HiveJobSensor
 from event_hooks.hive.trigger import HiveJobTrigger, as_numbers
+from event_hooks.ledger.ledger import Ledger
 from event_hooks.reports.hook import RabbitMQHook
 from event_hooks.reports.report import Report, event_report, told
 
 if TYPE_CHECKING:
+    from airflow.sdk.definitions.context import Context
+
     from event_hooks.hive.troubles import Trouble
+
+
+class EventSubmitOperator(HiveSubmitOperator):
+    """
+    A ``HiveSubmitOperator`` that notes the jobs in the ledger.
+
+    :param process: its name there.
+    """
+
+    def __init__(self, *, process: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.process = process
+
+    def execute(self, context: Context) -> list[int]:
+        """Submit and note: if the second fails, the retry finds the same jobs."""
+        job_ids = super().execute(context)
+        ledger = Ledger()
+        ids = {entry.position: entry.id for entry in ledger.events_of(context["dag_run"].run_id)}
+        jobs = {ids[position]: job_id for position, job_id in zip(self.positions, job_ids, strict=True)}
+        ledger.record_jobs(self.process, self.hive_conn_id, self.analysis, jobs)
+        ledger.close()
+        return job_ids
 
 
 class EventJobSensor(HiveJobSensor):
@@ -57,7 +83,8 @@ class EventJobTrigger(HiveJobTrigger):
         """Report it; if the broker does not take the report, it is tried again at the next search."""
         try:
             hook = RabbitMQHook(server=await RabbitMQHook.find_server())
-            await asyncio.to_thread(hook.publish, [self._report(trouble)], settings.report_exchange())
+            published = hook.publish([self._report(trouble)], settings.report_exchange())
+            await asyncio.to_thread(list, published)
         except ReportNotPublished as error:
             self.log.warning("A report of this is owed: %s", error)
             return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from event_hooks.events import EventBatch
@@ -9,6 +10,12 @@ from event_hooks.hive import perl
 
 if TYPE_CHECKING:
     from event_hooks.lookups import Lookups
+
+
+def without(planned: Mapping[str, list[int]], known: Collection[int]) -> dict[str, list[int]]:
+    """Leave events out of a plan, and processes that have none left."""
+    left = {process: [at for at in positions if at not in known] for process, positions in planned.items()}
+    return {process: positions for process, positions in left.items() if positions}
 
 
 def plan(conf: object, lookups: Lookups) -> dict[str, list[int]]:

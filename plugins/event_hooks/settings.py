@@ -18,6 +18,8 @@ LOOKUPS = Path(__file__).parents[2] / "lookups"
 
 DAG_ID = "process_event"
 
+_LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+
 
 def event_lookup() -> Path:
     """Give the file that names the processes of each event type; default ``lookups/event_lookup.json``."""
@@ -95,6 +97,14 @@ def report_exchange_type() -> str:
 def report_timeout() -> float:
     """Give the seconds that the broker may take for each of its answers; default 30."""
     return _number("report_timeout", 30)
+
+
+def report_level() -> str:
+    """Give the least important type of report that is sent, from DEBUG to FATAL; default INFO."""
+    level = _setting("report_level", "INFO").upper()
+    if level not in _LEVELS:
+        raise ValueError(f"[event_hooks] report_level: expected one of {', '.join(_LEVELS)}, not {level!r}")
+    return level
 
 
 def ledger_timeout() -> float:

@@ -206,5 +206,6 @@ def system(
         airflow.stop()
         connection = psycopg2.connect(f"{server}/postgres")
         connection.autocommit = True
-        connection.cursor().execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+        for name in (database, f"{database}_ledger"):
+            connection.cursor().execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         connection.close()

@@ -92,7 +92,9 @@ class OwedReport:
     """A report as it will be sent."""
 
     message_id: str
-    event_id: int
+    event_id: int | None
+    """None if the event could not be read, or is known from another run."""
+
     run_id: str
     routing_key: str
     body: str
@@ -280,12 +282,13 @@ class Ledger:
             sent: list[int] = []
             failure = None
             try:
-                sent.extend(ids[one.message_id] for one in publish([_owed_report(row) for row in rows]))
-            except Exception as error:  # noqa: BLE001 (passed on, once the rest is noted)
+                for one in publish([_owed_report(row) for row in rows]):
+                    sent.append(ids[one.message_id])
+            except Exception as error:
                 failure = error
-            noted = update(report).where(report.c.id == bindparam("of")).values(sent_at=datetime.now(UTC))
-            if sent:
-                connection.execute(noted, [{"of": report_id} for report_id in sent])
+            for some in _chunks(sent):
+                noted = update(report).where(report.c.id.in_(some)).values(sent_at=datetime.now(UTC))
+                connection.execute(noted)
         if failure:
             raise failure
         return len(sent)
@@ -298,10 +301,13 @@ class Ledger:
 
         :return: how many were forgotten.
         """
+        cutoff = datetime.now(UTC) - older_than
+        of_none = report.c.event_id.is_(None) & (report.c.sent_at < cutoff)
+        self._write(lambda connection: connection.execute(delete(report).where(of_none)))
         owed = select(report.c.id).where(report.c.event_id == event.c.id, report.c.sent_at.is_(None))
         wanted = (
             select(event.c.id)
-            .where(event.c.received_at < datetime.now(UTC) - older_than, event.c.run_id.is_not(None))
+            .where(event.c.received_at < cutoff, event.c.run_id.is_not(None))
             .where(~owed.exists())
             .order_by(event.c.received_at)
             .limit(step)

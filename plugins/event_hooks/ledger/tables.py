@@ -96,7 +96,7 @@ report = Table(
     metadata,
     Column("id", _id, primary_key=True, autoincrement=True),  # in this order they are sent
     Column("message_id", String(36), nullable=False, unique=True),
-    Column("event_id", _id, ForeignKey("event.id", ondelete="CASCADE"), nullable=False),
+    Column("event_id", _id, ForeignKey("event.id", ondelete="CASCADE")),  # null: it was refused, or known
     Column("run_id", String(250), nullable=False),
     Column("routing_key", String(255), nullable=False),
     Column("body", _long, nullable=False),  # JSON, as it is sent

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pika
 from airflow.sdk import BaseHook, Connection
@@ -20,8 +20,24 @@ from event_hooks.exceptions import ReportNotPublished
 if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
 
-    from event_hooks.reports.report import Report
 
+class Message(Protocol):
+    """What can be published: a report, or one that the ledger has kept."""
+
+    @property
+    def message_id(self) -> str:
+        """The same for a repetition, and for no other message."""
+
+    @property
+    def routing_key(self) -> str:
+        """As in report.info."""
+
+    @property
+    def body(self) -> str:
+        """JSON."""
+
+
+M = TypeVar("M", bound=Message)
 
 # Pika tells twenty lines of each connection, whatever becomes of it; what goes wrong we say ourselves.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
@@ -61,19 +77,20 @@ class RabbitMQHook(BaseHook):
         except AirflowNotFoundException as error:
             raise ReportNotPublished(f"no connection {rabbitmq_conn_id!r}: {error}") from error
 
-    def publish(self, reports: Iterable[Report], exchange: str) -> None:
+    def publish(self, messages: Iterable[M], exchange: str) -> Iterator[M]:
         """
-        Publish reports one after the other, each confirmed by the broker before the next.
+        Publish messages one after the other over one connection, and yield each once it is confirmed.
 
-        Repeating the call is harmless: each report has the same ``message_id`` again.
+        Repeating it is harmless: each has the same ``message_id`` again.
 
-        :raises ReportNotPublished: no broker, no exchange, or no queue that would take a report; those before
-            it were published.
+        :raises ReportNotPublished: no broker, no exchange, or no queue that would take a message; those
+            before it were published.
         """
         with self.channel() as channel:
             channel.confirm_delivery()
-            for report in reports:
-                _publish(channel, report, exchange)
+            for message in messages:
+                _publish(channel, message, exchange)
+                yield message
 
     @contextmanager
     def channel(self) -> Iterator[BlockingChannel]:
@@ -115,16 +132,15 @@ class RabbitMQHook(BaseHook):
         )
 
 
-def _publish(channel: BlockingChannel, report: Report, exchange: str) -> None:
+def _publish(channel: BlockingChannel, message: Message, exchange: str) -> None:
     properties = pika.BasicProperties(
         content_type="application/json",
         delivery_mode=pika.DeliveryMode.Persistent.value,
-        message_id=report.message_id,
+        message_id=message.message_id,
         timestamp=int(time.time()),
         app_id="event_hooks",
     )
-    body = report.model_dump_json().encode()
-    channel.basic_publish(exchange, report.routing_key, body, properties, mandatory=True)
+    channel.basic_publish(exchange, message.routing_key, message.body.encode(), properties, mandatory=True)
 
 
 def _from_uri(uri: str) -> Any:

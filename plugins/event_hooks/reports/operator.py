@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -11,11 +13,16 @@ from airflow.sdk import BaseOperator
 from event_hooks import reason, settings, xcom
 from event_hooks.events import EventBatch
 from event_hooks.exceptions import EventInvalid
+from event_hooks.ledger.ledger import Ledger, Outcome, OwedReport
 from event_hooks.reports.hook import RabbitMQHook
-from event_hooks.reports.report import Report, ReportType, event_report, told
+from event_hooks.reports.report import Report, ReportType, event_report, is_wanted, told
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
+
+
+KNOWN = "known"
+"""The XCom key of the route task that holds its duplicates."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,8 @@ class ReportOperator(BaseOperator):
     """
     Publish one report for each process and event of the run; make it a teardown, so that it always runs.
 
-    A retry is harmless: a repeated report has the same ``message_id``.
+    They are owed once the ledger has them: what a broker that is down does not take, the DAG tend_ledger
+    sends as well. A retry is harmless: a repeated report has the same ``message_id``.
 
     :param plan: task and key of the XCom ``{process: [position of an event, …]}``. Each process is, or was
         when the run began, a task group with the tasks ``submit`` and ``wait``.
@@ -59,10 +67,55 @@ class ReportOperator(BaseOperator):
         plan = ti.xcom_pull(task_ids=route, key=key)
         ended = {process: _ended(ti, process, plan[process], states) for process in plan or {}}
         error = None if plan is not None else _why_no_plan(ti, route)
-        reports = list(reports_of(run.conf, run.run_id, ended, error))
-        RabbitMQHook().publish(reports, settings.report_exchange())
+        known = ti.xcom_pull(task_ids=route, key=KNOWN) or {}
+        duplicates = {int(position): first for position, first in known.items()}
+        made = reports_of(run.conf, run.run_id, ended, error, duplicates)
+        reports = [report for report in made if is_wanted(report, settings.report_level())]
+        ledger = Ledger()
+        _settle(ledger, run.run_id, ended, reports)
+        owed = ledger.count_owed(run.run_id)
+        self.log.info("%s reports are owed", owed)
+        send_owed(ledger, run.run_id)
+        ledger.close()
         for report in reports:
             self.log.info("Reported %s for %s: %s", report.routing_key, report.resource, report.message)
+
+
+def send_owed(ledger: Ledger, run_id: str | None = None) -> int:
+    """
+    Publish the reports that are owed, of one run or of all, and count them.
+
+    :raises ReportNotPublished: the first that the broker did not take, and all after it, are still owed.
+    """
+    publish = partial(RabbitMQHook().publish, exchange=settings.report_exchange())
+    count = 0
+    while sent := ledger.send(publish, run_id=run_id):
+        count += sent
+    return count
+
+
+def _settle(ledger: Ledger, run_id: str, ended: Mapping[str, Ended], reports: Sequence[Report]) -> None:
+    """Write down how the jobs ended, and what is owed for it."""
+    ids = {entry.position: entry.id for entry in ledger.events_of(run_id)}
+    for process, end in ended.items():
+        outcomes = [
+            Outcome(ids[position], told["state"], told["result"], told["error"])
+            for position, told in zip(end.positions, end.outcomes or (), strict=False)
+            if position in ids
+        ]
+        ledger.record_outcomes(process, outcomes, ())
+    ledger.owe(
+        [
+            OwedReport(
+                report.message_id,
+                None if report.position is None else ids.get(report.position),
+                run_id,
+                report.routing_key,
+                report.body,
+            )
+            for report in reports
+        ]
+    )
 
 
 def _why_no_plan(ti: Any, route: str) -> str:
@@ -84,10 +137,16 @@ def _ended(ti: Any, process: str, positions: Sequence[int], states: Mapping[str,
 
 
 def reports_of(
-    conf: object, run_id: str, ended: Mapping[str, Ended], route_error: str | None
+    conf: object,
+    run_id: str,
+    ended: Mapping[str, Ended],
+    route_error: str | None,
+    duplicates: Mapping[int, str] = MappingProxyType({}),
 ) -> Iterator[Report]:
     """
     Give the reports of a run that is over.
+
+    :param duplicates: ``{position: run id}`` of events that another run has, or another place in this one.
 
     Only outcomes read from the hive make a report of success: that a task is green, say because a person
     marked it, does not.
@@ -100,14 +159,19 @@ def reports_of(
         return
     if route_error is not None:
         for at, event in enumerate(events):
-            yield event_report("FATAL", f"Event refused: {route_error}", event, f"{run_id}/route/{at}")
+            yield event_report("FATAL", f"Event refused: {route_error}", event, f"{run_id}/route/{at}", at)
         return
     for process, end in ended.items():
         for index, at in enumerate(end.positions):
             report_type, text = _verdict(end, index, {"process": process, "run": run_id})
-            yield event_report(report_type, text, events[at], f"{run_id}/{process}/{at}")
-    for at in sorted(set(range(len(events))) - {at for end in ended.values() for at in end.positions}):
-        yield event_report("INFO", "No process reacts to this event", events[at], f"{run_id}/route/{at}")
+            yield event_report(report_type, text, events[at], f"{run_id}/{process}/{at}", at)
+    for at, first in duplicates.items():
+        text = told("Event ignored", {"run": run_id, "status": "known", "first_run": first})
+        yield event_report("DEBUG", text, events[at], f"{run_id}/route/{at}", at)
+    planned = {at for end in ended.values() for at in end.positions} | duplicates.keys()
+    for at in sorted(set(range(len(events))) - planned):
+        text = "No process reacts to this event"
+        yield event_report("INFO", text, events[at], f"{run_id}/route/{at}", at)
 
 
 def _verdict(end: Ended, index: int, whose: Mapping[str, str]) -> tuple[ReportType, str]:

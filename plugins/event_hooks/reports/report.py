@@ -7,7 +7,7 @@ import socket
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
@@ -15,6 +15,8 @@ PROCESS = "event_processing"
 """``process`` of the reports that a run makes. Source: the Flask app's Celery task."""
 
 ReportType = Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
+
+_ORDER = {name: order for order, name in enumerate(get_args(ReportType))}
 
 
 class Report(BaseModel):
@@ -35,6 +37,7 @@ class Report(BaseModel):
     host: str = Field(default_factory=socket.gethostname)
     report_time: str = Field(default_factory=lambda: _iso(datetime.now(UTC)), description="UTC.")
     key: str = Field(exclude=True, description="What makes this report the same as a repeated one.")
+    position: int | None = Field(None, exclude=True, description="Of the event in its run, from 0.")
 
     @computed_field(description="Equal to report_type: the e-mail consumer builds its subject from it.")
     def level(self) -> str:
@@ -45,6 +48,11 @@ class Report(BaseModel):
     def routing_key(self) -> str:
         """Give ``report.<type in lower case>``."""
         return f"report.{self.report_type.lower()}"
+
+    @property
+    def body(self) -> str:
+        """Give the report as it is sent, JSON."""
+        return self.model_dump_json()
 
     @property
     def message_id(self) -> str:
@@ -61,11 +69,14 @@ def told(verdict: str, facts: Mapping[str, Any]) -> str:
     return f"{verdict}: {json.dumps(facts, ensure_ascii=False)}"
 
 
-def event_report(report_type: ReportType, message: str, event: dict[str, Any], key: str) -> Report:
+def event_report(
+    report_type: ReportType, message: str, event: dict[str, Any], key: str, position: int | None = None
+) -> Report:
     """
     Report on an event of a run.
 
     :param key: names run, process and position; with type and message it makes the report's identity.
+    :param position: of the event in its run; None if it could not be read.
     """
     genome = event.get("genome")
     report = Report(
@@ -75,12 +86,18 @@ def event_report(report_type: ReportType, message: str, event: dict[str, Any], k
         params=event,
         message=_sendable(message),
         key=f"{key}/{report_type}/{_sendable(message)}",
+        position=position,
     )
     try:
         report.model_dump_json()
     except (ValueError, RecursionError):  # too deep, or no Unicode: an event like that was refused
         return report.model_copy(update={"params": {}})
     return report
+
+
+def is_wanted(report: Report, least: str) -> bool:
+    """Tell whether a report is at least as important as that type."""
+    return _ORDER[report.report_type] >= _ORDER[least]
 
 
 def _sendable(text: str) -> str:

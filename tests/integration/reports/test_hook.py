@@ -60,7 +60,7 @@ def test_a_report_arrives_as_consumers_expect_it(
     channel: BlockingChannel, exchange: str, queues: dict[str, str]
 ) -> None:
     report = a_report("INFO")
-    RabbitMQHook(CONN_ID).publish([report], exchange)
+    list(RabbitMQHook(CONN_ID).publish([report], exchange))
     method, properties, body = channel.basic_get(queues["persistent_report"], auto_ack=True)
     assert method.routing_key == "report.info"
     assert (properties.delivery_mode, properties.content_type) == (2, "application/json")
@@ -72,7 +72,7 @@ def test_only_a_fatal_report_goes_to_the_mail_queue(
     channel: BlockingChannel, exchange: str, queues: dict[str, str]
 ) -> None:
     kinds = ["INFO", "FATAL", "WARN"]
-    RabbitMQHook(CONN_ID).publish([a_report(kind) for kind in kinds], exchange)
+    list(RabbitMQHook(CONN_ID).publish([a_report(kind) for kind in kinds], exchange))
     persistent = [channel.basic_get(queues["persistent_report"], auto_ack=True)[2] for _ in kinds]
     assert [json.loads(body)["report_type"] for body in persistent] == kinds
     assert json.loads(channel.basic_get(queues["email_report"], auto_ack=True)[2])["level"] == "FATAL"
@@ -81,12 +81,12 @@ def test_only_a_fatal_report_goes_to_the_mail_queue(
 
 def test_a_report_nobody_hears_is_an_error(channel: BlockingChannel, exchange: str) -> None:
     with pytest.raises(ReportNotPublished, match=f"no queue takes 'report.info' from exchange '{exchange}'"):
-        RabbitMQHook(CONN_ID).publish([a_report("INFO")], exchange)
+        list(RabbitMQHook(CONN_ID).publish([a_report("INFO")], exchange))
 
 
 def test_a_missing_exchange_is_an_error(channel: BlockingChannel) -> None:
     with pytest.raises(ReportNotPublished, match="NOT_FOUND - no exchange 'nowhere'"):
-        RabbitMQHook(CONN_ID).publish([a_report("INFO")], "nowhere")
+        list(RabbitMQHook(CONN_ID).publish([a_report("INFO")], "nowhere"))
 
 
 def test_an_exchange_of_another_type_is_an_error(channel: BlockingChannel) -> None:
@@ -105,11 +105,11 @@ def test_a_wrong_password_is_told_without_it(
     name = "AIRFLOW_CONN_RABBITMQ_TEST" if by == "connection" else "REPORT_SERVER"
     monkeypatch.setenv(name, f"amqp://somebody:secret_word@{place}")
     with pytest.raises(ReportNotPublished, match="ACCESS_REFUSED") as caught:
-        RabbitMQHook(CONN_ID).publish([a_report("INFO")], exchange)
+        list(RabbitMQHook(CONN_ID).publish([a_report("INFO")], exchange))
     assert "secret_word" not in str(caught.value)
 
 
 def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_RABBITMQ_TEST", "amqp://guest:guest@127.0.0.1:9/%2F")
     with pytest.raises(ReportNotPublished, match=r"RabbitMQ at 127.0.0.1:9, vhost '/' cannot be used"):
-        RabbitMQHook(CONN_ID).publish([a_report("INFO")], "report_exchange")
+        list(RabbitMQHook(CONN_ID).publish([a_report("INFO")], "report_exchange"))

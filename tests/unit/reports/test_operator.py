@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from event_hooks.reports.operator import Ended, reports_of
+from event_hooks.reports.report import is_wanted
 
 CONF = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": "1"}
 
@@ -136,3 +137,12 @@ def test_another_failure_is_another_report_than_the_first() -> None:
 def test_an_event_that_concerns_no_process_is_told() -> None:
     (report,) = reports_of(CONF, "run", {}, None)
     assert (report.routing_key, report.message) == ("report.info", "No process reacts to this event")
+
+
+def test_an_event_that_is_known_is_ignored_with_the_run_that_has_it() -> None:
+    (report,) = reports_of(CONF, "run", {}, None, {0: "first_run"})
+    assert (report.routing_key, report.position) == ("report.debug", 0)
+    facts = json.loads(report.message.removeprefix("Event ignored: "))
+    assert facts == {"run": "run", "status": "known", "first_run": "first_run"}
+    assert not is_wanted(report, "INFO")
+    assert is_wanted(report, "DEBUG")

@@ -56,7 +56,7 @@ def upgrade() -> None:
         "report",
         sa.Column("id", ID, primary_key=True, autoincrement=True),
         sa.Column("message_id", sa.String(36), nullable=False, unique=True),
-        sa.Column("event_id", ID, sa.ForeignKey("event.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("event_id", ID, sa.ForeignKey("event.id", ondelete="CASCADE")),
         sa.Column("run_id", sa.String(250), nullable=False),
         sa.Column("routing_key", sa.String(255), nullable=False),
         sa.Column("body", LONG, nullable=False),
