@@ -60,7 +60,7 @@ def process_event() -> None:
         with reason.left_behind(ti):
             planned = routing.plan(run.conf, LOOKUPS)
             ledger = Ledger()
-            known = intake.record(ledger, run.conf, run.run_id, str(run.run_type))
+            known = intake.record(ledger, run.conf, run.run_id, run.run_type.value)
         ledger.close()
         plan = routing.without(planned, known)
         ti.xcom_push(KNOWN, {str(position): first for position, first in known.items()})
