@@ -82,7 +82,7 @@ def test_no_event_is_accepted_while_the_ledger_is_away(
         system.until_task(run_id, "route", "up_for_retry")
         time.sleep(2)
         assert system.jobs(run_id) == []
-        assert "ledger 'event_ledger' cannot be used" in system.log(run_id, "route")
+        assert "cannot be used: relation" in system.log(run_id, "route")
     finally:
         ledger.execute(text("ALTER TABLE event_away RENAME TO event"))
     assert system.runs.until_over(run_id, LIMIT) == "success"

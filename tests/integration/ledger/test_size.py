@@ -1,0 +1,90 @@
+"""A ledger of a million events answers each query of the flow at once, by an index."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event as listening
+from sqlalchemy import text
+
+from event_hooks.ledger import database
+from event_hooks.ledger.ledger import Ledger, Outcome, OwedReport, Received, key_in_run, key_of
+
+EVENTS = 1_000_000
+RUN_SIZE = 100
+LIMIT = 0.02
+"""Seconds that one statement may take."""
+
+_FILL = (
+    """INSERT INTO event (event_key, type, genome, payload, source, received_at, intake, run_id, position)
+    SELECT md5(n::text) || md5('x' || n), 'new_assembly', 'genome_' || n, '{}', 'manual',
+        timestamp '2026-01-01' + n * interval '20 seconds', 'fill', 'run_' || n / :size, n % :size
+    FROM generate_series(0, :events - 1) n""",
+    """INSERT INTO event_process (event_id, process, hive, analysis, job_id, submitted_at, state, ended_at)
+    SELECT id, 'dump', 'hive', 'event_dump', id, received_at, 'complete', received_at FROM event""",
+    """INSERT INTO report (message_id, event_id, run_id, routing_key, body, owed_at, sent_at)
+    SELECT 'm' || id, id, run_id, 'report.info', '{}', received_at, received_at FROM event""",
+)
+
+
+@pytest.fixture
+def ledger(empty_database: Callable[[str], str]) -> Iterator[Ledger]:
+    """A ledger in which a million events are over and reported."""
+    empty_database("postgresql")
+    engine = database.engine()
+    database.migrate(engine)
+    with engine.begin() as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        for statement in _FILL:
+            connection.execute(text(statement), {"events": EVENTS, "size": RUN_SIZE})
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("VACUUM ANALYZE"))
+    engine.dispose()
+    ledger = Ledger()
+    yield ledger
+    ledger.close()
+
+
+def test_a_million_events_slow_nothing_down(ledger: Ledger) -> None:
+    asked: list[tuple[float, str, str]] = []
+
+    def begin(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
+        context.began = time.monotonic()
+
+    def end(connection: Any, cursor: Any, statement: str, values: Any, context: Any, many: bool) -> None:
+        seconds = time.monotonic() - context.began
+        for one in values if many else [values]:
+            asked.append((seconds, statement, cursor.mogrify(statement, one).decode()))
+
+    listening.listen(ledger._engine, "before_cursor_execute", begin)
+    listening.listen(ledger._engine, "after_cursor_execute", end)
+
+    new = [
+        Received(key_in_run("new", 0), "t", "g", {"n": 1}, "rest"),
+        Received(key_of("t", 5), "t", "g", {}, "rest"),
+    ]
+    for _ in range(2):
+        entry, waiting = ledger.accept(new)
+    assert ledger.without_run(100) == [entry, waiting]
+    assert len(ledger.assign("new", [entry.id])) == 1
+    assert len(ledger.events_of("run_77")) == RUN_SIZE
+    ledger.record_jobs("dump", "hive", "event_dump", {entry.id: 1})
+    report = OwedReport("new", entry.id, "new", "report.info", "{}")
+    ledger.record_outcomes("dump", [Outcome(entry.id, "complete")], [report])
+    assert (ledger.count_owed(), ledger.count_owed("new")) == (1, 1)
+    assert [ledger.send(lambda owed: owed, run_id="new"), ledger.send(lambda owed: owed)] == [1, 0]
+    assert ledger.prune(timedelta(days=4000)) == 0
+
+    assert len(asked) > 15
+    slow = [(round(seconds, 4), statement[:200]) for seconds, statement, _ in asked if seconds > LIMIT]
+    assert slow == []
+    with database.engine().connect() as connection:
+        for _, _, statement in asked:
+            explained = connection.exec_driver_sql("EXPLAIN " + statement.replace("%", "%%")).scalars()
+            plan = "\n".join(explained)
+            assert "Seq Scan" not in plan, f"{statement}\n{plan}"
