@@ -17,6 +17,7 @@ begun, mark the `wait`, or the run, as failed.
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +28,8 @@ from event_hooks.event_jobs import EventJobSensor, EventSubmitOperator
 from event_hooks.ledger import intake
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.reports.operator import KNOWN, ReportOperator
+
+log = logging.getLogger(__name__)
 
 LOOKUPS = lookups.load_last_good()
 
@@ -62,6 +65,8 @@ def process_event() -> None:
             ledger = Ledger()
             known = intake.record(ledger, run.conf, run.run_id, run.run_type.value)
         ledger.close()
+        for position, first in known.items():
+            log.warning("Event %s is not done again: run %s has it", position, first)
         plan = routing.without(planned, known)
         ti.xcom_push(KNOWN, {str(position): first for position, first in known.items()})
         ti.xcom_push("plan", plan)
