@@ -23,6 +23,7 @@ from tools.airflow_services import CHECKOUT
 from tools.runs import OVER, Runs
 from tools.stack import Stack
 
+HIVE = "hive_event_handling"
 LIMIT = 120
 GOOD = {"type": "new_assembly", "genome": "homo_sapiens", "practice": {"seconds": 0.5, "parts": 3}}
 BAD = {
@@ -95,16 +96,19 @@ def _follow(runs: Runs, run_id: str, processes: list[str]) -> None:
 
 
 def _progress(runs: Runs, run_id: str, process: str, states: dict[str, str | None]) -> str:
-    from event_hooks.hive.hook import HiveHook
+    from event_hooks.hive import address
+    from event_hooks.hive.visitor import HiveVisitor
 
     submit, wait = states.get(f"{process}.submit"), states.get(f"{process}.wait")
     if submit != "success":
         return f"submit: {submit or 'to come'}"
     job_ids = runs.xcom(run_id, f"{process}.submit")
-    tree = HiveHook("hive_event_handling").read(job_ids)[job_ids[0]]
-    done = sum(status == "DONE" for status in tree.statuses.values())
-    jobs = f"job {job_ids[0]}: {done} of {len(tree.statuses)} jobs done, {tree.state()}"
-    return f"{jobs}; wait: {wait or 'to come'}"
+    visitor = HiveVisitor(HIVE, address.find(HIVE))
+    found = visitor.look((), job_ids)
+    visitor.close()
+    how = [f"{one.done} of {one.total} jobs done" for one in found.progress]
+    how += [one.state.value for one in found.outcomes]
+    return f"job {job_ids[0]}: {how[0]}; wait: {wait or 'to come'}"
 
 
 def _print(key: str, report: dict[str, Any]) -> str:
