@@ -1,0 +1,30 @@
+"""What `make demo` shows."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.support.running_airflow import System
+from tools.demo import BAD, GOOD, HIVE, Ear, show
+
+
+def test_the_demo_shows_a_success_and_a_failure(
+    system: System,
+    exchange: tuple[str, dict[str, str]],
+    hives: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(f"AIRFLOW_CONN_{HIVE.upper()}", hives[0])
+    ear = Ear(os.environ["RABBITMQ_URL"], exchange[0])
+    good = {**GOOD, "genome": "demo_of_a_success"}
+    bad = {**BAD, "type": "new_genebuild", "genome": "demo_of_a_failure"}
+    assert show(system.runs, ear, good) == ("success", ["report.info", "report.info"])
+    assert show(system.runs, ear, bad) == ("failed", ["report.fatal"])
+    ear.close()
+    shown = capsys.readouterr().out
+    assert "jobs done; wait: deferred" in shown
+    assert "complete; wait: success" in shown
+    assert "No space left on device" in shown
