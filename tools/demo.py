@@ -73,7 +73,8 @@ def show(runs: Runs, ear: Ear, event: dict[str, Any]) -> tuple[str, list[str]]:
     runs.trigger(event, run_id).raise_for_status()
     print(f"  the run: {runs.url}/dags/process_event/runs/{run_id}\n")
     _follow(runs, run_id, PROCESSES[event["type"]])
-    return runs.state(run_id), sorted(_print(key, report) for key, report in ear.heard())
+    ours = [(key, report) for key, report in ear.heard() if run_id in report["message"]]
+    return runs.state(run_id), sorted(_print(key, report) for key, report in ours)
 
 
 def _follow(runs: Runs, run_id: str, processes: list[str]) -> None:
