@@ -83,8 +83,8 @@ class Bench:
         yield self._poll(f"poll after they grew to trees of {FAN + 2}", look)
         yield self._poll(f"poll of {count} waiting trees of {FAN + 2}, nothing new", look)
         yield self._measured("for comparison: `-wrap`, one row a tree", self._ask_semaphores)
-        self._change("UPDATE job SET status = 'DONE' WHERE analysis_id = 2 AND job_id % 10 = 0")
-        yield self._poll("poll after a tenth of the fan jobs became DONE", look)
+        self._change("UPDATE job SET status = 'DONE' WHERE analysis_id = 2 AND job_id % 2 = 0")
+        yield self._poll("poll after half of the fan jobs became DONE", look)
         yield self._measured(
             "search for troubles in all trees", lambda: visitor.diagnose(self._all(entries), 0)
         )

@@ -12,12 +12,12 @@ Not a recursive query: beyond 1,000 levels MariaDB leaves the rest out without a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, select, union_all
+from sqlalchemy import ColumnElement, Connection, literal_column, or_, select, union_all
 
 from event_hooks.hive.tables import is_one_of, job, semaphore
 
@@ -32,6 +32,9 @@ AT_REST = OVER | UNBEGUN | {"FAILED"}
 
 NAMED = 25_000
 """Jobs named in one statement. Above some 36,000, MySQL 8 would read the whole table instead."""
+
+LONG = 100
+"""Ids in sequence from which on they are named as a range."""
 
 
 class State(StrEnum):
@@ -249,23 +252,39 @@ def _rows(connection: Connection, ids: Iterable[int], parents: Iterable[int]) ->
         some = own[start : start + NAMED]
         more = above[max(0, start - len(own)) : max(0, start + NAMED - len(own))]
         named = ((job.c.job_id, some), (job.c.prev_job_id, more))
-        parts = [_where(key, values) for key, values in named if values]
+        parts = [_SHOWN.where(which) for key, ids in named for which in _named(key, ids)]
         found.extend(connection.execute(parts[0] if len(parts) == 1 else union_all(*parts)).all())
     return found
 
 
-def _where(key: ColumnElement[Any], values: Iterable[int]) -> Select[Any]:
-    columns = (
-        job.c.job_id,
-        job.c.prev_job_id,
-        job.c.status,
-        job.c.analysis_id,
-        job.c.controlled_semaphore_id,
-    )
-    controlled = job.outerjoin(semaphore, semaphore.c.semaphore_id == job.c.controlled_semaphore_id)
-    return (
-        select(*columns, semaphore.c.dependent_job_id).select_from(controlled).where(is_one_of(key, values))
-    )
+def _named(key: ColumnElement[Any], ids: Sequence[int]) -> Iterator[ColumnElement[bool]]:
+    """Name jobs: those made together, whose ids follow each other, by their range, which is read faster."""
+    ranges: list[ColumnElement[bool]] = []
+    others: list[int] = []
+    start = 0
+    for end in range(1, len(ids) + 1):
+        if end < len(ids) and ids[end] == ids[end - 1] + 1:
+            continue
+        if end - start < LONG:
+            others.extend(ids[start:end])
+        else:
+            bounds = (literal_column(str(job_id)) for job_id in (ids[start], ids[end - 1]))
+            ranges.append(key.between(*bounds))
+        start = end
+    if ranges:
+        yield or_(*ranges)
+    if others:  # a part of its own: MariaDB reads a long list slowly if it stands beside an OR
+        yield is_one_of(key, others)
+
+
+_SHOWN = select(
+    job.c.job_id,
+    job.c.prev_job_id,
+    job.c.status,
+    job.c.analysis_id,
+    job.c.controlled_semaphore_id,
+    semaphore.c.dependent_job_id,
+).select_from(job.outerjoin(semaphore, semaphore.c.semaphore_id == job.c.controlled_semaphore_id))
 
 
 def read(connection: Connection, entries: Sequence[int], *, borrows: bool = True) -> Mapping[int, JobTree]:
