@@ -268,8 +268,8 @@ def _named(key: ColumnElement[Any], ids: Sequence[int]) -> Iterator[ColumnElemen
         if end - start < LONG:
             others.extend(ids[start:end])
         else:
-            bounds = (literal_column(str(job_id)) for job_id in (ids[start], ids[end - 1]))
-            ranges.append(key.between(*bounds))
+            first, last = str(ids[start]), str(ids[end - 1])
+            ranges.append(key.between(literal_column(first), literal_column(last)))
         start = end
     if ranges:
         yield or_(*ranges)
