@@ -8,7 +8,7 @@ or a batch of them: `{"events": [{…}, {…}]}`.
   others are skipped. An event that is known (its type and `event_id`) is not done again.
 - `<process>.submit` puts one job per event into the process's hive; again, it finds the same jobs.
 - `<process>.wait` waits for these jobs and all that grows from them, without a worker.
-- `report` tells RabbitMQ how each ended, whatever happened.
+- `report` sees that each has an outcome and RabbitMQ has all reports, whatever happened.
 
 **If a `wait` failed**, its log shows the message of the job that failed. Mend the cause, then clear the
 `wait` with *Downstream*: the jobs that failed run again, and are waited for. **To stop** what has not
@@ -23,11 +23,13 @@ from typing import Any
 
 from airflow.sdk import TaskGroup, dag, task
 
-from event_hooks import lookups, reason, routing, settings
+from event_hooks import failure_mail, lookups, reason, routing, settings
 from event_hooks.event_jobs import EventJobSensor, EventSubmitOperator
 from event_hooks.ledger import intake
 from event_hooks.ledger.ledger import Ledger
-from event_hooks.reports.operator import KNOWN, ReportOperator
+from event_hooks.reports import outbox
+from event_hooks.reports.operator import ReportOperator
+from event_hooks.reports.story import Story
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ REPORT_RETRIES = 300  # over two days: a broker that is down delays a report and
     max_active_runs=10_000,  # a waiting run costs nothing, and must not hold up the next event
     is_paused_upon_creation=False,
     tags=["event"],
+    on_failure_callback=failure_mail.on_failure(),
     doc_md=__doc__,
 )
 def process_event() -> None:
@@ -64,11 +67,11 @@ def process_event() -> None:
             planned = routing.plan(run.conf, LOOKUPS)
             ledger = Ledger()
             known = intake.record(ledger, run.conf, run.run_id, run.run_type.value)
+            plan = routing.without(planned, known)
+            outbox.receive(ledger, Story(run.conf, run.run_id), plan, known, LOOKUPS.processes)
         ledger.close()
         for position, first in known.items():
             log.warning("Event %s is not done again: run %s has it", position, first)
-        plan = routing.without(planned, known)
-        ti.xcom_push(KNOWN, {str(position): first for position, first in known.items()})
         ti.xcom_push("plan", plan)
         for process, positions in plan.items():
             ti.xcom_push(process, positions)

@@ -11,14 +11,13 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-import pika
 import requests
 
+from event_hooks.reports.hook import RabbitMQHook
+from event_hooks.reports.listen import Ear, ear
 from tools.airflow_services import CHECKOUT
 from tools.runs import OVER, Runs
 from tools.stack import Stack
@@ -34,38 +33,11 @@ BAD = {
 PROCESSES = {"new_assembly": ["dump_dna", "dump_peptide"], "new_genebuild": ["dump_peptide"]}
 
 
-class Ear:
-    """Hears all reports in a queue of its own, which is gone afterwards."""
-
-    def __init__(self, url: str, exchange: str) -> None:
-        self._connection = pika.BlockingConnection(pika.URLParameters(url))
-        self._channel = self._connection.channel()
-        self._queue = self._channel.queue_declare("", exclusive=True).method.queue
-        self._channel.queue_bind(self._queue, exchange, "report.*")
-
-    def heard(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Give what has come since: routing key and body."""
-        while (answer := self._channel.basic_get(self._queue, auto_ack=True))[0] is not None:
-            method, _, body = answer
-            yield method.routing_key, json.loads(body)
-
-    def close(self) -> None:
-        """Stop hearing."""
-        self._connection.close()
-
-
-@contextmanager
-def _ear(url: str, exchange: str) -> Iterator[Ear]:
-    ear = Ear(url, exchange)
-    yield ear
-    ear.close()
-
-
-def show(runs: Runs, ear: Ear, event: dict[str, Any]) -> tuple[str, list[str]]:
+def show(runs: Runs, heard: Ear, event: dict[str, Any]) -> tuple[str, list[str]]:
     """
     Send an event and show what becomes of it.
 
-    :return: the run's state, and the routing keys of its reports, sorted.
+    :return: the run's state, and the routing keys of the reports how it ended, sorted.
     :raises TimeoutError: after two minutes.
     """
     run_id = f"demo__{event['genome']}__{datetime.now():%Y%m%dT%H%M%S}"  # noqa: DTZ005 (a person's own clock)
@@ -73,8 +45,16 @@ def show(runs: Runs, ear: Ear, event: dict[str, Any]) -> tuple[str, list[str]]:
     runs.trigger(event, run_id).raise_for_status()
     print(f"  the run: {runs.url}/dags/process_event/runs/{run_id}\n")
     _follow(runs, run_id, PROCESSES[event["type"]])
-    ours = [(key, report) for key, report in ear.heard() if run_id in report["message"]]
-    return runs.state(run_id), sorted(_print(key, report) for key, report in ours)
+    told = [(key, report) for key, report in heard.heard() if _about(report)["run_id"] == run_id]
+    print()
+    for key, report in told:
+        print(f"  {key}  {report['message'][:100]}")
+    ended = [(key, report) for key, report in told if _about(report)["step"] == "ended"]
+    return runs.state(run_id), sorted(_print(key, report) for key, report in ended)
+
+
+def _about(report: dict[str, Any]) -> dict[str, Any]:
+    return dict(report["params"]["event_hooks"])
 
 
 def _follow(runs: Runs, run_id: str, processes: list[str]) -> None:
@@ -125,8 +105,8 @@ def main() -> int:
     os.environ |= airflow.settings
     runs = Runs(airflow.url, airflow.token)
     try:
-        with _ear(stack.servers.rabbitmq.url, "report_exchange") as ear:
-            good, bad = show(runs, ear, GOOD), show(runs, ear, BAD)
+        with ear(RabbitMQHook(), "report_exchange") as heard:
+            good, bad = show(runs, heard, GOOD), show(runs, heard, BAD)
     except (TimeoutError, requests.RequestException) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1

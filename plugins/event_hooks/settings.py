@@ -94,6 +94,14 @@ def report_exchange_type() -> str:
     return _setting("report_exchange_type", "topic", "REPORT_EXCHANGE_TYPE")
 
 
+def report_unroutable() -> bool:
+    """Give whether a report that no queue takes is an error (``error``, the default) or not (``accept``)."""
+    word = _setting("report_unroutable", "error").lower()
+    if word not in ("error", "accept"):
+        raise ValueError(f"[event_hooks] report_unroutable: expected error or accept, not {word!r}")
+    return word == "error"
+
+
 def report_timeout() -> float:
     """Give the seconds that the broker may take for each of its answers; default 30."""
     return _number("report_timeout", 30)
@@ -105,6 +113,16 @@ def report_level() -> str:
     if level not in _LEVELS:
         raise ValueError(f"[event_hooks] report_level: expected one of {', '.join(_LEVELS)}, not {level!r}")
     return level
+
+
+def progress_interval() -> float:
+    """Give the seconds between two reports of progress of one process in one run; default 60."""
+    return _number("progress_interval", 60)
+
+
+def failure_mail_to() -> list[str]:
+    """Give the mail addresses, separated by commas, that are told of each failed run; default none."""
+    return [address.strip() for address in _setting("failure_mail_to", "").split(",") if address.strip()]
 
 
 def ledger_timeout() -> float:

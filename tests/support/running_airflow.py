@@ -6,6 +6,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from email.message import EmailMessage
+from email.parser import BytesParser
+from email.policy import default
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,11 +16,13 @@ from uuid import uuid4
 import pika
 import psycopg2
 import pytest
+from aiosmtpd.controller import Controller
 from sqlalchemy import Engine, create_engine, text
 
 from tests.support.neighbours import IDLE
 from tests.support.practice_hive.database import parse
 from tools.airflow_services import CHECKOUT, AirflowServices
+from tools.ports import free_port
 from tools.runs import DAG, Runs
 
 LIMIT = 60
@@ -52,8 +57,11 @@ RECOVERY = {
 class System:
     """A running Airflow, and what its reports and hives can be seen through."""
 
-    def __init__(self, airflow: AirflowServices, hives: list[Engine], queues: dict[str, str]) -> None:
+    def __init__(
+        self, airflow: AirflowServices, hives: list[Engine], queues: dict[str, str], mails: list[EmailMessage]
+    ) -> None:
         self.airflow = airflow
+        self.mails = mails
         self.runs = Runs(airflow.url, airflow.token)
         self.hives = hives
         self._queues = queues
@@ -67,6 +75,10 @@ class System:
         return run_id
 
     def reports(self, genome: str, queue: str = "persistent_report") -> list[dict[str, Any]]:
+        """Give how one genome's events were told to have ended, or to be held up, so far."""
+        return [report for report in self.all_reports(genome, queue) if is_verdict(report)]
+
+    def all_reports(self, genome: str, queue: str = "persistent_report") -> list[dict[str, Any]]:
         """Give the reports of one genome so far, each with its ``routing_key`` and ``message_id``."""
         connection = pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))
         channel = connection.channel()
@@ -106,6 +118,11 @@ class System:
         answer = self.runs.ask("POST", f"{DAG}/clearTaskInstances", json=body)
         assert answer.status_code == 200, answer.text
 
+    def tend(self) -> None:
+        """Start tend_ledger, rather than to wait for its minute."""
+        answer = self.runs.ask("POST", "/dags/tend_ledger/dagRuns", json={"logical_date": None})
+        assert answer.status_code == 200, answer.text
+
     def log(self, run_id: str, task_id: str, attempt: int = 1) -> str:
         """Give the log of a task, as the web page shows it."""
         path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
@@ -121,6 +138,18 @@ class System:
         )
         with self.hives[hive].connect() as connection:
             return [tuple(row) for row in connection.execute(text(statement), {"held": held})]
+
+
+def is_verdict(report: dict[str, Any]) -> bool:
+    """Tell whether a report is more than news on the way, or the sum of others."""
+    about = report["params"]["event_hooks"]
+    is_sum = about["step"] == "finished" and about["processes"]
+    return about["step"] not in ("received", "submitted", "progress") and not is_sum
+
+
+def event_in(report: dict[str, Any]) -> dict[str, Any]:
+    """Give the event that a report is about."""
+    return {name: value for name, value in report["params"].items() if name != "event_hooks"}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -173,9 +202,36 @@ def lookup_files(folder: Path, hives: list[str]) -> dict[str, Path]:
     return files
 
 
+class Mailbox:
+    """Takes all mails."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.mails: list[EmailMessage] = []
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 (aiosmtpd's name)
+        """Keep one."""
+        self.mails.append(BytesParser(policy=default).parsebytes(envelope.content))
+        return "250 OK"
+
+
+@pytest.fixture(scope="session")
+def mailbox() -> Iterator[Mailbox]:
+    """A mail server."""
+    mailbox = Mailbox()
+    controller = Controller(mailbox, hostname="127.0.0.1", port=mailbox.port)
+    controller.start()
+    yield mailbox
+    controller.stop()
+
+
 @pytest.fixture(scope="session")
 def system(
-    folder: Path, hives: list[str], exchange: tuple[str, dict[str, str]], lookup_files: dict[str, Path]
+    folder: Path,
+    hives: list[str],
+    exchange: tuple[str, dict[str, str]],
+    lookup_files: dict[str, Path],
+    mailbox: Mailbox,
 ) -> Iterator[System]:
     """Airflow with PostgreSQL, scheduler, triggerer, DAG processor and API server."""
     database = f"test_{uuid4().hex[:20]}"
@@ -183,12 +239,22 @@ def system(
     environment = {
         "AIRFLOW_CONN_HIVE_TEST": hives[0],
         "AIRFLOW_CONN_HIVE_IDLE": hives[IDLE],
+        "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(
+            {
+                "conn_type": "smtp",
+                "host": "127.0.0.1",
+                "port": mailbox.port,
+                "extra": {"disable_ssl": True, "disable_tls": True, "from_email": "event_hooks@localhost"},
+            }
+        ),
+        "AIRFLOW__EVENT_HOOKS__FAILURE_MAIL_TO": "somebody@localhost, another@localhost",
         "AIRFLOW_CONN_RABBITMQ_REPORTS": os.environ["RABBITMQ_URL"],
         "AIRFLOW__EVENT_HOOKS__EVENT_LOOKUP": str(lookup_files["event_lookup"]),
         "AIRFLOW__EVENT_HOOKS__PROCESS_LOOKUP": str(lookup_files["process_lookup"]),
         "AIRFLOW__EVENT_HOOKS__REPORT_EXCHANGE": exchange[0],
         "AIRFLOW__EVENT_HOOKS__POLL_INTERVAL": "0.5",
         "AIRFLOW__EVENT_HOOKS__TROUBLE_AFTER": "2",
+        "AIRFLOW__EVENT_HOOKS__PROGRESS_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
         **RECOVERY,
     }
@@ -201,7 +267,7 @@ def system(
             create_engine(parse(f"{os.environ['MYSQL_URL'].rstrip('/')}/{url.rpartition('/')[2]}"))
             for url in hives
         ]
-        yield System(airflow, engines, exchange[1])
+        yield System(airflow, engines, exchange[1], mailbox.mails)
     finally:
         airflow.stop()
         connection = psycopg2.connect(f"{server}/postgres")

@@ -6,8 +6,10 @@ import os
 
 import pytest
 
+from event_hooks.reports.hook import RabbitMQHook
+from event_hooks.reports.listen import ear
 from tests.support.running_airflow import System
-from tools.demo import BAD, GOOD, HIVE, Ear, show
+from tools.demo import BAD, GOOD, HIVE, show
 
 
 def test_the_demo_shows_a_success_and_a_failure(
@@ -18,12 +20,12 @@ def test_the_demo_shows_a_success_and_a_failure(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(f"AIRFLOW_CONN_{HIVE.upper()}", hives[0])
-    ear = Ear(os.environ["RABBITMQ_URL"], exchange[0])
     good = {**GOOD, "genome": "demo_of_a_success"}
     bad = {**BAD, "type": "new_genebuild", "genome": "demo_of_a_failure"}
-    assert show(system.runs, ear, good) == ("success", ["report.info", "report.info"])
-    assert show(system.runs, ear, bad) == ("failed", ["report.fatal"])
-    ear.close()
+    monkeypatch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", os.environ["RABBITMQ_URL"])
+    with ear(RabbitMQHook(), exchange[0]) as heard:
+        assert show(system.runs, heard, good) == ("success", ["report.info", "report.info"])
+        assert show(system.runs, heard, bad) == ("failed", ["report.fatal"])
     shown = capsys.readouterr().out
     assert "jobs done; wait: deferred" in shown
     assert "complete; wait: success" in shown

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.support.running_airflow import EVENT_LOOKUP, LIMIT, System
+from tests.support.running_airflow import EVENT_LOOKUP, LIMIT, System, event_in
 from tools.airflow_services import PROGRAMS
 from tools.runs import DAG
 
@@ -31,7 +31,7 @@ def test_an_event_that_succeeds(system: System, genome: str) -> None:
     reports = system.reports(genome)
     assert [report["routing_key"] for report in reports] == ["report.info"] * 2
     assert {facts(report)["process"] for report in reports} == {"dump_dna", "dump_peptide"}
-    assert all(report["params"] == event(genome) for report in reports)
+    assert all(event_in(report) == event(genome) for report in reports)
     assert all(facts(report)["output"]["genome"] == genome for report in reports)
     assert system.reports(genome, "email_report") == []
 
@@ -50,6 +50,22 @@ def test_an_event_whose_job_fails(system: System, genome: str, practice: dict[st
     (fatal,) = system.reports(genome, "email_report")
     assert facts(fatal)["process"] == "dump_dna"
     assert "the disk is full" in facts(fatal)["error"]
+
+
+def test_a_failed_run_is_mailed_once_with_what_to_do(system: System, genome: str) -> None:
+    named = f"{genome} {{{{ dag_run.run_id }}}}\nBcc: x"
+    run_id = system.start(event(named, fail="entry", only="event_dump_dna", message="<no disk>"))
+    assert system.runs.until_over(run_id, LIMIT) == "failed"
+    mine = lambda: [mail for mail in system.mails if genome in str(mail["Subject"])]  # noqa: E731
+    system.runs.until(lambda: bool(mine()), LIMIT, lambda: "no mail")
+    (mail,) = mine()
+    shown = f"{genome} {{{{ dag_run.run_id }}}} Bcc: x"
+    assert mail["Subject"] == f"[event hooks] dump_dna failed: {shown} (new_assembly)"
+    assert (mail["To"], mail["Bcc"]) == ("somebody@localhost, another@localhost", None)
+    content = mail.get_body().get_content()  # type: ignore[union-attr]
+    assert "&lt;no disk&gt;" in content
+    assert "mend the cause, then clear dump_dna.wait of the run with Downstream" in content
+    assert f"/dags/process_event/runs/{run_id}" in content
 
 
 def test_a_job_that_fails_and_then_succeeds_is_a_success(system: System, genome: str) -> None:
@@ -114,7 +130,7 @@ def test_values_that_look_like_code_arrive_as_data(system: System, genome: str) 
     run_id = system.start(conf)
     assert system.runs.until_over(run_id, LIMIT) == "success"
     (report,) = system.reports(genome)
-    assert report["params"] == conf
+    assert event_in(report) == conf
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ class HiveJobTrigger(BaseTrigger):
         except EventHooksError as error:
             self.log.error("Gave up waiting: %s", error)  # noqa: TRY400 (the message says it all)
             waiting = Waiting(error=str(error), ti=self._ti_id())
+        await self.noted()
         ended = TaskSuccessEvent if waiting.is_success else TaskFailedEvent
         yield ended(xcoms={"return_value": waiting.dumps()})
 
@@ -97,6 +98,15 @@ class HiveJobTrigger(BaseTrigger):
         """Tell people of a trouble, beyond the log; tell whether that was done, else it is tried again."""
         return True
 
+    def note_again(self) -> None:
+        """Note that the task was cleared, and the jobs are waited for again."""
+
+    def note(self, found: Findings) -> None:
+        """Note what a look has found, beyond the log."""
+
+    async def noted(self) -> None:
+        """Wait for what was noted, before the task ends."""
+
     async def _begin(self, job_ids: Sequence[int]) -> Waiting:
         """
         Begin a wait, or go on with one that Airflow started before, here or in another triggerer.
@@ -111,6 +121,7 @@ class HiveJobTrigger(BaseTrigger):
             hook = HiveHook(self.hive_conn_id, await address.find_async(self.hive_conn_id))
             change = await in_own_thread(hook.reset, job_ids)
             self.log.info("Cleared. Let run again: %s", listed(change.jobs))
+            self.note_again()
         waiting = Waiting(ti=self._ti_id())
         await self._leave(waiting)
         return waiting
@@ -123,6 +134,7 @@ class HiveJobTrigger(BaseTrigger):
                 self.log.warning("%s", found.word)
             open_count -= len(found.outcomes)
             self._tell(found, open_count, len(job_ids))
+            self.note(found)
             if found.is_diagnosis:
                 self._judge({trouble.key: trouble for trouble in found.troubles}, waiting)
             for outcome in found.outcomes:

@@ -30,18 +30,36 @@ logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of each versi
 _DRIVERS = {"postgres": "postgresql+psycopg2", "mysql": "mysql+mysqldb", "sqlite": "sqlite"}
 
 
-def engine(conn_id: str = CONN_ID) -> Engine:
+def engine(conn_id: str = CONN_ID, connection: Connection | None = None) -> Engine:
     """
     Make the engine of an Airflow connection of type postgres, mysql or sqlite (its file is the host).
 
     :raises LedgerUnreachable: if there is no such connection, or it is of another type.
     """
+    if connection is None:
+        with _found(conn_id):
+            connection = BaseHook.get_connection(conn_id)
+    return _engine(connection, conn_id)
+
+
+async def find_async(conn_id: str = CONN_ID) -> Connection:
+    """
+    Ask Airflow for the connection, inside an event loop.
+
+    :raises LedgerUnreachable: if it has none, or cannot give it now.
+    """
+    with _found(conn_id):
+        found: Connection = await Connection.async_get(conn_id)
+        return found
+
+
+@contextmanager
+def _found(conn_id: str) -> Iterator[None]:
     try:
-        connection = BaseHook.get_connection(conn_id)
+        yield
     except AirflowNotFoundException as error:
         reason = "Airflow has no connection of this name, or cannot give it now"
         raise LedgerUnreachable(conn_id, reason) from error
-    return _engine(connection, conn_id)
 
 
 def _engine(connection: Connection, conn_id: str) -> Engine:

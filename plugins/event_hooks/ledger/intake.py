@@ -13,14 +13,18 @@ def record(ledger: Ledger, conf: object, run_id: str, source: str) -> dict[int, 
     :param conf: of the run; its events were checked.
     :return: what was known before, and is not done again: ``{position: run id of the first arrival}``.
     """
-    received = []
+    there = {entry.position for entry in ledger.events_of(run_id)}
+    received, positions = [], []
     for position, event in enumerate(EventBatch.from_conf(conf).events):
+        if position in there:  # accepted before the run was started, or by an earlier try
+            continue
         key_here, named = key_in_run(run_id, position), event.event_id
         key = key_here if named is None else key_of(event.type, named)
         received.append(Received(key, event.type, event.genome, event.payload(), source))
-    entries = ledger.accept(received, run_id)
+        positions.append(position)
+    entries = ledger.accept(received, run_id, positions)
     return {
         position: entry.run_id or ""
-        for position, entry in enumerate(entries)
+        for position, entry in zip(positions, entries, strict=True)
         if (entry.run_id, entry.position) != (run_id, position)
     }

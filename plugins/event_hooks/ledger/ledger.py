@@ -13,12 +13,24 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import partial
 from operator import itemgetter
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, Table, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
@@ -31,10 +43,26 @@ T = TypeVar("T")
 CHUNK = 1000
 """Rows that one statement names or writes."""
 
-OPEN = "submitted"
-"""State of a (process, event) whose job is not over."""
+
+class State(StrEnum):
+    """What a (process, event) has come to."""
+
+    PLANNED = "planned"
+    SUBMITTED = "submitted"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    MISSING = "missing"
+    TIMED_OUT = "timed out"
+    NOT_SUBMITTED = "not submitted"
+    UNKNOWN = "unknown"  # nobody looked how the job ended
+
+
+OPEN = (State.PLANNED, State.SUBMITTED)
+"""States of what is not over."""
 
 _DEADLOCKS = {"1213", "1205", "40P01", "55P03"}  # MySQL's, then PostgreSQL's
+_TAKEN = {"1205", "3572", "55P03"}  # a row that somebody else has locked: MariaDB's, MySQL's, PostgreSQL's
 
 
 @dataclass(frozen=True)
@@ -64,6 +92,26 @@ class Entry:
 
     is_new: bool = False
     """Whether it was this call that wrote it."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a (process, event) of a run stands."""
+
+    event_id: int
+    position: int
+    process: str
+    hive: str
+    analysis: str
+    job_id: int | None = None
+    state: str = State.PLANNED
+    error: str | None = None
+    attempt: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has an outcome."""
+        return self.state not in OPEN
 
 
 @dataclass(frozen=True)
@@ -100,6 +148,17 @@ class OwedReport:
     body: str
 
 
+@dataclass(frozen=True)
+class KeptReport:
+    """A report as the ledger has it."""
+
+    event_id: int | None
+    routing_key: str
+    body: str
+    owed_at: datetime
+    sent_at: datetime | None
+
+
 def key_of(event_type: str, event_id: str | int) -> str:
     """Give the key of an event with an ``event_id``; 42 and "42" are the same."""
     return _digest("id", event_type, str(event_id))
@@ -118,24 +177,28 @@ class Ledger:
     """
     The ledger behind an Airflow connection.
 
+    :param connection: what ``database.find_async`` gave, inside a trigger, which must not block.
     :raises LedgerUnreachable: if it does not answer.
     :raises LedgerBehind: if its tables are not those of this version.
     """
 
-    def __init__(self, conn_id: str = database.CONN_ID) -> None:
+    def __init__(self, conn_id: str = database.CONN_ID, connection: Any = None) -> None:
         self.conn_id = conn_id
-        self._engine: Engine = database.engine(conn_id)
+        self._engine: Engine = database.engine(conn_id, connection)
         database.check(self._engine, conn_id)
 
     def close(self) -> None:
         """Close its connections."""
         self._engine.dispose()
 
-    def accept(self, received: Sequence[Received], run_id: str | None = None) -> list[Entry]:
+    def accept(
+        self, received: Sequence[Received], run_id: str | None = None, positions: Sequence[int] | None = None
+    ) -> list[Entry]:
         """
         Write events down, in their order; a known key is left as it is.
 
         :param run_id: of the run that brought them, if one did.
+        :param positions: in that run; default 0, 1, …
         :return: an entry for each, of the first arrival where it is known. Whether that had the same payload
             is the caller's question.
         """
@@ -152,7 +215,7 @@ class Ledger:
                 "run_id": run_id,
                 "position": position,
             }
-            for position, one in enumerate(received)
+            for position, one in zip(positions or range(len(received)), received, strict=True)
         ]
         rows.sort(key=itemgetter("event_key"))  # all in one order, so that two calls do not lock each other
 
@@ -171,9 +234,16 @@ class Ledger:
 
     def without_run(self, limit: int, age: timedelta = timedelta(0)) -> list[Entry]:
         """Give the oldest accepted events that no run has, and that have waited for as long as ``age``."""
+        return self._unrouted(event.c.run_id.is_(None), limit, age)
+
+    def not_begun(self, prefix: str, limit: int, age: timedelta = timedelta(0)) -> list[Entry]:
+        """Give the oldest events of runs named like that which have not planned them after ``age``."""
+        return self._unrouted(event.c.run_id.startswith(prefix, autoescape=True), limit, age)
+
+    def _unrouted(self, which: Any, limit: int, age: timedelta) -> list[Entry]:
         wanted = (
             select(event)
-            .where(event.c.run_id.is_(None), event.c.received_at <= datetime.now(UTC) - age)
+            .where(event.c.routed_at.is_(None), which, event.c.received_at <= datetime.now(UTC) - age)
             .order_by(event.c.id)
             .limit(limit)
         )
@@ -205,15 +275,47 @@ class Ledger:
         found = self._read(select(event).where(event.c.run_id == run_id))
         return sorted((_entry(row) for row in found), key=lambda entry: entry.position)
 
-    def record_jobs(self, process: str, hive: str, analysis: str, jobs: Mapping[int, int]) -> None:
-        """Note the job of each event: ``{event id: job_id}``."""
-        now = datetime.now(UTC)
-        shared = {"process": process, "hive": hive, "analysis": analysis, "submitted_at": now, "state": OPEN}
-        rows = [{**shared, "event_id": event_id, "job_id": job_id} for event_id, job_id in jobs.items()]
-        self._write(lambda connection: _insert_new(connection, event_process, rows))
+    def standing(self, run_id: str) -> list[Standing]:
+        """Give how each (process, event) of a run stands, in the order of positions."""
+        columns = event_process.c
+        names = (columns.process, columns.hive, columns.analysis, columns.job_id)
+        ended = (columns.state, columns.error, columns.attempt)
+        joined = event.join(event_process, columns.event_id == event.c.id)
+        wanted = select(event.c.id, event.c.position, *names, *ended).select_from(joined)
+        found = self._read(wanted.where(event.c.run_id == run_id))
+        return sorted((Standing(*row) for row in found), key=lambda one: (one.position, one.process))
 
-    def record_progress(self, process: str, progress: Sequence[Progress]) -> None:
-        """Note how far trees are; of those that are over, the outcome stays."""
+    def plan(self, run_id: str, planned: Sequence[Standing], reports: Sequence[OwedReport] = ()) -> None:
+        """Note what a run will do for its events, together with the reports that are owed for it."""
+        names = ("event_id", "process", "hive", "analysis", "state")
+        rows = [{name: getattr(one, name) for name in names} for one in planned]
+        routed = (
+            update(event)
+            .where(event.c.run_id == run_id, event.c.routed_at.is_(None))
+            .values(routed_at=datetime.now(UTC))
+        )
+
+        def write(connection: Connection) -> None:
+            _insert_new(connection, event_process, rows)
+            connection.execute(routed)
+            _owe(connection, reports)
+
+        self._write(write)
+
+    def record_jobs(self, process: str, jobs: Mapping[int, int], reports: Sequence[OwedReport] = ()) -> None:
+        """Note the job of each event that waits for one, ``{event id: job_id}``, and reports of that."""
+        now = datetime.now(UTC)
+        rows = [
+            {"of": event_id, "job_id": job_id, "submitted_at": now, "state": State.SUBMITTED}
+            for event_id, job_id in jobs.items()
+        ]
+        waits = _is_one_of(State.PLANNED, State.NOT_SUBMITTED)
+        self._update(_one_of(process).where(waits), rows, reports)
+
+    def record_progress(
+        self, process: str, progress: Sequence[Progress], reports: Sequence[OwedReport] = ()
+    ) -> None:
+        """Note how far trees are, and reports of that; of those that are over, the outcome stays."""
         rows = [
             {
                 "of": one.event_id,
@@ -224,13 +326,21 @@ class Ledger:
             }
             for one in progress
         ]
-        self._update(_one_of(process).where(event_process.c.state == OPEN), rows)
+        self._update(_one_of(process).where(_is_one_of(*OPEN)), rows, reports)
 
     def record_outcomes(
-        self, process: str, outcomes: Sequence[Outcome], reports: Sequence[OwedReport]
+        self, process: str, outcomes: Sequence[Outcome], attempt: str, reports: Sequence[OwedReport]
     ) -> None:
-        """Note how jobs have ended, together with the reports that are owed for it."""
+        """
+        Note how jobs have ended, together with the reports that are owed for it.
+
+        Each attempt has one outcome, and a later attempt's goes before an earlier one's.
+
+        :param attempt: the wait's task instance, whose ids sort by time; empty if there was no wait.
+        :param reports: each with its event; left out if the event has an outcome of another attempt.
+        """
         now = datetime.now(UTC)
+        columns = event_process.c
         rows = [
             {
                 "of": one.event_id,
@@ -238,15 +348,41 @@ class Ledger:
                 "result": json.dumps(one.result),
                 "error": one.error,
                 "ended_at": now,
+                "attempt": attempt,
             }
             for one in outcomes
         ]
-        self._update(_one_of(process), rows, reports)
+        later = _is_one_of(*OPEN) | (columns.attempt < attempt)
+        known = select(columns.event_id).where(columns.process == process, columns.attempt == attempt)
+
+        def write(connection: Connection) -> None:
+            _update(connection, _one_of(process).where(later), rows)
+            mine = {
+                event_id
+                for some in _chunks([one.event_id for one in outcomes])
+                for event_id in connection.execute(known.where(columns.event_id.in_(some))).scalars()
+            }
+            _owe(connection, [one for one in reports if one.event_id in mine])
+
+        self._write(write)
 
     def reopen(self, process: str, event_ids: Collection[int]) -> None:
-        """Note that jobs which were over run again."""
-        closed = {"state": OPEN, "result": None, "error": None, "ended_at": None}
-        self._update(_one_of(process), [{"of": event_id, **closed} for event_id in event_ids])
+        """Note that jobs which were over are waited for again."""
+        closed = {"state": State.SUBMITTED, "result": None, "error": None, "ended_at": None}
+        over = ~_is_one_of(*OPEN, State.NOT_SUBMITTED)
+        self._update(_one_of(process).where(over), [{"of": event_id, **closed} for event_id in event_ids])
+
+    def runs_since(self, since: datetime) -> list[str]:
+        """Give the runs of the events that came since then, the oldest first."""
+        wanted = select(event.c.run_id, event.c.id).where(event.c.received_at >= since)
+        found = self._read(wanted.where(event.c.run_id.is_not(None)).order_by(event.c.id))
+        return list(dict.fromkeys(row.run_id for row in found))
+
+    def reports_of(self, run_id: str) -> list[KeptReport]:
+        """Give a run's reports, in the order in which they are sent."""
+        columns = (report.c.event_id, report.c.routing_key, report.c.body, report.c.owed_at, report.c.sent_at)
+        found = self._read(select(report.c.id, *columns).where(report.c.run_id == run_id))
+        return [KeptReport(*row[1:]) for row in sorted(found, key=lambda row: row.id)]
 
     def owe(self, reports: Sequence[OwedReport]) -> None:
         """Note reports that have to be sent; one with a known ``message_id`` is left as it is."""
@@ -269,15 +405,20 @@ class Ledger:
         """
         Publish the oldest reports that are owed, in the order in which they were written down.
 
-        Nobody else publishes them meanwhile. One that was published and could not be noted any more is owed
-        again, with the same ``message_id``.
+        Nobody else publishes them meanwhile: while somebody does, this sends nothing. One that was
+        published and could not be noted any more is owed again, with the same ``message_id``.
 
         :param publish: yields each report once the broker has confirmed it. What it raises is passed on,
             after those before were noted.
         :return: how many there were.
         """
         with self._transaction() as connection:
-            rows = connection.execute(_owed(run_id, limit)).all()
+            try:
+                rows = connection.execute(_owed(run_id, limit)).all()
+            except OperationalError as error:
+                if _code(error) in _TAKEN:
+                    return 0
+                raise
             ids = {row.message_id: row.id for row in rows}
             sent: list[int] = []
             failure = None
@@ -322,11 +463,7 @@ class Ledger:
         self, rows_of: Any, rows: Sequence[dict[str, Any]], reports: Sequence[OwedReport] = ()
     ) -> None:
         def write(connection: Connection) -> None:
-            if rows:
-                names = rows[0].keys() - {"of"}
-                statement = rows_of.values({name: bindparam(name) for name in names})
-                for some in _chunks(rows):
-                    connection.execute(statement, some)
+            _update(connection, rows_of, rows)
             _owe(connection, reports)
 
         self._write(write)
@@ -359,6 +496,17 @@ def _one_of(process: str) -> Any:
     return update(event_process).where(mine, event_process.c.process == process)
 
 
+def _is_one_of(*states: State) -> ColumnElement[bool]:
+    return or_(*(event_process.c.state == state for state in states))  # IN cannot be executed many times
+
+
+def _update(connection: Connection, rows_of: Any, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        statement = rows_of.values({name: bindparam(name) for name in rows[0].keys() - {"of"}})
+        for some in _chunks(rows):
+            connection.execute(statement, some)
+
+
 def _delete(event_ids: Sequence[int], connection: Connection) -> None:
     connection.execute(delete(event).where(event.c.id.in_(event_ids)))
 
@@ -372,7 +520,7 @@ def _owed(run_id: str | None, limit: int) -> Any:
     wanted = select(report).where(report.c.sent_at.is_(None))
     if run_id is not None:
         wanted = wanted.where(report.c.run_id == run_id)
-    return wanted.order_by(report.c.id).limit(limit).with_for_update()
+    return wanted.order_by(report.c.id).limit(limit).with_for_update(nowait=True)
 
 
 def _owed_report(row: Any) -> OwedReport:
@@ -403,8 +551,11 @@ def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str
 def _is_deadlock(error: BaseException) -> bool:
     if not isinstance(error, OperationalError):
         return False
-    code = getattr(error.orig, "pgcode", None) or next(iter(getattr(error.orig, "args", ())), None)
-    return str(code) in _DEADLOCKS
+    return _code(error) in _DEADLOCKS
+
+
+def _code(error: OperationalError) -> str:
+    return str(getattr(error.orig, "pgcode", None) or next(iter(getattr(error.orig, "args", ())), None))
 
 
 def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:

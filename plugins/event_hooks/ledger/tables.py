@@ -63,7 +63,9 @@ event = Table(
     Column("intake", String(32), nullable=False),  # of the call that wrote it: tells new from known
     Column("run_id", String(250)),  # the run that has it; null until one is started
     Column("position", Integer, nullable=False),  # in that run, or in its intake; from 0
+    Column("routed_at", Instant),  # when its run has planned it; null until then
     Index("event_of_run", "run_id", "id"),
+    Index("event_unrouted", "routed_at", "id"),
     Index("event_by_age", "received_at"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
@@ -76,13 +78,14 @@ event_process = Table(
     Column("process", String(250), primary_key=True),
     Column("hive", String(250), nullable=False),  # connection id
     Column("analysis", String(255), nullable=False),
-    Column("job_id", _id, nullable=False),  # job.job_id of the entry
-    Column("submitted_at", Instant, nullable=False),
+    Column("job_id", _id),  # job.job_id of the entry; null until it is submitted
+    Column("submitted_at", Instant),
     Column("done", Integer),  # jobs of its tree that are over
     Column("total", Integer),  # jobs of its tree known so far
     Column("failed", Integer),  # jobs of its tree that have failed
     Column("message", _long),  # the newest of the hive's job_progress
-    Column("state", String(16), nullable=False),  # submitted, complete, failed, stopped, missing …
+    Column("state", String(16), nullable=False),  # one of ledger.State
+    Column("attempt", String(36)),  # task instance of the wait that saw the end; later ones sort higher
     Column("result", _long),  # what the pipeline wrote, JSON
     Column("error", _long),
     Column("ended_at", Instant),

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from event_hooks import reason, settings, xcom
-from event_hooks.events import EventBatch
+from event_hooks import reason, xcom
 from event_hooks.exceptions import EventInvalid
-from event_hooks.ledger.ledger import Ledger, Outcome, OwedReport
-from event_hooks.reports.hook import RabbitMQHook
-from event_hooks.reports.report import Report, ReportType, event_report, is_wanted, told
+from event_hooks.ledger.ledger import Ledger, Outcome, Standing, State
+from event_hooks.reports.outbox import owed, positions, send_all_of, settle
+from event_hooks.reports.story import Story, unreadable
 
 if TYPE_CHECKING:
     from airflow.sdk.definitions.context import Context
 
-
-KNOWN = "known"
-"""The XCom key of the route task that holds its duplicates."""
+    from event_hooks.reports.report import Report
 
 
 @dataclass(frozen=True)
@@ -43,13 +38,20 @@ class Ended:
     wait_state: str | None
     """Airflow's state of the wait, as in success, failed, upstream_failed."""
 
+    attempt: str = ""
+    """The task instance of that wait, if it ever began."""
+
+    def by_position(self) -> dict[int, Mapping[str, Any]]:
+        """Give each event's outcome that the wait left."""
+        return dict(zip(self.positions, self.outcomes or (), strict=False))
+
 
 class ReportOperator(BaseOperator):
     """
-    Publish one report for each process and event of the run; make it a teardown, so that it always runs.
+    See that each process and event has an outcome, and publish. Make it a teardown: it always runs.
 
-    They are owed once the ledger has them: what a broker that is down does not take, the DAG tend_ledger
-    sends as well. A retry is harmless: a repeated report has the same ``message_id``.
+    What the hives told, the waits have written down and reported as it came. This adds what they could not,
+    and each event's summary. A broker that is down delays it, and a retry is harmless.
 
     :param plan: task and key of the XCom ``{process: [position of an event, …]}``. Each process is, or was
         when the run began, a task group with the tasks ``submit`` and ``wait``.
@@ -60,62 +62,48 @@ class ReportOperator(BaseOperator):
         self.plan = plan
 
     def execute(self, context: Context) -> None:
-        """Publish what the run has come to."""
+        """Write down what nobody has yet, and publish what is owed."""
         ti, run = context["ti"], context["dag_run"]
-        states = ti.get_task_states(dag_id=run.dag_id, run_ids=[run.run_id]).get(run.run_id, {})
+        ledger = Ledger()
+        ids = positions(ledger, run.run_id)
+        try:
+            story = Story(run.conf, run.run_id)
+        except EventInvalid as error:
+            reports = [unreadable(run.conf, run.run_id, error)]
+        else:
+            reports = self._settle(ti, ledger, story, ids)
+        for report in reports:
+            self.log.info("%s for %s: %s", report.routing_key, report.resource, report.message)
+        ledger.owe(owed(reports, run.run_id, ids))
+        self.log.info("%s reports are owed", ledger.count_owed(run.run_id))
+        self.log.info("%s reports are sent", send_all_of(ledger, run.run_id))
+        ledger.close()
+
+    def _settle(self, ti: Any, ledger: Ledger, story: Story, ids: Mapping[int, int]) -> list[Report]:
+        """Write down outcomes that the waits could not, and give what else is to be told."""
         route, key = self.plan
         plan = ti.xcom_pull(task_ids=route, key=key)
-        ended = {process: _ended(ti, process, plan[process], states) for process in plan or {}}
-        error = None if plan is not None else _why_no_plan(ti, route)
-        known = ti.xcom_pull(task_ids=route, key=KNOWN) or {}
-        duplicates = {int(position): first for position, first in known.items()}
-        made = reports_of(run.conf, run.run_id, ended, error, duplicates)
-        reports = [report for report in made if is_wanted(report, settings.report_level())]
-        ledger = Ledger()
-        _settle(ledger, run.run_id, ended, reports)
-        owed = ledger.count_owed(run.run_id)
-        self.log.info("%s reports are owed", owed)
-        send_owed(ledger, run.run_id)
-        ledger.close()
-        for report in reports:
-            self.log.info("Reported %s for %s: %s", report.routing_key, report.resource, report.message)
-
-
-def send_owed(ledger: Ledger, run_id: str | None = None) -> int:
-    """
-    Publish the reports that are owed, of one run or of all, and count them.
-
-    :raises ReportNotPublished: the first that the broker did not take, and all after it, are still owed.
-    """
-    publish = partial(RabbitMQHook().publish, exchange=settings.report_exchange())
-    count = 0
-    while sent := ledger.send(publish, run_id=run_id):
-        count += sent
-    return count
-
-
-def _settle(ledger: Ledger, run_id: str, ended: Mapping[str, Ended], reports: Sequence[Report]) -> None:
-    """Write down how the jobs ended, and what is owed for it."""
-    ids = {entry.position: entry.id for entry in ledger.events_of(run_id)}
-    for process, end in ended.items():
-        outcomes = [
-            Outcome(ids[position], told["state"], told["result"], told["error"])
-            for position, told in zip(end.positions, end.outcomes or (), strict=False)
-            if position in ids
-        ]
-        ledger.record_outcomes(process, outcomes, ())
-    ledger.owe(
-        [
-            OwedReport(
-                report.message_id,
-                None if report.position is None else ids.get(report.position),
-                run_id,
-                report.routing_key,
-                report.body,
+        if plan is None:
+            error = _why_no_plan(ti, route)
+            return [story.refused(at, error) for at in range(len(story.events))]
+        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[story.run_id]).get(story.run_id, {})
+        open_ones: dict[str, list[Standing]] = {}
+        for process, places in plan.items():
+            end = _ended(ti, process, places, states)
+            settle(ledger, story, process, ids, end.by_position(), end.attempt)
+        for one in ledger.standing(story.run_id):
+            if not one.is_over:
+                open_ones.setdefault(one.process, []).append(one)
+        for process, standing in open_ones.items():
+            end = _ended(ti, process, plan.get(process, []), states)
+            made = [(one, *last_word(story, end, one)) for one in standing]
+            ledger.record_outcomes(
+                process,
+                [Outcome(one.event_id, state, None, error) for one, state, error, _ in made],
+                end.attempt,
+                owed([report for *_, report in made], story.run_id, ids),
             )
-            for report in reports
-        ]
-    )
+        return list(summaries(story, ledger.standing(story.run_id), ids))
 
 
 def _why_no_plan(ti: Any, route: str) -> str:
@@ -133,73 +121,39 @@ def _ended(ti: Any, process: str, positions: Sequence[int], states: Mapping[str,
         outcomes=left.get("outcomes"),
         wait_error=left.get("error"),
         wait_state=states.get(wait),
+        attempt=left.get("ti") or "",
     )
 
 
-def reports_of(
-    conf: object,
-    run_id: str,
-    ended: Mapping[str, Ended],
-    route_error: str | None,
-    duplicates: Mapping[int, str] = MappingProxyType({}),
-) -> Iterator[Report]:
+def last_word(story: Story, end: Ended, one: Standing) -> tuple[State, str, Report]:
     """
-    Give the reports of a run that is over.
+    Say what a (process, event) has come to that has no outcome, though its run is over.
 
-    :param duplicates: ``{position: run id}`` of events that another run has, or another place in this one.
-
-    Only outcomes read from the hive make a report of success: that a task is green, say because a person
-    marked it, does not.
+    Only what was read from the hive is a success: that a task is green, as a person may mark it, is not.
     """
-    try:
-        events = [event.payload() for event in EventBatch.from_conf(conf).events]
-    except EventInvalid as error:
-        event = dict(conf) if isinstance(conf, Mapping) else {}
-        yield event_report("FATAL", f"Event refused: {error}", event, f"{run_id}/route")
-        return
-    if route_error is not None:
-        for at, event in enumerate(events):
-            yield event_report("FATAL", f"Event refused: {route_error}", event, f"{run_id}/route/{at}", at)
-        return
-    for process, end in ended.items():
-        for index, at in enumerate(end.positions):
-            report_type, text = _verdict(end, index, {"process": process, "run": run_id})
-            yield event_report(report_type, text, events[at], f"{run_id}/{process}/{at}", at)
-    for at, first in duplicates.items():
-        text = told("Event ignored", {"run": run_id, "status": "known", "first_run": first})
-        yield event_report("DEBUG", text, events[at], f"{run_id}/route/{at}", at)
-    planned = {at for end in ended.values() for at in end.positions} | duplicates.keys()
-    for at in sorted(set(range(len(events))) - planned):
-        text = "No process reacts to this event"
-        yield event_report("INFO", text, events[at], f"{run_id}/route/{at}", at)
-
-
-def _verdict(end: Ended, index: int, whose: Mapping[str, str]) -> tuple[ReportType, str]:
-    job_id = end.job_ids[index] if end.job_ids else None
-    what = {**whose, "id": job_id}
+    job_id = dict(zip(end.positions, end.job_ids or (), strict=False)).get(one.position)
     if end.submit_error or job_id is None:
         error = end.submit_error or "no job was submitted: the log of the task submit tells why"
-        return "FATAL", told("Event failed", {**whose, "status": "not submitted", "error": error})
-    outcome = end.outcomes[index] if end.outcomes else None
-    if outcome and outcome["state"] != "complete":
-        return "FATAL", told("Event failed", {**what, "status": outcome["state"], "error": outcome["error"]})
-    if outcome and (end.wait_state == "success" or _another_failed(end)):
-        doubt = {"caution": outcome["caution"]} if outcome.get("caution") else {}
-        facts = {**what, "status": "complete", "output": outcome["result"], **doubt}
-        return ("WARN" if doubt else "INFO"), told("Event succeeded", facts)
-    if end.wait_state == "success":
+        return State.NOT_SUBMITTED, error, story.not_submitted(one.position, one.process, error)
+    is_wanted = end.wait_state == "success"
+    if is_wanted:
         error = "the wait was marked as success by a person: nobody looked how the job ended"
-        return "WARN", told("Event not awaited", {**what, "status": "unknown", "error": error})
-    error = end.wait_error or _why_not_awaited(end.wait_state)
-    return "FATAL", told("Event failed", {**what, "status": "unknown", "error": error})
+    else:
+        error = end.wait_error or _why_not_awaited(end.wait_state)
+    report = story.not_awaited(one.position, one.process, job_id, error, end.attempt, is_wanted=is_wanted)
+    return State.UNKNOWN, error, report
+
+
+def summaries(story: Story, standing: Sequence[Standing], ids: Mapping[int, int]) -> Iterator[Report]:
+    """Tell of each event of the run that is the run's own how it has ended in all."""
+    of: dict[int, list[Standing]] = {at: [] for at in sorted(ids)}
+    for one in standing:
+        of[one.position].append(one)
+    for at, processes in of.items():
+        yield story.finished(at, processes) if processes else story.unconcerned(at)
 
 
 def _why_not_awaited(wait_state: str | None) -> str:
     if wait_state in (None, "removed"):
         return "the process left the lookup while its job ran, so that nobody waited for it: look in its hive"
     return f"the wait ended as {wait_state} before its job did, by a person: its log says what was stopped"
-
-
-def _another_failed(end: Ended) -> bool:
-    """Tell whether the wait failed for another event of the batch, so that this one's outcome still holds."""
-    return any(outcome["state"] != "complete" for outcome in end.outcomes or ())

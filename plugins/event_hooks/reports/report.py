@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 PROCESS = "event_processing"
 """``process`` of the reports that a run makes. Source: the Flask app's Celery task."""
 
+ABOUT = "event_hooks"
+"""The one key of ``params`` that is not the event's: ``{"run_id", "step", "processes"}``."""
+
 ReportType = Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
 
 _ORDER = {name: order for order, name in enumerate(get_args(ReportType))}
@@ -70,34 +73,41 @@ def told(verdict: str, facts: Mapping[str, Any]) -> str:
 
 
 def event_report(
-    report_type: ReportType, message: str, event: dict[str, Any], key: str, position: int | None = None
+    report_type: ReportType,
+    message: str,
+    event: dict[str, Any],
+    key: str,
+    position: int | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> Report:
     """
     Report on an event of a run.
 
-    :param key: names run, process and position; with type and message it makes the report's identity.
+    :param key: names run, process, position and step: the report's identity.
     :param position: of the event in its run; None if it could not be read.
+    :param about: what we add to ``params``, under :data:`ABOUT`.
     """
     genome = event.get("genome")
+    added = {ABOUT: dict(about)} if about else {}
     report = Report(
         report_type=report_type,
         process=PROCESS,
         resource=_sendable(genome) if isinstance(genome, str) else None,
-        params=event,
+        params={**event, **added},
         message=_sendable(message),
-        key=f"{key}/{report_type}/{_sendable(message)}",
+        key=_sendable(key),
         position=position,
     )
     try:
         report.model_dump_json()
     except (ValueError, RecursionError):  # too deep, or no Unicode: an event like that was refused
-        return report.model_copy(update={"params": {}})
+        return report.model_copy(update={"params": added})
     return report
 
 
-def is_wanted(report: Report, least: str) -> bool:
-    """Tell whether a report is at least as important as that type."""
-    return _ORDER[report.report_type] >= _ORDER[least]
+def is_as_important(report_type: str, least: str) -> bool:
+    """Tell whether a type of report is at least as important as another one."""
+    return _ORDER[report_type] >= _ORDER[least]
 
 
 def _sendable(text: str) -> str:

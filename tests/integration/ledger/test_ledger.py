@@ -18,6 +18,7 @@ from event_hooks.ledger.ledger import (
     OwedReport,
     Progress,
     Received,
+    Standing,
     key_in_run,
     key_of,
 )
@@ -35,6 +36,10 @@ def received(*names: str) -> list[Received]:
 
 def a_report(message_id: str, event_id: int, run_id: str = "run") -> OwedReport:
     return OwedReport(message_id, event_id, run_id, "report.info", '{"message": "é"}')
+
+
+def planned(*event_ids: int) -> list[Standing]:
+    return [Standing(event_id, at, "dump", "hive", "event_dump") for at, event_id in enumerate(event_ids)]
 
 
 def all_of(reports: Sequence[OwedReport]) -> Iterable[OwedReport]:
@@ -105,26 +110,68 @@ def state(ledger: Ledger) -> list[tuple[object, ...]]:
 def test_a_job_from_its_submission_to_its_outcome_and_on(ledger: Ledger) -> None:
     one, two = (entry.id for entry in ledger.accept(received("1", "2"), "run"))
     for _ in range(2):
-        ledger.record_jobs("dump", "hive", "event_dump", {one: 11, two: 12})
+        ledger.plan("run", planned(one, two))
+        ledger.record_jobs("dump", {one: 11, two: 12}, [a_report("m1", one)])
         ledger.record_progress("dump", [Progress(one, 3, 10, 1, "half way")])
-        ledger.record_outcomes("dump", [Outcome(two, "failed", None, "no disk")], [a_report("m2", two)])
+        failed = Outcome(two, "failed", None, "no disk")
+        ledger.record_outcomes("dump", [failed], "try1", [a_report("m2", two)])
     ledger.record_progress("dump", [Progress(two, 1, 1, 0)])  # late news
     assert state(ledger) == [
         (11, 3, 10, "submitted", None, None),
         (12, None, None, "failed", "no disk", "null"),
     ]
-    assert ledger.count_owed() == 1
-    ledger.reopen("dump", [two])
-    ledger.record_outcomes("dump", [Outcome(two, "complete", {"files": 2})], [a_report("m3", two)])
+    assert [one.is_over for one in ledger.standing("run")] == [False, True]
+    assert ledger.count_owed() == 2
+    ledger.reopen("dump", [one, two])
+    assert [one.is_over for one in ledger.standing("run")] == [False, False]
+    ledger.record_outcomes("dump", [Outcome(two, "complete", {"files": 2})], "try2", [a_report("m3", two)])
     assert state(ledger)[1] == (12, None, None, "complete", None, '{"files": 2}')
-    assert ledger.count_owed("run") == 2
+    assert ledger.count_owed("run") == 3
+
+
+def test_each_attempt_has_one_outcome_and_the_last_one_counts(ledger: Ledger) -> None:
+    (one,) = (entry.id for entry in ledger.accept(received("1"), "run"))
+    ledger.plan("run", planned(one))
+    ledger.record_jobs("dump", {one: 11})
+    for attempt, outcome, told in (
+        ("b", "failed", "m1"),
+        ("a", "complete", "m2"),  # comes late
+        ("", "unknown", "m3"),
+        ("c", "complete", "m4"),
+    ):
+        ledger.record_outcomes("dump", [Outcome(one, outcome)], attempt, [a_report(told, one)])
+    assert [(each.state, each.attempt) for each in ledger.standing("run")] == [("complete", "c")]
+    seen: list[OwedReport] = []
+    ledger.send(lambda owed: seen.extend(owed) or owed)
+    assert [each.message_id for each in seen] == ["m1", "m4"]
+
+
+def test_a_process_that_could_not_be_submitted_can_be_later(ledger: Ledger) -> None:
+    (one,) = (entry.id for entry in ledger.accept(received("1"), "run"))
+    ledger.plan("run", planned(one))
+    ledger.record_outcomes("dump", [Outcome(one, "not submitted", None, "no analysis")], "", [])
+    assert [each.is_over for each in ledger.standing("run")] == [True]
+    ledger.record_jobs("dump", {one: 11})
+    assert [(each.state, each.job_id) for each in ledger.standing("run")] == [("submitted", 11)]
+
+
+def test_events_of_a_run_that_was_never_started_are_found(ledger: Ledger) -> None:
+    ids = [entry.id for entry in ledger.accept(received("1", "2", "3"))]
+    ledger.assign("ledger__a", ids[:2])
+    assert [entry.id for entry in ledger.without_run(10)] == ids[2:]
+    assert [entry.id for entry in ledger.not_begun("ledger__", 10)] == ids[:2]
+    assert ledger.not_begun("ledger__", 10, timedelta(minutes=1)) == []
+    ledger.plan("ledger__a", planned(*ids[:2]))
+    assert ledger.not_begun("ledger__", 10) == []
 
 
 def test_an_outcome_is_not_written_without_its_report(ledger: Ledger) -> None:
     (one,) = (entry.id for entry in ledger.accept(received("1"), "run"))
-    ledger.record_jobs("dump", "hive", "event_dump", {one: 11})
+    ledger.plan("run", planned(one))
+    ledger.record_jobs("dump", {one: 11})
+    nameless = OwedReport(None, one, "run", "report.info", "{}")  # type: ignore[arg-type]
     with pytest.raises(LedgerUnreachable):
-        ledger.record_outcomes("dump", [Outcome(one, "complete")], [a_report("m1", one + 1)])
+        ledger.record_outcomes("dump", [Outcome(one, "complete")], "try1", [nameless])
     assert state(ledger)[0][3] == "submitted"
     assert ledger.count_owed() == 0
 
@@ -181,14 +228,16 @@ def test_two_who_send_at_once_send_each_report_once(ledger: Ledger) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(send, range(4)))
+    rest = ledger.count_owed()  # who finds another one sending leaves it to that one
+    assert seen == [f"m{n}" for n in range(40 - rest)]
+    assert ledger.send(publish) == rest
     assert seen == [f"m{n}" for n in range(40)]
 
 
 def test_what_is_old_is_forgotten_but_nothing_that_is_owed(ledger: Ledger) -> None:
     ids = [entry.id for entry in ledger.accept(received("done", "owed", "young"), "run")]
     ids += [entry.id for entry in ledger.accept(received("not started"))]
-    for at, event_id in enumerate(ids[:2]):
-        ledger.record_jobs("dump", "hive", "event_dump", {event_id: at})
+    ledger.plan("run", planned(*ids[:2]))
     ledger.owe([a_report("m0", ids[0])])
     ledger.send(all_of)
     ledger.owe([a_report("m1", ids[1])])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,16 @@ from sqlalchemy import event as listening
 from sqlalchemy import text
 
 from event_hooks.ledger import database
-from event_hooks.ledger.ledger import Ledger, Outcome, OwedReport, Received, key_in_run, key_of
+from event_hooks.ledger.ledger import (
+    Ledger,
+    Outcome,
+    OwedReport,
+    Progress,
+    Received,
+    Standing,
+    key_in_run,
+    key_of,
+)
 
 EVENTS = 1_000_000
 RUN_SIZE = 100
@@ -20,9 +30,11 @@ LIMIT = 0.02
 """Seconds that one statement may take."""
 
 _FILL = (
-    """INSERT INTO event (event_key, type, genome, payload, source, received_at, intake, run_id, position)
+    """INSERT INTO event (event_key, type, genome, payload, source, received_at, intake, run_id, position,
+        routed_at)
     SELECT md5(n::text) || md5('x' || n), 'new_assembly', 'genome_' || n, '{}', 'manual',
-        timestamp '2026-01-01' + n * interval '20 seconds', 'fill', 'run_' || n / :size, n % :size
+        timestamp '2026-01-01' + n * interval '20 seconds', 'fill', 'run_' || n / :size, n % :size,
+        timestamp '2026-01-01' + n * interval '20 seconds'
     FROM generate_series(0, :events - 1) n""",
     """INSERT INTO event_process (event_id, process, hive, analysis, job_id, submitted_at, state, ended_at)
     SELECT id, 'dump', 'hive', 'event_dump', id, received_at, 'complete', received_at FROM event""",
@@ -72,10 +84,15 @@ def test_a_million_events_slow_nothing_down(ledger: Ledger) -> None:
         entry, waiting = ledger.accept(new)
     assert ledger.without_run(100) == [entry, waiting]
     assert len(ledger.assign("new", [entry.id])) == 1
+    assert ledger.not_begun("new", 100) == [replace(entry, run_id="new", is_new=False)]
+    ledger.plan("new", [Standing(entry.id, 0, "dump", "hive", "event_dump")])
+    assert len(ledger.standing("run_77")) == RUN_SIZE
     assert len(ledger.events_of("run_77")) == RUN_SIZE
-    ledger.record_jobs("dump", "hive", "event_dump", {entry.id: 1})
+    ledger.record_jobs("dump", {entry.id: 1})
+    ledger.record_progress("dump", [Progress(entry.id, 1, 2, 0)])
     report = OwedReport("new", entry.id, "new", "report.info", "{}")
-    ledger.record_outcomes("dump", [Outcome(entry.id, "complete")], [report])
+    ledger.record_outcomes("dump", [Outcome(entry.id, "complete")], "try1", [report])
+    ledger.reopen("dump", [entry.id])
     assert (ledger.count_owed(), ledger.count_owed("new")) == (1, 1)
     assert [ledger.send(lambda owed: owed, run_id="new"), ledger.send(lambda owed: owed)] == [1, 0]
     assert ledger.prune(timedelta(days=4000)) == 0

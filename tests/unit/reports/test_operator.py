@@ -1,4 +1,4 @@
-"""Which reports a run makes."""
+"""What a run says of a process and event that has no outcome, though the run is over; and its summaries."""
 
 from __future__ import annotations
 
@@ -7,142 +7,81 @@ from typing import Any
 
 import pytest
 
-from event_hooks.reports.operator import Ended, reports_of
-from event_hooks.reports.report import is_wanted
+from event_hooks.ledger.ledger import Standing, State
+from event_hooks.reports.operator import Ended, last_word, summaries
+from event_hooks.reports.story import Story
 
 CONF = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": "1"}
 
 
-def outcome(job_id: int, state: str = "complete", **more: Any) -> dict[str, Any]:
-    return {"job_id": job_id, "state": state, "result": None, "error": None} | more
-
-
-def ended(outcomes: list[dict[str, Any]] | None, wait_state: str, **more: Any) -> Ended:
-    job_ids = [7, 8][: len(outcomes) if outcomes else 1]
-    positions = list(range(len(job_ids)))
+def ended(**given: Any) -> Ended:
     fields: dict[str, Any] = {
-        "positions": positions,
+        "positions": [0],
         "submit_error": None,
-        "job_ids": job_ids,
+        "job_ids": [7],
+        "outcomes": None,
         "wait_error": None,
+        "wait_state": "failed",
     }
-    return Ended(**(fields | {"outcomes": outcomes, "wait_state": wait_state} | more))
+    return Ended(**(fields | given))
 
 
-def said(conf: object, end: Ended, route_error: str | None = None) -> list[tuple[str, str]]:
-    made = reports_of(conf, "run", {"dump_dna": end}, route_error)
-    return [(report.routing_key, report.message) for report in made]
-
-
-def test_success_is_info_with_the_result() -> None:
-    end = ended([outcome(7, result={"files": 3})], "success")
-    assert said(CONF, end) == [
-        (
-            "report.info",
-            'Event succeeded: {"process": "dump_dna", "run": "run", "id": 7, "status": "complete",'
-            ' "output": {"files": 3}}',
-        )
-    ]
-
-
-def test_failure_is_fatal_with_the_hives_message() -> None:
-    (report,) = reports_of(
-        CONF, "run", {"dump_dna": ended([outcome(7, "failed", error="disk full")], "failed")}, None
-    )
-    assert report.routing_key == "report.fatal"
-    facts = json.loads(report.message.removeprefix("Event failed: "))
-    assert facts == {"process": "dump_dna", "run": "run", "id": 7, "status": "failed", "error": "disk full"}
-    assert (report.resource, report.params, report.process) == ("homo_sapiens", CONF, "event_processing")
-
-
-def test_each_event_of_a_batch_has_its_own_verdict() -> None:
-    conf = {"events": [{"type": "x", "genome": "a"}, {"type": "x", "genome": "b"}]}
-    end = ended([outcome(7), outcome(8, "failed", error="e")], "failed")
-    made = list(reports_of(conf, "run", {"dump_dna": end}, None))
-    assert [(report.resource, report.routing_key) for report in made] == [
-        ("a", "report.info"),
-        ("b", "report.fatal"),
-    ]
-    assert len({report.message_id for report in made}) == 2
+def standing(position: int = 0, process: str = "dump_dna", **more: Any) -> Standing:
+    return Standing(position + 100, position, process, "hive", "event_dump_dna", **more)
 
 
 @pytest.mark.parametrize(
-    ("end", "key", "part"),
+    ("end", "state", "key", "part"),
     [
+        (ended(wait_state="success"), State.UNKNOWN, "warn", "marked as success by a person"),
+        (ended(wait_error="no answer"), State.UNKNOWN, "fatal", "no answer"),
+        (ended(wait_state=None), State.UNKNOWN, "fatal", "left the lookup while its job ran"),
+        (ended(), State.UNKNOWN, "fatal", "the wait ended as failed before its job did"),
         (
-            ended(None, "upstream_failed", job_ids=None, submit_error="hive 'h' refused"),
+            ended(submit_error="no analysis", job_ids=None, wait_state="upstream_failed"),
+            State.NOT_SUBMITTED,
             "fatal",
-            "hive 'h' refused",
+            "no analysis",
         ),
-        (ended(None, "upstream_failed", job_ids=None), "fatal", "no job was submitted"),
-        (ended([outcome(7, "missing", error="gone")], "failed"), "fatal", "gone"),
-        (ended(None, "failed"), "fatal", "before its job did"),
-        (ended([outcome(7)], "failed"), "fatal", "before its job did"),
-        (ended(None, "failed", wait_error="hive 'h' refused: gone"), "fatal", "hive 'h' refused: gone"),
-        (ended(None, "removed"), "fatal", "left the lookup while its job ran"),
-        (ended(None, "success"), "warn", "marked as success by a person"),
-        (ended([outcome(7, "failed", error="disk full")], "success"), "fatal", "disk full"),
+        (ended(job_ids=None), State.NOT_SUBMITTED, "fatal", "the log of the task submit tells why"),
     ],
 )
-def test_only_an_outcome_read_from_the_hive_is_success(end: Ended, key: str, part: str) -> None:
-    ((routing_key, message),) = said(CONF, end)
-    assert routing_key == f"report.{key}"
-    assert part in message
-    assert "succeeded" not in message
+def test_without_an_outcome_from_the_hive_nothing_is_success(
+    end: Ended, state: State, key: str, part: str
+) -> None:
+    found, error, report = last_word(Story(CONF, "run"), end, standing())
+    assert (found, report.routing_key) == (state, f"report.{key}")
+    assert part in error
+    assert part in report.message
+    assert "succeeded" not in report.message
 
 
-def test_an_event_that_cannot_be_read_is_fatal() -> None:
-    (report,) = reports_of({"genome": "homo_sapiens"}, "run", {}, "type: expected a string")
-    assert report.routing_key == "report.fatal"
-    assert report.message.startswith("Event refused: type: expected a string")
-    assert (report.resource, report.params) == ("homo_sapiens", {"genome": "homo_sapiens"})
-
-
-def test_an_event_that_could_not_be_routed_is_fatal() -> None:
-    (report,) = reports_of(CONF, "run", {}, "type: expected one of a, b")
-    assert (report.routing_key, report.message) == (
-        "report.fatal",
-        "Event refused: type: expected one of a, b",
-    )
-
-
-@pytest.mark.parametrize(
-    "value",
-    [pytest.param("\ud83d", id="surrogate"), pytest.param(json.loads("[" * 500 + "]" * 500), id="deep")],
-)
-def test_an_event_that_was_refused_is_reported_whatever_it_holds(value: Any) -> None:
-    conf = {"type": "x", "genome": value if isinstance(value, str) else "g", "deep": value}
-    (report,) = reports_of(conf, "run", {}, "deep: expected something else")
-    assert json.loads(report.model_dump_json())["params"] == {}
-    assert "deep: expected something else" in report.message
-
-
-def test_an_event_of_a_batch_that_concerns_no_process_is_told() -> None:
-    conf = {"events": [{"type": "x", "genome": "a"}, {"type": "y", "genome": "b"}]}
-    made = list(reports_of(conf, "run", {"dump_dna": ended([outcome(7)], "success")}, None))
-    assert [(report.resource, report.message[:10]) for report in made] == [
-        ("a", "Event succ"),
-        ("b", "No process"),
-    ]
-
-
-def test_another_failure_is_another_report_than_the_first() -> None:
+def test_the_same_failure_of_a_submit_is_told_once_and_another_one_again() -> None:
     ids = set()
     for error in ("disk full", "disk full", "no memory"):
-        end = ended([outcome(7, "failed", error=error)], "failed")
-        ids |= {report.message_id for report in reports_of(CONF, "run", {"dump_dna": end}, None)}
+        *_, report = last_word(Story(CONF, "run"), ended(submit_error=error), standing())
+        ids.add(report.message_id)
     assert len(ids) == 2
 
 
-def test_an_event_that_concerns_no_process_is_told() -> None:
-    (report,) = reports_of(CONF, "run", {}, None)
-    assert (report.routing_key, report.message) == ("report.info", "No process reacts to this event")
+def test_an_events_summary_has_all_its_processes() -> None:
+    conf = {"events": [CONF, {"type": "y", "genome": "b"}]}
+    both = [standing(state=State.COMPLETE), standing(process="dump_rna", state=State.FAILED, attempt="1")]
+    one, other = summaries(Story(conf, "run"), both, {0: 100, 1: 101})
+    assert (one.resource, one.routing_key) == ("homo_sapiens", "report.info")
+    assert json.loads(one.message.removeprefix("Event finished: ")) == {
+        "run": "run",
+        "genome": "homo_sapiens",
+        "complete": 1,
+        "failed": 1,
+        "processes": {"dump_dna": "complete", "dump_rna": "failed"},
+    }
+    assert (other.resource, other.message) == ("b", "No process reacts to this event")
 
 
-def test_an_event_that_is_known_is_ignored_with_the_run_that_has_it() -> None:
-    (report,) = reports_of(CONF, "run", {}, None, {0: "first_run"})
-    assert (report.routing_key, report.position) == ("report.debug", 0)
-    facts = json.loads(report.message.removeprefix("Event ignored: "))
-    assert facts == {"run": "run", "status": "known", "first_run": "first_run"}
-    assert not is_wanted(report, "INFO")
-    assert is_wanted(report, "DEBUG")
+def test_a_summary_after_another_attempt_is_another_report() -> None:
+    made = [
+        next(summaries(Story(CONF, "run"), [standing(state=State.FAILED, attempt=attempt)], {0: 100}))
+        for attempt in ("1", "1", "2")
+    ]
+    assert len({report.message_id for report in made}) == 2

@@ -1,0 +1,172 @@
+"""Each step of an event's way through a run, told as a report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+from event_hooks.events import EventBatch
+from event_hooks.ledger.ledger import Progress, Standing, State
+from event_hooks.reports.report import Report, ReportType, event_report, told
+
+MEND = "mend the cause, then clear {task} of the run with Downstream"
+"""What to do for a process that has failed; what is done already is not done again."""
+
+
+class Step(StrEnum):
+    """What a report tells of; its ``params.event_hooks.step``."""
+
+    RECEIVED = "received"
+    IGNORED = "ignored"
+    REFUSED = "refused"
+    SUBMITTED = "submitted"
+    PROGRESS = "progress"
+    HELD_UP = "held up"
+    ENDED = "ended"
+    FINISHED = "finished"
+
+
+class Story:
+    """
+    What is told of the events of one run.
+
+    The same step told again is the same report: it has the same ``message_id``.
+
+    :param conf: of the run.
+    :raises EventInvalid: if its events cannot be read.
+    """
+
+    def __init__(self, conf: object, run_id: str) -> None:
+        self.run_id = run_id
+        self.events = [event.payload() for event in EventBatch.from_conf(conf).events]
+
+    def received(self, position: int, processes: Sequence[str]) -> Report:
+        """Tell that an event is written down, and what will be done for it."""
+        text = told("Event received", {**self._whose(position), "processes": list(processes)})
+        return self._report("INFO", text, Step.RECEIVED, position, processes)
+
+    def ignored(self, position: int, first_run: str) -> Report:
+        """Tell that an event is known, and which run has it."""
+        facts = {**self._whose(position), "status": "known", "first_run": first_run}
+        return self._report("DEBUG", told("Event ignored", facts), Step.IGNORED, position, ())
+
+    def refused(self, position: int, reason: str) -> Report:
+        """Tell that nothing is done for an event, because of an error."""
+        text = f"Event refused: {reason}"
+        return self._report("FATAL", text, Step.REFUSED, position, (), identity=text)
+
+    def unconcerned(self, position: int) -> Report:
+        """Tell that nothing is to do for an event."""
+        return self._report("INFO", "No process reacts to this event", Step.FINISHED, position, ())
+
+    def submitted(self, position: int, process: str, job_id: int) -> Report:
+        """Tell that an event's job is in its hive."""
+        text = told("Event submitted", {**self._whose(position, process), "id": job_id})
+        return self._report("INFO", text, Step.SUBMITTED, position, [process])
+
+    def progress(self, positions: Sequence[int], process: str, job_id: int, progress: Progress) -> Report:
+        """Tell how far a process is with its events, under the first of them."""
+        counts = {"done": progress.done, "total": progress.total, "failed": progress.failed}
+        facts = {**self._whose(positions[0], process), "id": job_id, "status": "running", **counts}
+        if progress.message:
+            facts["message"] = progress.message
+        if len(positions) > 1:
+            facts["events"] = len(positions)
+        text = told("Event in progress", facts)
+        return self._report("INFO", text, Step.PROGRESS, positions[0], [process], identity=text)
+
+    def held_up(
+        self, positions: Sequence[int], process: str, job_id: int, status: str, reason: str, identity: str
+    ) -> Report:
+        """
+        Tell what holds up jobs of a process, under the first of its events concerned.
+
+        :param identity: of the trouble.
+        """
+        facts = {
+            **self._whose(positions[0], process),
+            "id": job_id,
+            "status": status,
+            "error": reason,
+            "events": len(positions),
+        }
+        text = told("Event held up", facts)
+        return self._report("WARN", text, Step.HELD_UP, positions[0], [process], identity=identity)
+
+    def ended(self, position: int, process: str, outcome: Mapping[str, Any], attempt: str) -> Report:
+        """
+        Tell how a job has ended: a success is told once, a failure once for each attempt.
+
+        :param outcome: ``{"job_id", "state", "result", "error"}``, and ``"caution"`` if any.
+        """
+        facts = {**self._whose(position, process), "id": outcome["job_id"], "status": outcome["state"]}
+        if outcome["state"] != State.COMPLETE:
+            return self._failed(position, process, {**facts, "error": outcome["error"]}, attempt)
+        doubt = {"caution": outcome["caution"]} if outcome.get("caution") else {}
+        text = told("Event succeeded", {**facts, "output": outcome["result"], **doubt})
+        kind: ReportType = "WARN" if doubt else "INFO"
+        return self._report(kind, text, Step.ENDED, position, [process], identity=text)
+
+    def not_submitted(self, position: int, process: str, error: str) -> Report:
+        """Tell that no job was made."""
+        facts = {**self._whose(position, process), "status": State.NOT_SUBMITTED.value, "error": error}
+        return self._failed(position, process, facts, error, task="submit")
+
+    def not_awaited(
+        self, position: int, process: str, job_id: int, error: str, attempt: str, *, is_wanted: bool
+    ) -> Report:
+        """Tell that nobody looked how a job ended; ``is_wanted`` if a person wanted it so."""
+        facts = {
+            **self._whose(position, process),
+            "id": job_id,
+            "status": State.UNKNOWN.value,
+            "error": error,
+        }
+        if not is_wanted:
+            return self._failed(position, process, facts, attempt)
+        text = told("Event not awaited", facts)
+        return self._report("WARN", text, Step.ENDED, position, [process], identity=attempt + text)
+
+    def finished(self, position: int, standing: Sequence[Standing]) -> Report:
+        """Tell that all processes of an event are over, and how."""
+        states = {one.process: one.state for one in standing}
+        complete = sum(one.state == State.COMPLETE for one in standing)
+        facts = {**self._whose(position), "complete": complete, "failed": len(standing) - complete}
+        text = told("Event finished", {**facts, "processes": states})
+        attempts = [one.attempt for one in standing if one.state != State.COMPLETE]
+        identity = f"{text}{attempts}"
+        return self._report("INFO", text, Step.FINISHED, position, list(states), identity=identity)
+
+    def _failed(
+        self, position: int, process: str, facts: Mapping[str, Any], identity: str, task: str = "wait"
+    ) -> Report:
+        text = told("Event failed", {**facts, "to_do": MEND.format(task=f"{process}.{task}")})
+        return self._report("FATAL", text, Step.ENDED, position, [process], identity=identity)
+
+    def _whose(self, position: int, process: str | None = None) -> dict[str, Any]:
+        facts = {"process": process} if process else {}
+        return {**facts, "run": self.run_id, "genome": self.events[position].get("genome")}
+
+    def _report(
+        self,
+        report_type: ReportType,
+        text: str,
+        step: Step,
+        position: int,
+        processes: Sequence[str],
+        identity: str = "",
+    ) -> Report:
+        about = {"run_id": self.run_id, "step": step.value, "processes": list(processes)}
+        of = "/".join(processes) if len(processes) == 1 else ""
+        digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()
+        key = f"{self.run_id}/{of}/{position}/{step}/{report_type}/{digest}"
+        return event_report(report_type, text, self.events[position], key, position, about)
+
+
+def unreadable(conf: object, run_id: str, error: Exception) -> Report:
+    """Tell that a run's events cannot be read."""
+    event = dict(conf) if isinstance(conf, Mapping) else {}
+    about = {"run_id": run_id, "step": Step.REFUSED.value, "processes": []}
+    return event_report("FATAL", f"Event refused: {error}", event, f"{run_id}/refused", about=about)

@@ -1,0 +1,118 @@
+"""
+Write into the ledger from the event loop of a triggerer, for all its triggers, and send what is owed.
+
+One thread and one connection of each kind, however many wait: a server that is away holds up nobody.
+What is to be written waits in memory; if the triggerer dies, its triggers find it in the hive again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from event_hooks.exceptions import LedgerBehind, LedgerUnreachable, ReportNotPublished
+from event_hooks.ledger import database
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.reports.hook import RabbitMQHook
+from event_hooks.reports.outbox import send_owed
+
+log = logging.getLogger(__name__)
+
+MAX_PAUSE = 30.0
+"""Seconds between two tries while the ledger is away."""
+
+BROKER_PAUSE = 60.0
+"""Seconds for which a broker that took no report is left to the DAG tend_ledger."""
+
+T = TypeVar("T")
+
+Deed = Callable[[Ledger], object]
+
+
+class Scribe:
+    """Do one thing after the other with the ledger."""
+
+    def __init__(self) -> None:
+        self._deeds: deque[tuple[Deed, asyncio.Future[None]]] = deque()
+        self._thread = ThreadPoolExecutor(1, "scribe")
+        self._task: asyncio.Task[None] | None = None
+        self._ledger: Ledger | None = None
+        self._no_broker_until = 0.0
+
+    def write(self, deed: Deed) -> asyncio.Future[None]:
+        """
+        Let a deed be done in its turn, in a thread, again and again while the ledger is away.
+
+        :return: is done when the deed is, with its error if it has one that is not the ledger's.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._deeds.append((deed, done))
+        if self._task is None:
+            # A context of its own: what it logs belongs to no task, and goes to the triggerer's log.
+            self._task = asyncio.create_task(self._work(), context=contextvars.Context())
+        return done
+
+    async def _work(self) -> None:
+        try:
+            while self._deeds:
+                await self._write_all()
+                await self._send()
+        finally:
+            self._task = None
+
+    async def _write_all(self) -> None:
+        pause = 0.0
+        while self._deeds:
+            deed, done = self._deeds[0]
+            try:
+                if self._ledger is None:
+                    self._ledger = await self._in_thread(
+                        Ledger, database.CONN_ID, await database.find_async()
+                    )
+                await self._in_thread(deed, self._ledger)
+            except (LedgerUnreachable, LedgerBehind) as error:
+                pause = min(max(1.0, 2 * pause), MAX_PAUSE)
+                log.warning("%s; %s writes wait, next try in %.0f s", error, len(self._deeds), pause)
+                self._ledger = None
+                await asyncio.sleep(pause)
+                continue
+            except Exception as error:
+                log.exception("This cannot be written into the ledger")
+                if not done.done():
+                    done.set_exception(error)
+                    done.exception()  # it is in the log: who does not look need not be told again
+            else:
+                pause = 0.0
+                if not done.done():
+                    done.set_result(None)
+            self._deeds.popleft()
+
+    async def _send(self) -> None:
+        if self._ledger is None or time.monotonic() < self._no_broker_until:
+            return
+        try:
+            hook = RabbitMQHook(server=await RabbitMQHook.find_server())
+            await self._in_thread(send_owed, self._ledger, hook)
+        except ReportNotPublished as error:
+            self._no_broker_until = time.monotonic() + BROKER_PAUSE
+            log.warning("Reports are owed: %s", error)
+        except LedgerUnreachable as error:
+            log.warning("%s", error)
+
+    async def _in_thread(self, work: Callable[..., T], *given: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
+
+
+_SCRIBES: WeakKeyDictionary[asyncio.AbstractEventLoop, Scribe] = WeakKeyDictionary()
+
+
+def scribe_of_loop() -> Scribe:
+    """Give the one of this event loop."""
+    return _SCRIBES.setdefault(asyncio.get_running_loop(), Scribe())

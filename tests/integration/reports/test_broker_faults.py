@@ -1,0 +1,249 @@
+"""What a broker can do to reports, on a RabbitMQ of this module's own: faults, limits and TLS."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from event_hooks.exceptions import ReportNotPublished
+from event_hooks.reports import topology
+from event_hooks.reports.hook import WINDOW, RabbitMQHook
+from event_hooks.reports.report import Report
+from tools.ports import free_port
+from tools.rabbitmq import RabbitMQ
+
+EXCHANGE = "report_exchange"
+QUEUE = "persistent_report"
+HIGH, LOW = "0.8", "0.0000001"
+
+
+class OwnBroker(RabbitMQ):
+    """A broker that only these tests use, which also speaks TLS."""
+
+    variable = "NO_SUCH_VARIABLE"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.tls_port = free_port()
+        self.certificate = folder / "certificate.pem"
+        self._key = folder / "key.pem"
+
+    def command(self) -> list[str]:
+        """Give the command line, with a certificate in the configuration."""
+        command = list(super().command())
+        asked = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *asked]
+            + ["-keyout", str(self._key), "-out", str(self.certificate)],
+            check=True,
+            capture_output=True,
+        )
+        with (self.folder / "rabbitmq.conf").open("a") as file:
+            file.write(
+                f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
+                f"ssl_options.cacertfile = {self.certificate}\n"
+                f"ssl_options.certfile = {self.certificate}\n"
+                f"ssl_options.keyfile = {self._key}\n"
+            )
+        return command
+
+    def environment(self) -> dict[str, str]:
+        """Give the environment, once and the same for server and tool."""
+        if not hasattr(self, "_environment"):
+            self._environment = dict(super().environment())
+        return self._environment
+
+    def control(self, *words: str) -> None:
+        """Run ``rabbitmqctl``."""
+        path = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+        said = subprocess.run(
+            [path, *words], env=self.environment(), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert said.returncode == 0, said.stdout + said.stderr
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
+    broker = OwnBroker(tmp_path_factory.mktemp("rabbitmq"))
+    broker.ensure()
+    yield broker
+    broker.processes.end()
+    broker._epmd.end()
+
+
+@pytest.fixture
+def hook(broker: OwnBroker, monkeypatch: pytest.MonkeyPatch) -> Iterator[RabbitMQHook]:
+    """A hook to it, with the exchange and queues declared, and empty."""
+    monkeypatch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", broker.url)
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__REPORT_TIMEOUT", "2")
+    hook = RabbitMQHook()
+    topology.declare(hook, EXCHANGE, topology.QUEUES)
+    yield hook
+    with hook.channel() as channel:
+        channel.queue_purge(QUEUE)
+        channel.queue_purge("email_report")
+
+
+def reports(count: int) -> list[Report]:
+    return [
+        Report(
+            process="event_processing", resource=None, params={}, message="é", report_type="INFO", key=str(n)
+        )
+        for n in range(count)
+    ]
+
+
+def heard(hook: RabbitMQHook) -> list[str]:
+    """Give the message ids in the queue, which is empty then."""
+    found = []
+    with hook.channel() as channel:
+        while (answer := channel.basic_get(QUEUE, auto_ack=True))[0] is not None:
+            found.append(answer[1].message_id)
+    return found
+
+
+def test_ten_thousand_reports_take_less_than_ten_seconds(hook: RabbitMQHook) -> None:
+    began = time.monotonic()
+    count = sum(1 for _ in hook.publish(reports(10_000), EXCHANGE))
+    seconds = time.monotonic() - began
+    print(f"10,000 reports in {seconds:.1f} s")
+    assert count == 10_000
+    assert seconds < 10
+
+
+def test_a_connection_that_the_broker_closes_keeps_what_is_confirmed(
+    hook: RabbitMQHook, broker: OwnBroker
+) -> None:
+    sent: list[str] = []
+
+    def publish() -> None:
+        for report in hook.publish(reports(WINDOW + 3), EXCHANGE):
+            sent.append(report.message_id)
+            if len(sent) == 1:
+                broker.control("close_all_connections", "for a test")
+
+    with pytest.raises(ReportNotPublished, match="CONNECTION_FORCED"):
+        publish()
+    assert heard(hook) == sent == [report.message_id for report in reports(WINDOW)]
+
+
+def test_a_broker_with_an_alarm_is_waited_for_no_longer_than_the_limit(
+    hook: RabbitMQHook, broker: OwnBroker
+) -> None:
+    broker.control("set_vm_memory_high_watermark", LOW)
+    try:
+        began = time.monotonic()
+        with pytest.raises(
+            ReportNotPublished, match="it has a memory or disk alarm: see `rabbitmqctl alarms`"
+        ):
+            list(hook.publish(reports(3), EXCHANGE))
+        assert time.monotonic() - began < 10
+    finally:
+        broker.control("set_vm_memory_high_watermark", HIGH)
+    assert len(list(hook.publish(reports(3), EXCHANGE))) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda url: url.replace("event_hooks:", "somebody:"), "correct user or password of the connection"),
+        (lambda url: url.replace("%2F", "elsewhere"), "there is no such vhost, or this user may not use it"),
+    ],
+)
+def test_what_to_do_is_said(
+    hook: RabbitMQHook,
+    broker: OwnBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[str], str],
+    part: str,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", change(broker.url))
+        with pytest.raises(ReportNotPublished, match=part) as caught:
+            list(hook.publish(reports(1), EXCHANGE))
+    assert broker.password not in str(caught.value)
+
+
+def test_a_missing_exchange_and_a_missing_queue_say_how_to_declare_them(hook: RabbitMQHook) -> None:
+    with pytest.raises(ReportNotPublished, match=r"python -m event_hooks\.reports\.topology"):
+        list(hook.publish(reports(1), "nowhere"))
+    with hook.channel() as channel:
+        channel.exchange_declare("unheard", "topic", durable=True)
+    with pytest.raises(ReportNotPublished, match=r"no queue takes 'report\.info' .*topology"):
+        list(hook.publish(reports(1), "unheard"))
+
+
+def test_a_report_that_nobody_hears_can_be_accepted(
+    hook: RabbitMQHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__REPORT_UNROUTABLE", "accept")
+    with hook.channel() as channel:
+        channel.exchange_declare("unheard", "topic", durable=True)
+    assert len(list(hook.publish(reports(2), "unheard"))) == 2
+
+
+def test_an_exchange_of_another_type_says_what_to_set(hook: RabbitMQHook) -> None:
+    with hook.channel() as channel:
+        channel.exchange_declare("straight", "direct", durable=True)
+    with pytest.raises(ReportNotPublished, match=r"set \[event_hooks\] report_exchange_type to its type"):
+        topology.declare(hook, "straight", {})
+
+
+def test_a_user_who_may_only_write_can_report(
+    hook: RabbitMQHook, broker: OwnBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.control("add_user", "writer", "a_word")
+    broker.control("set_permissions", "writer", "", EXCHANGE, "")
+    with monkeypatch.context() as patch:
+        url = f"amqp://writer:a_word@127.0.0.1:{broker.port}/%2F"
+        patch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", url)
+        assert len(list(hook.publish(reports(2), EXCHANGE))) == 2
+        with pytest.raises(ReportNotPublished, match="allow it to this user: rabbitmqctl set_permissions"):
+            topology.declare(hook, "another", {})
+    broker.control("delete_user", "writer")
+
+
+def test_reports_go_over_tls_to_a_server_that_is_the_right_one(
+    hook: RabbitMQHook, broker: OwnBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"amqps://{broker.user}:{broker.password}@127.0.0.1:{broker.tls_port}/%2F"
+    trusted = f"{url}?ca_file={quote(str(broker.certificate), safe='')}"
+    with monkeypatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", trusted)
+        assert len(list(hook.publish(reports(2), EXCHANGE))) == 2
+        patch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", url)
+        with pytest.raises(ReportNotPublished, match="check the certificate, and ca_file"):
+            list(hook.publish(reports(1), EXCHANGE))
+
+
+def test_reports_are_printed_without_taking_them_from_a_queue(hook: RabbitMQHook, broker: OwnBroker) -> None:
+    command = [sys.executable, "-m", "event_hooks.reports.listen", "--genome", "b", "--level", "WARN"]
+    environment = {**os.environ, "PYTHONPATH": "plugins"}
+    listener = subprocess.Popen(
+        [*command, "--seconds", "3"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert listener.stderr
+    assert listener.stderr.readline() == "Listening …\n"
+    told = [
+        Report(
+            process="p", resource=genome, params={}, message=f"{genome} {kind}", report_type=kind, key=genome
+        )
+        for genome in "ab"
+        for kind in ("INFO", "FATAL")
+    ]
+    assert len(list(hook.publish(told, EXCHANGE))) == 4
+    assert [line.split("  ")[1:] for line in listener.communicate(timeout=30)[0].splitlines()] == [
+        ["FATAL", "b", "b FATAL"]
+    ]
+    assert len(heard(hook)) == 4

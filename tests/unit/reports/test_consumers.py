@@ -1,0 +1,61 @@
+"""
+What the known consumers take for granted of a report.
+
+Source: ensembl-prodinf-report (its queues and the mail's subject) and ensembl-prodinf-core's reporting, as
+noted in `ensembl-facts.md`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from event_hooks.ledger.ledger import Progress, Standing
+from event_hooks.reports.report import Report
+from event_hooks.reports.story import Story
+
+EVENT = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": 1, "more": {"deep": [1, None]}}
+STORY = Story(EVENT, "run")
+OUTCOME: dict[str, Any] = {"job_id": 7, "state": "failed", "result": None, "error": "no disk"}
+ALL = [
+    STORY.received(0, ["dump"]),
+    STORY.ignored(0, "first"),
+    STORY.refused(0, "no"),
+    STORY.unconcerned(0),
+    STORY.submitted(0, "dump", 7),
+    STORY.progress([0], "dump", 7, Progress(0, 1, 2, 0)),
+    STORY.held_up([0], "dump", 7, "not picked up", "no beekeeper", "key"),
+    STORY.ended(0, "dump", OUTCOME, "1"),
+    STORY.ended(0, "dump", {**OUTCOME, "state": "complete"}, "1"),
+    STORY.finished(0, [Standing(1, 0, "dump", "hive", "event_dump")]),
+]
+
+
+@pytest.mark.parametrize("report", ALL, ids=lambda report: report.message[:16])
+def test_a_report_is_as_its_consumers_expect(report: Report) -> None:
+    body = json.loads(report.body)
+    texts = {"report_type", "host", "process", "resource", "message", "report_time", "level"}
+    assert set(body) == texts | {"params"}
+    assert all(isinstance(body[name], str) for name in texts)
+    assert body["report_type"] in ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+    assert report.routing_key == f"report.{body['report_type'].lower()}"
+    assert body["level"] == body["report_type"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}", body["report_time"])
+    assert datetime.fromisoformat(body["report_time"]).tzinfo is None
+    assert (body["process"], body["resource"]) == ("event_processing", "homo_sapiens")
+    assert {name: body["params"][name] for name in EVENT} == EVENT
+    assert set(body["params"]) - set(EVENT) == {"event_hooks"}
+    about = body["params"]["event_hooks"]
+    assert {name: type(value) for name, value in about.items()} == {
+        "run_id": str,
+        "step": str,
+        "processes": list,
+    }
+
+
+def test_an_event_without_a_genome_has_no_resource() -> None:
+    assert json.loads(Story({"type": "release"}, "run").unconcerned(0).body)["resource"] is None
