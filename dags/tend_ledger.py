@@ -1,5 +1,8 @@
 """
-Send the reports that are still owed, each minute, and forget what is old.
+Each minute: start runs for accepted events without one, send reports still owed, forget what is old.
+
+An event is accepted when the ledger has it. Whoever accepted it starts its run; if that fails, it is done
+here half a minute later, many events in one run.
 
 A report is owed when the ledger has it and RabbitMQ has not confirmed it: the broker was down, or who was to
 send it was killed. While this fails, its log says why, and nothing is lost.
@@ -8,16 +11,24 @@ send it was killed. While this fails, its log says why, and nothing is lost.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from airflow.sdk import dag, task
+from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
 
 from event_hooks import settings
 from event_hooks.ledger.ledger import Ledger
-from event_hooks.reports.operator import send_owed
+from event_hooks.reports.outbox import send_owed
 
 log = logging.getLogger(__name__)
 
+PREFIX = "ledger__"
+"""Begins the ids of the runs that are started here."""
+
+PATIENCE = timedelta(seconds=30)  # for whoever accepted an event, to start its run
 SPARE_MINUTE = 30  # of each hour, in which what is old is forgotten
 
 
@@ -36,8 +47,11 @@ def tend_ledger() -> None:
 
     @task(execution_timeout=timedelta(minutes=10))
     def tend() -> None:
-        """Do what is left to do; if there is nothing, that costs one query."""
+        """Do what is left to do; if there is nothing, that costs a query each."""
         ledger = Ledger()
+        for run_id, events in not_started(ledger):
+            log.info("Starting %s with %s events", run_id, len(events))
+            start(run_id, {"events": events})
         log.info("%s reports that were owed are sent", send_owed(ledger))
         if datetime.now(UTC).minute == SPARE_MINUTE:
             count = ledger.prune(timedelta(days=settings.ledger_days()))
@@ -45,6 +59,25 @@ def tend_ledger() -> None:
         ledger.close()
 
     tend()
+
+
+def not_started(ledger: Ledger) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Give runs that have to be started, each with its events; those without a run get one."""
+    waiting = ledger.without_run(settings.max_events(), PATIENCE)
+    if waiting:
+        ledger.assign(f"{PREFIX}{waiting[0].id}_{len(waiting)}", [entry.id for entry in waiting])
+    for run_id in {entry.run_id for entry in ledger.not_begun(PREFIX, settings.max_events(), PATIENCE)}:
+        if run_id:
+            yield run_id, [entry.payload for entry in ledger.events_of(run_id)]
+
+
+def start(run_id: str, conf: dict[str, Any]) -> None:
+    """Start a run of process_event, unless it was started before."""
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS  # exists only in a task
+
+    answer = SUPERVISOR_COMMS.send(TriggerDagRun(dag_id=settings.DAG_ID, run_id=run_id, conf=conf))
+    if isinstance(answer, ErrorResponse) and answer.error != ErrorType.DAGRUN_ALREADY_EXISTS:
+        raise RuntimeError(f"the run {run_id} could not be started: {answer.error.value}, {answer.detail}")
 
 
 tend_ledger()
