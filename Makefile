@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHONPATH := $(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-unit bench-hive faults lint format lock
+.PHONY: help setup demo up down status test test-unit check-ledger bench-hive faults lint format lock
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -30,6 +30,10 @@ test: setup ## all tests; starts the servers for them if need be
 
 test-unit: setup ## the tests that need no server
 	@$(BIN)/pytest tests/unit $(ARGS)
+
+check-ledger: setup ## compare the ledger of `make up` with hives and reports; ARGS="--hours 48"
+	@test -e .stack/env || { echo "Nothing runs here: make up" >&2; exit 2; }
+	@. .stack/env && $(BIN)/python -m event_hooks.consistency $(ARGS)
 
 bench-hive: setup ## measure 10,000 jobs and trees in a hive; writes docs/bench-hive.md
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench_hive

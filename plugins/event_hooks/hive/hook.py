@@ -67,6 +67,15 @@ class HiveHook(BaseHook):
             lambda connection: submission.find_analysis(connection, self.hive_conn_id, analysis), "AUTOCOMMIT"
         )
 
+    def find(self, analysis: str, inputs: Sequence[str]) -> dict[str, list[int]]:
+        """Give the jobs that hold one of these inputs, ``{input: job ids}``; errors as of :meth:`check`."""
+
+        def question(connection: DatabaseConnection) -> dict[str, list[int]]:
+            analysis_id = submission.find_analysis(connection, self.hive_conn_id, analysis)
+            return submission.find(connection, analysis_id, inputs)
+
+        return self._ask(question, "AUTOCOMMIT")
+
     def reset(self, job_ids: Sequence[int]) -> intervention.Change:
         """
         Let what failed, or was stopped, of these jobs and their trees run again, all in one transaction.

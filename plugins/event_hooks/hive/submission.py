@@ -81,17 +81,27 @@ def _locked(connection: Connection, analysis_id: int) -> bool:
     return connection.execute(unchanged).rowcount == 1
 
 
-def _held(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> dict[str, int]:
-    """Give the jobs that hold one of these inputs, compared here because a hive ignores letter case."""
+def find(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> dict[str, list[int]]:
+    """
+    Give the jobs that hold one of these inputs, compared here because a hive ignores letter case.
+
+    :return: ``{input: job ids, sorted}``, without the inputs that have none.
+    """
     texts = {text: text for text in inputs if len(text) <= MAX_INPUT_ID}
     texts |= {_extended(data_id): text for text, data_id in _overflowed(connection, inputs).items()}
-    held: dict[str, int] = {}
+    found: dict[str, list[int]] = {}
     for some in chunks(list(texts)):
         rows = select(job.c.input_id, job.c.job_id).where(
             job.c.analysis_id == analysis_id, job.c.input_id.in_(some)
         )
-        held |= {texts[row.input_id]: row.job_id for row in connection.execute(rows) if row.input_id in texts}
-    return held
+        for row in connection.execute(rows.order_by(job.c.job_id)):
+            if row.input_id in texts:
+                found.setdefault(texts[row.input_id], []).append(row.job_id)
+    return found
+
+
+def _held(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> dict[str, int]:
+    return {text: job_ids[0] for text, job_ids in find(connection, analysis_id, inputs).items()}
 
 
 def _insert(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> None:
