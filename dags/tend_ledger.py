@@ -47,12 +47,13 @@ def tend_ledger() -> None:
 
     @task(execution_timeout=timedelta(minutes=10))
     def tend() -> None:
-        """Do what is left to do; if there is nothing, that costs a query each."""
+        """Do what is left to do; to find that there is nothing costs one query."""
         ledger = Ledger()
-        for run_id, events in not_started(ledger):
-            log.info("Starting %s with %s events", run_id, len(events))
-            start(run_id, {"events": events})
-        log.info("%s reports that were owed are sent", send_owed(ledger))
+        if ledger.has_work():
+            for run_id, events in not_started(ledger):
+                log.info("Starting %s with %s events", run_id, len(events))
+                start(run_id, {"events": events})
+            log.info("%s reports that were owed are sent", send_owed(ledger))
         if datetime.now(UTC).minute == SPARE_MINUTE:
             count = ledger.prune(timedelta(days=settings.ledger_days()))
             log.info("%s events are forgotten", count)

@@ -141,6 +141,22 @@ def test_a_report_that_is_owed_is_sent_by_the_tending_dag(
     assert rows(ledger, "SELECT count(*) FROM report WHERE sent_at IS NULL") == [(0,)]
 
 
+def test_a_wait_goes_on_while_the_ledger_is_away(system: System, ledger: Connection, genome: str) -> None:
+    run_id = system.start({"type": "new_genebuild", "genome": genome, "practice": {"seconds": 1}})
+    system.until_task(run_id, "dump_peptide.wait", "deferred")
+    ledger.execute(text("ALTER TABLE event_process RENAME TO event_process_away"))
+    try:
+        system.until_task(run_id, "dump_peptide.wait", "success")
+        system.until_task(run_id, "report", "up_for_retry")
+        assert system.reports(genome) == []
+    finally:
+        ledger.execute(text("ALTER TABLE event_process_away RENAME TO event_process"))
+    assert system.runs.until_over(run_id, LIMIT) == "success"
+    assert system.keys(genome) == ["report.info"]
+    states = "SELECT state FROM event_process JOIN event ON id = event_id WHERE run_id = :run"
+    assert rows(ledger, states, run=run_id) == [("complete",)]
+
+
 def test_no_event_is_accepted_while_the_ledger_is_away(
     system: System, ledger: Connection, genome: str
 ) -> None:

@@ -232,6 +232,12 @@ class Ledger:
         found = self._write(write)
         return [found[one.key] for one in received]
 
+    def has_work(self) -> bool:
+        """Tell, by one query, whether there is an event that no run has planned, or a report not sent."""
+        unrouted = select(event.c.id).where(event.c.routed_at.is_(None)).exists()
+        owed = select(report.c.id).where(report.c.sent_at.is_(None)).exists()
+        return bool(self._read(select(or_(unrouted, owed)))[0][0])
+
     def without_run(self, limit: int, age: timedelta = timedelta(0)) -> list[Entry]:
         """Give the oldest accepted events that no run has, and that have waited for as long as ``age``."""
         return self._unrouted(event.c.run_id.is_(None), limit, age)

@@ -84,6 +84,7 @@ def test_a_million_events_slow_nothing_down(ledger: Ledger) -> None:
         entry, waiting = ledger.accept(new)
     assert ledger.without_run(100) == [entry, waiting]
     assert len(ledger.assign("new", [entry.id])) == 1
+    assert ledger.has_work()
     assert ledger.not_begun("new", 100) == [replace(entry, run_id="new", is_new=False)]
     ledger.plan("new", [Standing(entry.id, 0, "dump", "hive", "event_dump")])
     assert len(ledger.standing("run_77")) == RUN_SIZE
@@ -96,6 +97,9 @@ def test_a_million_events_slow_nothing_down(ledger: Ledger) -> None:
     assert (ledger.count_owed(), ledger.count_owed("new")) == (1, 1)
     assert [ledger.send(lambda owed: owed, run_id="new"), ledger.send(lambda owed: owed)] == [1, 0]
     assert ledger.prune(timedelta(days=4000)) == 0
+    ledger.assign("new", [waiting.id])
+    ledger.plan("new", [])
+    assert not ledger.has_work()
 
     assert len(asked) > 15
     slow = [(round(seconds, 4), statement[:200]) for seconds, statement, _ in asked if seconds > LIMIT]
