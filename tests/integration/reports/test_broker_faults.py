@@ -194,6 +194,8 @@ def test_an_exchange_of_another_type_says_what_to_set(hook: RabbitMQHook) -> Non
         channel.exchange_declare("straight", "direct", durable=True)
     with pytest.raises(ReportNotPublished, match=r"set \[event_hooks\] report_exchange_type to its type"):
         topology.declare(hook, "straight", {})
+    with pytest.raises(ReportNotPublished, match=r"set \[event_hooks\] report_exchange_type to its type"):
+        list(hook.publish(reports(1), "straight"))
 
 
 def test_a_user_who_may_only_write_can_report(
