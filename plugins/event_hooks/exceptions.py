@@ -84,6 +84,10 @@ class LedgerUnreachable(EventHooksError):
         super().__init__(f"ledger {conn_id!r} cannot be used: {reason}")
 
 
+class LedgerRefused(LedgerUnreachable):
+    """The ledger does not take this value: the same again cannot help."""
+
+
 class LedgerBehind(LedgerUnreachable):
     """The ledger's tables are of another version than this code."""
 

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from event_hooks.exceptions import LedgerBehind, LedgerUnreachable, ReportNotPublished
+from event_hooks.exceptions import EventHooksError, LedgerRefused, LedgerUnreachable
 from event_hooks.ledger import database
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.reports.hook import RabbitMQHook
@@ -72,27 +72,38 @@ class Scribe:
         while self._deeds:
             deed, done = self._deeds[0]
             try:
-                if self._ledger is None:
-                    self._ledger = await self._in_thread(
-                        Ledger, database.CONN_ID, await database.find_async()
-                    )
-                await self._in_thread(deed, self._ledger)
-            except (LedgerUnreachable, LedgerBehind) as error:
+                await self._in_thread(deed, await self._found_ledger())
+            except LedgerRefused as error:
+                self._drop(done, error)
+            except LedgerUnreachable as error:
                 pause = min(max(1.0, 2 * pause), MAX_PAUSE)
                 log.warning("%s; %s writes wait, next try in %.0f s", error, len(self._deeds), pause)
                 self._ledger = None
                 await asyncio.sleep(pause)
                 continue
             except Exception as error:
-                log.exception("This cannot be written into the ledger")
-                if not done.done():
-                    done.set_exception(error)
-                    done.exception()  # it is in the log: who does not look need not be told again
+                self._drop(done, error)
             else:
                 pause = 0.0
                 if not done.done():
                     done.set_result(None)
             self._deeds.popleft()
+
+    @staticmethod
+    def _drop(done: asyncio.Future[None], error: Exception) -> None:
+        log.error("This cannot be written into the ledger", exc_info=error)
+        if not done.done():
+            done.set_exception(error)
+            done.exception()  # it is in the log: who does not look need not be told again
+
+    async def _found_ledger(self) -> Ledger:
+        if self._ledger is None:
+            try:
+                found = await database.find_async()
+                self._ledger = await self._in_thread(Ledger, database.CONN_ID, found)
+            except Exception as error:  # Airflow, too, may not answer
+                raise LedgerUnreachable(database.CONN_ID, str(error)) from error
+        return self._ledger
 
     async def _send(self) -> None:
         if self._ledger is None or time.monotonic() < self._no_broker_until:
@@ -100,11 +111,10 @@ class Scribe:
         try:
             hook = RabbitMQHook(server=await RabbitMQHook.find_server())
             await self._in_thread(send_owed, self._ledger, hook)
-        except ReportNotPublished as error:
+        except Exception as error:
             self._no_broker_until = time.monotonic() + BROKER_PAUSE
-            log.warning("Reports are owed: %s", error)
-        except LedgerUnreachable as error:
-            log.warning("%s", error)
+            is_known = isinstance(error, EventHooksError)
+            log.warning("Reports are owed, tend_ledger tries again: %s", error, exc_info=not is_known)
 
     async def _in_thread(self, work: Callable[..., T], *given: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)

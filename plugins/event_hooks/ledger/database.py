@@ -16,10 +16,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Engine, create_engine, event
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from event_hooks import settings
-from event_hooks.exceptions import LedgerBehind, LedgerUnreachable
+from event_hooks.exceptions import LedgerBehind, LedgerRefused, LedgerUnreachable
 
 CONN_ID = "event_ledger"
 VERSION_TABLE = "event_ledger_version"
@@ -107,6 +107,8 @@ def errors_named(conn_id: str) -> Iterator[None]:
     """Turn what the driver raises into an error of ours, without statement and values."""
     try:
         yield
+    except (DataError, IntegrityError) as error:
+        raise LedgerRefused(conn_id, str(error.orig)) from error
     except DBAPIError as error:
         raise LedgerUnreachable(conn_id, str(error.orig)) from error
     except SQLAlchemyError as error:

@@ -206,8 +206,8 @@ class Ledger:
         rows = [
             {
                 "event_key": one.key,
-                "type": one.type[:255],
-                "genome": one.genome[:255] if one.genome is not None else None,
+                "type": _text(one.type)[:255],
+                "genome": None if one.genome is None else _text(one.genome)[:255],
                 "payload": json.dumps(one.payload),
                 "source": one.source,
                 "received_at": now,
@@ -328,7 +328,7 @@ class Ledger:
                 "done": one.done,
                 "total": one.total,
                 "failed": one.failed,
-                "message": one.message,
+                "message": None if one.message is None else _text(one.message),
             }
             for one in progress
         ]
@@ -352,7 +352,7 @@ class Ledger:
                 "of": one.event_id,
                 "state": one.state,
                 "result": json.dumps(one.result),
-                "error": one.error,
+                "error": None if one.error is None else _text(one.error),
                 "ended_at": now,
                 "attempt": attempt,
             }
@@ -495,6 +495,11 @@ class Ledger:
     def _transaction(self) -> Iterator[Connection]:
         with database.errors_named(self.conn_id), self._engine.begin() as connection:
             yield connection
+
+
+def _text(value: str) -> str:
+    """Replace what a database does not take: NUL, and lone surrogates."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
 def _one_of(process: str) -> Any:

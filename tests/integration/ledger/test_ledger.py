@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, text, update
 
-from event_hooks.exceptions import LedgerUnreachable
+from event_hooks.exceptions import LedgerRefused
 from event_hooks.ledger import database
 from event_hooks.ledger.ledger import (
     Ledger,
@@ -170,10 +170,21 @@ def test_an_outcome_is_not_written_without_its_report(ledger: Ledger) -> None:
     ledger.plan("run", planned(one))
     ledger.record_jobs("dump", {one: 11})
     nameless = OwedReport(None, one, "run", "report.info", "{}")  # type: ignore[arg-type]
-    with pytest.raises(LedgerUnreachable):
+    with pytest.raises(LedgerRefused):
         ledger.record_outcomes("dump", [Outcome(one, "complete")], "try1", [nameless])
     assert state(ledger)[0][3] == "submitted"
     assert ledger.count_owed() == 0
+
+
+def test_text_that_no_database_takes_is_written_all_the_same(ledger: Ledger) -> None:
+    odd = "a\0b\ud83d"
+    (one,) = ledger.accept([Received(key_of("t", 1), odd, odd, {"odd": odd}, "rest")], "run")
+    assert one.payload == {"odd": odd}
+    ledger.plan("run", planned(one.id))
+    ledger.record_jobs("dump", {one.id: 11})
+    ledger.record_progress("dump", [Progress(one.id, 1, 2, 0, odd)])
+    ledger.record_outcomes("dump", [Outcome(one.id, "failed", {"odd": odd}, odd)], "try1", [])
+    assert [each.error for each in ledger.standing("run")] == ["a\N{REPLACEMENT CHARACTER}b?"]
 
 
 def test_reports_are_sent_in_their_order_and_once(ledger: Ledger) -> None:
