@@ -425,6 +425,8 @@ class Ledger:
                 if _code(error) in _TAKEN:
                     return 0
                 raise
+            if not rows:
+                return 0
             ids = {row.message_id: row.id for row in rows}
             sent: list[int] = []
             failure = None

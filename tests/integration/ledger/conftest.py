@@ -12,6 +12,8 @@ from sqlalchemy import create_engine
 
 from event_hooks.ledger import database
 from event_hooks.ledger.ledger import Ledger
+from event_hooks.reports import topology
+from event_hooks.reports.hook import RabbitMQHook
 
 _SERVERS = {
     "postgresql": ("POSTGRES_URL", "+psycopg2", "postgres"),
@@ -64,3 +66,16 @@ def ledger(server: str) -> Iterator[Ledger]:
     ledger = Ledger()
     yield ledger
     ledger.close()
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A queue that hears all reports of an exchange of its own."""
+    name = f"test_{uuid4().hex}"
+    monkeypatch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", os.environ["RABBITMQ_URL"])
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__REPORT_EXCHANGE", name)
+    topology.declare(RabbitMQHook(), name, {name: "report.*"})
+    yield name
+    with RabbitMQHook().channel() as channel:
+        channel.queue_delete(name)
+        channel.exchange_delete(name)

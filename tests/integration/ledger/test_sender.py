@@ -6,15 +6,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from uuid import uuid4
 
 import pika
 import pytest
 
 from event_hooks.ledger.ledger import Ledger, OwedReport
-from event_hooks.reports import topology
-from event_hooks.reports.hook import RabbitMQHook
 from event_hooks.reports.outbox import send_owed
 
 KILLED = """
@@ -39,20 +35,6 @@ def publish_and_die(channel, message, exchange, **given):
 hook._publish = publish_and_die
 send_owed(Ledger())
 """
-
-
-@pytest.fixture
-def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A queue that hears all reports of an exchange of its own."""
-    name = f"test_{uuid4().hex}"
-    monkeypatch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", os.environ["RABBITMQ_URL"])
-    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__REPORT_EXCHANGE", name)
-    hook = RabbitMQHook()
-    topology.declare(hook, name, {name: "report.*"})
-    yield name
-    with hook.channel() as channel:
-        channel.queue_delete(name)
-        channel.exchange_delete(name)
 
 
 @pytest.mark.parametrize("server", ["postgresql", "mysql"], indirect=True)
