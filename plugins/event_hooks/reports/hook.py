@@ -224,6 +224,12 @@ _ADVICE = (
     ),
     (NackError, "", "a queue is full, or cannot store: see its policy and the broker's log"),
     (ssl.SSLError, "", "check the certificate, and ca_file in the connection's extra"),
+    (
+        Exception,
+        "ConnectionRefusedError",
+        "start it, or correct host and port; what is owed is sent once it answers",
+    ),
+    (Exception, "gaierror", "correct the host of the connection rabbitmq_reports"),
 )
 """What to do about an error of this class, with this text in it; the first that fits."""
 

@@ -111,5 +111,7 @@ def test_a_wrong_password_is_told_without_it(
 
 def test_a_broker_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_RABBITMQ_TEST", "amqp://guest:guest@127.0.0.1:9/%2F")
-    with pytest.raises(ReportNotPublished, match=r"RabbitMQ at 127.0.0.1:9, vhost '/'.* cannot be used"):
+    with pytest.raises(
+        ReportNotPublished, match=r"RabbitMQ at 127.0.0.1:9, vhost '/'.* cannot be used.*start it"
+    ):
         list(RabbitMQHook(CONN_ID).publish([a_report("INFO")], "report_exchange"))
