@@ -58,7 +58,7 @@ REPORT_RETRIES = 300  # over two days: a broker that is down delays a report and
 def process_event() -> None:
     """Make the DAG: one task group per process of the lookup."""
 
-    @task.branch
+    @task.branch(doc_md="Check the events, write them down, and pick the processes that react to them.")
     def route(**context: Any) -> list[str]:
         """Check the run's events, and give the submit task of each process that reacts to one of them."""
         ti = context["ti"]
@@ -75,12 +75,13 @@ def process_event() -> None:
         ti.xcom_push("plan", plan)
         for process, positions in plan.items():
             ti.xcom_push(process, positions)
-        return [f"{process}.submit" for process in plan]
+        return [routing.submit_task(process) for process in plan]
 
     routed = route()
     report = ReportOperator(
         task_id="report",
         plan=("route", "plan"),
+        doc_md="See that each event has an outcome, and RabbitMQ all reports; whatever happened before.",
         retries=REPORT_RETRIES,
     ).as_teardown()
     for process in LOOKUPS.processes.values():
@@ -91,6 +92,9 @@ def process_event() -> None:
                 hive_conn_id=process.hive_conn_id,
                 analysis=process.analysis,
                 positions=routed[process.name],
+                guihive=process.guihive,
+                doc_md=f"Put a job of `{process.analysis}` into `{process.hive_conn_id}` for each event."
+                " Again, it finds the same jobs.",
             )
             wait = EventJobSensor(
                 task_id="wait",
@@ -98,6 +102,9 @@ def process_event() -> None:
                 hive_conn_id=process.hive_conn_id,
                 job_ids=_pulled(f"{process.name}.submit", "return_value"),
                 positions=_pulled("route", process.name),
+                guihive=process.guihive,
+                doc_md="Wait, without a worker, until the jobs and all that grows from them are over. The log"
+                " shows the message of a job that failed. Mend the cause, then clear this with *Downstream*.",
                 ready_limit=process.ready_limit or settings.ready_limit(),
                 timeout=process.job_timeout or settings.job_timeout(),
                 retries=0,

@@ -20,6 +20,7 @@ from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse, TriggerDagRun
 
 from event_hooks import settings
+from event_hooks.api import watch
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.reports.outbox import send_owed
 
@@ -67,9 +68,10 @@ def not_started(ledger: Ledger) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     waiting = ledger.without_run(settings.max_events(), PATIENCE)
     if waiting:
         ledger.assign(f"{PREFIX}{waiting[0].id}_{len(waiting)}", [entry.id for entry in waiting])
-    for run_id in {entry.run_id for entry in ledger.not_begun(PREFIX, settings.max_events(), PATIENCE)}:
-        if run_id:
-            yield run_id, [entry.payload for entry in ledger.events_of(run_id)]
+    for prefix in (PREFIX, watch.PREFIX):
+        for run_id in {entry.run_id for entry in ledger.not_begun(prefix, settings.max_events(), PATIENCE)}:
+            if run_id:
+                yield run_id, [entry.payload for entry in ledger.events_of(run_id)]
 
 
 def start(run_id: str, conf: dict[str, Any]) -> None:

@@ -19,3 +19,17 @@ class EventHooksPlugin(AirflowPlugin):
 
     name = "event_hooks"
     fastapi_root_middlewares = [{"middleware": trigger_check, "name": "event_hooks trigger check"}]
+
+    @property
+    def operator_extra_links(self) -> list[Any]:  # type: ignore[override]
+        """Name the links, so that Airflow's pages know them."""
+        from event_hooks.links import LINKS
+
+        return list(LINKS)
+
+    @property
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # made only where it is asked for
+        """Mount ``/event-hooks``."""
+        from event_hooks.api.app import create_app
+
+        return [{"app": create_app(), "url_prefix": "/event-hooks", "name": "event_hooks"}]

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from event_hooks import settings
+from event_hooks import links, settings
 from event_hooks.hive.operator import HiveSubmitOperator
 from event_hooks.hive.sensor import HiveJobSensor
 from event_hooks.hive.trigger import HiveJobTrigger, as_numbers
 from event_hooks.ledger.ledger import Ledger, Progress
+from event_hooks.links import LINKS
 from event_hooks.reports.outbox import owed, positions, settle
 from event_hooks.reports.story import Story
 from event_hooks.scribe import scribe_of_loop
@@ -35,11 +36,15 @@ class EventSubmitOperator(HiveSubmitOperator):
     A ``HiveSubmitOperator`` that notes the jobs in the ledger, and reports that they are there.
 
     :param process: its name there.
+    :param guihive: where people look at its hive, if anywhere.
     """
 
-    def __init__(self, *, process: str, **kwargs: Any) -> None:
+    operator_extra_links = LINKS
+
+    def __init__(self, *, process: str, guihive: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.process = process
+        self.guihive = guihive
 
     def execute(self, context: Context) -> list[int]:
         """Submit, note and tell: if the second fails, the retry finds the same jobs."""
@@ -49,8 +54,8 @@ class EventSubmitOperator(HiveSubmitOperator):
         ids = positions(ledger, run.run_id)
         jobs = dict(zip(self.positions, job_ids, strict=True))
         reports = [story.submitted(at, self.process, job_id) for at, job_id in jobs.items()]
-        noted = {ids[at]: job_id for at, job_id in jobs.items()}
-        ledger.record_jobs(self.process, noted, owed(reports, run.run_id, ids))
+        noted = {(ids[at], self.process): job_id for at, job_id in jobs.items()}
+        ledger.record_jobs(noted, owed(reports, run.run_id, ids))
         ledger.close()
         return job_ids
 
@@ -61,14 +66,19 @@ class EventJobSensor(HiveJobSensor):
 
     :param process: its name, in reports.
     :param positions: a template of the events that the jobs are for, counted from 0, in the jobs' order.
+    :param guihive: as of :class:`EventSubmitOperator`.
     """
 
+    operator_extra_links = LINKS
     template_fields: Sequence[str] = (*HiveJobSensor.template_fields, "positions")
     trigger_cls: ClassVar[str] = "event_hooks.event_jobs.EventJobTrigger"
 
-    def __init__(self, *, process: str, positions: str, **kwargs: Any) -> None:
-        super().__init__(trigger_kwargs={"process": process, "positions": positions}, **kwargs)
+    def __init__(self, *, process: str, positions: str, guihive: str | None = None, **kwargs: Any) -> None:
+        super().__init__(
+            trigger_kwargs={"process": process, "positions": positions, "guihive": guihive}, **kwargs
+        )
         self.positions = positions
+        self.guihive = guihive
 
 
 class EventJobTrigger(HiveJobTrigger):
@@ -81,9 +91,12 @@ class EventJobTrigger(HiveJobTrigger):
     :param positions: a list, or the text of one.
     """
 
-    def __init__(self, process: str, positions: Sequence[int] | str, **kwargs: Any) -> None:
+    def __init__(
+        self, process: str, positions: Sequence[int] | str, guihive: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.process = process
+        self.guihive = guihive
         self.positions = positions
         self._last: asyncio.Future[None] | None = None
         self._progress: dict[int, HiveProgress] = {}
@@ -94,7 +107,7 @@ class EventJobTrigger(HiveJobTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give class path and arguments."""
         _, arguments = super().serialize()
-        own = {"process": self.process, "positions": self.positions}
+        own = {"process": self.process, "positions": self.positions, "guihive": self.guihive}
         return "event_hooks.event_jobs.EventJobTrigger", {**arguments, **own}
 
     @cached_property
@@ -109,6 +122,10 @@ class EventJobTrigger(HiveJobTrigger):
     def places(self) -> dict[int, int]:
         """``{job_id: position of its event}``."""
         return dict(zip(as_numbers(self.job_ids), as_numbers(self.positions), strict=True))
+
+    def left_behind(self) -> dict[str, Any]:
+        """Give the links of the task's page."""
+        return links.as_xcoms(self.story.run_id, self.guihive)
 
     async def warn(self, trouble: Trouble) -> bool:
         """Owe the report of it, for all events that it holds up."""

@@ -66,18 +66,23 @@ class EventBatch(BaseModel):
         return cls(events=tuple(_events(fields["events"])))
 
     def job_input(self, position: int, run_id: str, task_id: str) -> dict[str, Any]:
-        """
-        Give the input of the job that one event gets from one task.
+        """Give what :func:`job_input` gives for one of these events."""
+        return job_input(self.events[position].payload(), position, run_id, task_id)
 
-        The same arguments give the same input, and no others do: that is how a job is recognised when it is
-        asked for again. The token is a digest because a hive's unique key ignores letter case.
 
-        :param position: of the event in this batch, from 0.
-        :return: ``{"event": <the event's payload>, "event_hooks": {"run_id": …, "token": …}}``.
-        """
-        token = hashlib.sha256(f"{run_id}\n{position}\n{task_id}".encode()).hexdigest()[:32]
-        payload = self.events[position].payload()
-        return {"event": payload, "event_hooks": {"run_id": run_id, "token": token}}
+def job_input(payload: Mapping[str, Any], position: int, run_id: str, task_id: str) -> dict[str, Any]:
+    """
+    Give the input of the job that one event gets from one task.
+
+    The same arguments give the same input, and no others do: that is how a job is recognised when it is
+    asked for again. The token is a digest because a hive's unique key ignores letter case.
+
+    :param payload: the event as its sender wrote it.
+    :param position: of the event in its run, from 0.
+    :return: ``{"event": <payload>, "event_hooks": {"run_id": …, "token": …}}``.
+    """
+    token = hashlib.sha256(f"{run_id}\n{position}\n{task_id}".encode()).hexdigest()[:32]
+    return {"event": payload, "event_hooks": {"run_id": run_id, "token": token}}
 
 
 _FORM = {"type", "genome", "event_id", FORM_FIELDS, "events"}

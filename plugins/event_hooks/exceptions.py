@@ -4,12 +4,14 @@ Errors of event hooks.
 * EventHooksError
   + LookupInvalid         a lookup file is not as it should be      mend the file
   + EventInvalid          an event is not as it should be           a retry cannot help
+    - EventTypeUnknown    no process is named for it              a retry cannot help
     - UnsafeValue         a value that eHive would run as code      a retry cannot help
   + HiveUnreachable       no answer, or none in time                a retry may help
   + HiveRefused           the hive answered, and said no            a retry cannot help
     - AnalysisNotFound    the hive lacks the analysis
     - HiveTooOld          the hive's tables are of an early eHive
   + ReportNotPublished    the broker did not take a report          a retry may help
+  + KeyTaken              another event came under this key         a retry cannot help
   + LedgerUnreachable     no answer, or none in time                a retry may help
     - LedgerBehind        its tables are not those of this version  a retry helps once they are migrated
 
@@ -23,6 +25,11 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 class EventHooksError(AirflowException):
     """Base of every error of this package."""
+
+    @property
+    def public(self) -> str:
+        """What a caller of the API is told: no address, no user, no driver's words."""
+        return str(self)
 
 
 class LookupInvalid(EventHooksError):
@@ -39,6 +46,10 @@ class EventInvalid(EventHooksError, AirflowFailException):
         super().__init__(f"{field}: {expected}")
 
 
+class EventTypeUnknown(EventInvalid):
+    """The event lookup has no such type."""
+
+
 class UnsafeValue(EventInvalid):
     """A value has no safe spelling in the Perl that eHive evaluates."""
 
@@ -48,6 +59,12 @@ class HiveUnreachable(EventHooksError):
 
     def __init__(self, hive: str, reason: str) -> None:
         super().__init__(f"hive {hive!r} does not answer: {reason}")
+        self.hive = hive
+
+    @property
+    def public(self) -> str:
+        """What a caller of the API is told."""
+        return f"hive {self.hive!r} does not answer now"
 
 
 class HiveRefused(EventHooksError, AirflowFailException):
@@ -55,6 +72,12 @@ class HiveRefused(EventHooksError, AirflowFailException):
 
     def __init__(self, hive: str, reason: str) -> None:
         super().__init__(f"hive {hive!r} refused: {reason}")
+        self.hive = hive
+
+    @property
+    def public(self) -> str:
+        """What a caller of the API is told."""
+        return f"hive {self.hive!r} refused: the API server's log tells why"
 
 
 class AnalysisNotFound(HiveRefused):
@@ -62,6 +85,11 @@ class AnalysisNotFound(HiveRefused):
 
     def __init__(self, hive: str, analysis: str) -> None:
         super().__init__(hive, f"it has no analysis {analysis!r}")
+
+    @property
+    def public(self) -> str:
+        """What a caller of the API is told."""
+        return str(self)
 
 
 class HiveTooOld(HiveRefused):
@@ -77,11 +105,28 @@ class ReportNotPublished(EventHooksError):
     """The broker did not take a report."""
 
 
+class KeyTaken(EventHooksError):
+    """
+    An event with this key is known, and it says something else.
+
+    :param position: of the event, among those that came together.
+    """
+
+    def __init__(self, position: int) -> None:
+        super().__init__("another event came under this event_id or Idempotency-Key")
+        self.position = position
+
+
 class LedgerUnreachable(EventHooksError):
     """The ledger cannot be used now: nothing was written."""
 
     def __init__(self, conn_id: str, reason: str) -> None:
         super().__init__(f"ledger {conn_id!r} cannot be used: {reason}")
+
+    @property
+    def public(self) -> str:
+        """What a caller of the API is told."""
+        return "the ledger cannot be used now: nothing is known to be written"
 
 
 class LedgerRefused(LedgerUnreachable):

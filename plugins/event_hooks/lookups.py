@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sqlalchemy.exc import ArgumentError
 
 from event_hooks import settings
 from event_hooks.events import FORM_FIELDS, Event, EventBatch
-from event_hooks.exceptions import EventInvalid, LookupInvalid
+from event_hooks.exceptions import EventTypeUnknown, LookupInvalid
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,9 @@ class Process(BaseModel):
     hive_uri: SecretStr | None = None
     ready_limit: float | None = None
     """Seconds that its job may be READY before people are told; None leaves it to the setting."""
+
+    guihive: str | None = None
+    """Where people look at its hive, in a browser."""
 
     job_timeout: float | None = None
     """Seconds that its job may take; None leaves it to the setting."""
@@ -59,7 +63,7 @@ class Lookups(BaseModel):
         Give each process the events that it reacts to.
 
         :return: ``{process: [position of an event in the batch, …]}``, without the processes that have none.
-        :raises EventInvalid: if an event's type is in no lookup.
+        :raises EventTypeUnknown: if an event's type is in no lookup.
         """
         positions: dict[str, list[int]] = {}
         for position, event in enumerate(batch.events):
@@ -110,7 +114,7 @@ class Lookups(BaseModel):
             return self.process_names[event.type]
         except KeyError:
             known = ", ".join(sorted(self.process_names))
-            raise EventInvalid(field, f"expected one of {known}, not {event.type[:100]!r}") from None
+            raise EventTypeUnknown(field, f"expected one of {known}, not {event.type[:100]!r}") from None
 
 
 def load(event_lookup: Path, process_lookup: Path) -> Lookups:
@@ -142,6 +146,24 @@ def load_last_good() -> Lookups:
         return _lookups(*json.loads(kept.read_text()))
     _keep(kept, json.dumps(contents))
     return _lookups(*contents)
+
+
+def current() -> Lookups:
+    """Give what :func:`load_last_good` gives; the files are read again only when one of them has changed."""
+    return _unchanged(*(_mark(file) for file in (settings.event_lookup(), settings.process_lookup())))
+
+
+@lru_cache(maxsize=1)
+def _unchanged(*marks: object) -> Lookups:
+    return load_last_good()
+
+
+def _mark(file: Path) -> tuple[object, ...]:
+    try:
+        found = file.stat()
+    except OSError as error:
+        return (file, error.errno)
+    return (file, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def hive_uri(hive_conn_id: str) -> str | None:

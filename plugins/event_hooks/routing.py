@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from event_hooks.lookups import Lookups
 
 
+def submit_task(process: str) -> str:
+    """Give the task that submits a process's jobs: it is part of each job's input."""
+    return f"{process}.submit"
+
+
 def without(planned: Mapping[str, list[int]], known: Collection[int]) -> dict[str, list[int]]:
     """Leave events out of a plan, and processes that have none left."""
     left = {process: [at for at in positions if at not in known] for process, positions in planned.items()}
@@ -26,7 +31,11 @@ def plan(conf: object, lookups: Lookups) -> dict[str, list[int]]:
     :return: ``{process: [position of an event, from 0, …]}``, without the processes that have none.
     :raises EventInvalid: names the first wrong field and what was expected.
     """
-    batch = EventBatch.from_conf(conf)
+    return plan_batch(EventBatch.from_conf(conf), lookups)
+
+
+def plan_batch(batch: EventBatch, lookups: Lookups) -> dict[str, list[int]]:
+    """Do what :func:`plan` does with events that were read already."""
     planned = lookups.plan(batch)
     for position, event in enumerate(batch.events):
         perl.dumps(event.payload(), f"events[{position}]" if len(batch.events) > 1 else "")

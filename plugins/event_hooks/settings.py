@@ -135,6 +135,29 @@ def ledger_days() -> float:
     return _number("ledger_days", 400)
 
 
+def max_body() -> int:
+    """Give the bytes that the body of a request to ``/event-hooks`` may have; default 1 MiB."""
+    return int(_number("max_body", 2**20))
+
+
+def write_through() -> bool:
+    """Give whether the API server itself puts jobs into their hives (``yes``, the default); else the run."""
+    word = _setting("write_through", "yes").lower()
+    if word not in ("yes", "no", "true", "false"):
+        raise ValueError(f"[event_hooks] write_through: expected yes or no, not {word!r}")
+    return word in ("yes", "true")
+
+
+def write_through_limit() -> float:
+    """Give the seconds that a hive may take before an event is answered without its job ids; default 2."""
+    return _number("write_through_limit", 2)
+
+
+def view_limit() -> float:
+    """Give the seconds that a hive may take to show a job; default 10."""
+    return _number("view_limit", 10)
+
+
 def _setting(name: str, default: object, *variables: str) -> str:
     if value := conf.get("event_hooks", name, fallback=None):
         return str(value)

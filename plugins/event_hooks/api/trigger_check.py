@@ -19,6 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from event_hooks import lookups, routing, settings
+from event_hooks.api.watch import note_of
+from event_hooks.events import EventBatch
 from event_hooks.exceptions import EventInvalid, LookupInvalid
 
 if TYPE_CHECKING:
@@ -44,27 +46,38 @@ class TriggerCheck:
         request = Request(scope, receive)
         body = await request.body()
         # In a thread: a large batch takes a while to read, and other requests shall not wait for it.
-        if await _is_known(request) and (reason := await asyncio.to_thread(_refusal, body)):
-            log.info("Refused an event: %s", reason)
-            await JSONResponse({"detail": reason}, 400)(scope, receive, send)
-            return
+        if await _is_known(request):
+            reason, body = await asyncio.to_thread(_checked, body)
+            if reason:
+                log.info("Refused an event: %s", reason)
+                await JSONResponse({"detail": reason}, 400)(scope, receive, send)
+                return
+            headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
+            scope = {**scope, "headers": [*headers, (b"content-length", str(len(body)).encode())]}
         await self.app(scope, _again(body, receive), send)
 
 
-def _refusal(body: bytes) -> str | None:
-    """Give what is wrong with the events of a request; None also where Airflow itself will refuse it."""
+def _checked(body: bytes) -> tuple[str | None, bytes]:
+    """
+    Give what is wrong with the events of a request, and its body with the events' comments as the run's note.
+
+    What is wrong is None also where Airflow itself will refuse the request.
+    """
     try:
         asked = json.loads(body)
-        routing.plan(asked.get("conf") or {}, lookups.load_last_good())
+        batch = EventBatch.from_conf(asked.get("conf") or {})
+        routing.plan_batch(batch, lookups.current())
+        if not asked.get("note") and (note := note_of([event.payload() for event in batch.events])):
+            body = json.dumps({**asked, "note": note}).encode()
     except EventInvalid as error:
-        return str(error)
+        return str(error), body
     except LookupInvalid as error:
         log.warning("Events go unchecked: %s", error)
     except (ValueError, AttributeError):
         log.debug("No JSON object: Airflow will say so")
     except RecursionError:
-        return "conf: expected fewer levels of objects and arrays"
-    return None
+        return "conf: expected fewer levels of objects and arrays", body
+    return None, body
 
 
 async def _is_known(request: Request) -> bool:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from airflow.sdk import BaseHook
-from sqlalchemy import URL, create_engine
+from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy import Connection as DatabaseConnection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from event_hooks.exceptions import HiveRefused, HiveUnreachable
-from event_hooks.hive import address, intervention, submission
+from event_hooks.hive import address, intervention, submission, views
 
 T = TypeVar("T")
 
@@ -28,6 +28,8 @@ class HiveHook(BaseHook):
 
     :param hive_conn_id: as :func:`event_hooks.hive.address.find` takes it.
     :param place: what ``address.find_async`` gave, inside a trigger, which must not block.
+    :param keeps: whether connections are kept for the next call, and looked at before they are used again.
+        An address that has changed since is not noticed; :meth:`close` ends it.
     """
 
     conn_name_attr = "hive_conn_id"
@@ -35,11 +37,23 @@ class HiveHook(BaseHook):
     hook_name = "eHive"
 
     def __init__(
-        self, hive_conn_id: str = default_conn_name, place: tuple[URL, dict[str, Any]] | None = None
+        self,
+        hive_conn_id: str = default_conn_name,
+        place: tuple[URL, dict[str, Any]] | None = None,
+        *,
+        keeps: bool = False,
     ) -> None:
         super().__init__()
         self.hive_conn_id = hive_conn_id
         self.place = place
+        self.keeps = keeps
+        self._kept: dict[str, Engine] = {}
+
+    def close(self) -> None:
+        """Close connections that were kept."""
+        for engine in self._kept.values():
+            engine.dispose()
+        self._kept.clear()
 
     def submit(self, analysis: str, inputs: Sequence[str]) -> list[int]:
         """
@@ -51,10 +65,34 @@ class HiveHook(BaseHook):
         :raises HiveRefused: a retry cannot help; nothing was written.
         :raises HiveUnreachable: a retry may help, and is harmless.
         """
-        return self._ask(
-            lambda connection: submission.submit(connection, self.hive_conn_id, analysis, inputs),
-            "READ COMMITTED",
-        )
+        return self.submit_all({analysis: inputs})[analysis]
+
+    def submit_all(self, inputs: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
+        """Submit to several analyses in one transaction: ``{analysis: inputs}`` gives ``{analysis: ids}``."""
+
+        def submit(connection: DatabaseConnection) -> dict[str, list[int]]:
+            return {  # in one order, so that two transactions do not lock each other
+                analysis: submission.submit(connection, self.hive_conn_id, analysis, inputs[analysis])
+                for analysis in sorted(inputs)
+            }
+
+        return self._ask(submit, "READ COMMITTED")
+
+    def view(
+        self, analysis: str, job_id: int | None = None, *, before: int | None = None, limit: int = 1
+    ) -> list[views.JobView]:
+        """
+        Show jobs of an analysis, the newest first.
+
+        :param job_id: only this one; nothing if it is of another analysis.
+        :param before: only jobs with a lower id.
+        """
+
+        def look(connection: DatabaseConnection) -> list[views.JobView]:
+            analysis_id = submission.find_analysis(connection, self.hive_conn_id, analysis)
+            return views.look(connection, analysis_id, job_id, before, limit)
+
+        return self._ask(look, "AUTOCOMMIT")
 
     def check(self, analysis: str) -> None:
         """
@@ -101,13 +139,19 @@ class HiveHook(BaseHook):
                 return question(connection)
         raise RuntimeError("unreachable: the last attempt returns or raises")
 
-    def _engine(self, isolation: str) -> Any:
+    def _engine(self, isolation: str) -> Engine:
+        if isolation in self._kept:
+            return self._kept[isolation]
         url, options = self.place or address.find(self.hive_conn_id)
         if url.get_backend_name() == "sqlite" and isolation != "AUTOCOMMIT":
             isolation = "SERIALIZABLE"
-        return create_engine(
-            url, poolclass=NullPool, isolation_level=isolation, connect_args=options, hide_parameters=True
+        pool = {"pool_pre_ping": True} if self.keeps else {"poolclass": NullPool}
+        engine = create_engine(
+            url, isolation_level=isolation, connect_args=options, hide_parameters=True, **pool
         )
+        if self.keeps:
+            self._kept[isolation] = engine
+        return engine
 
 
 @contextmanager

@@ -146,6 +146,14 @@ def progress(connection: Connection, trees: Iterable[JobTree]) -> dict[int, str]
     return found
 
 
+def failures(connection: Connection, failed: Sequence[int]) -> dict[int, str]:
+    """Give the last message of each of these failed jobs: ``{job_id: message}``."""
+    notes = Notes()
+    for some in chunks(failed, NAMED):
+        _read_notes(connection, some, (), notes)
+    return notes.errors
+
+
 def stopped_jobs(connection: Connection, trees: Iterable[JobTree]) -> set[int]:
     """Give the jobs that event hooks has stopped, and not let run again since."""
     notes = Notes()

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from event_hooks.exceptions import UnsafeValue
 
@@ -35,6 +36,81 @@ def dumps(value: object, field: str = "") -> str:
         number, a key that is no string, another type, or more than :data:`MAX_DEPTH` levels.
     """
     return _dumps(value, field, 0)
+
+
+def loads(text: str) -> Any:
+    """
+    Read a value that is written as Perl, without running any: what :func:`dumps` and eHive itself write.
+
+    :raises ValueError: if it holds anything else, or more than :data:`MAX_DEPTH` levels.
+    """
+    tokens = [(match.lastgroup or "", match[0]) for match in _TOKEN.finditer(text)]
+    if any(kind == "other" for kind, _ in tokens):
+        raise ValueError("expected a Perl hash, array or scalar without code")
+    tokens = [token for token in tokens if token[0] != "space"]
+    value, end = _value(tokens, 0, 0)
+    if end != len(tokens):
+        raise ValueError(f"expected one value, not {tokens[end][1]!r} after it")
+    return value
+
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)|(?P<arrow>=>)|(?P<mark>[{}\[\],])
+    |(?P<double>"(?:[^"\\$@]|\\.)*")|(?P<single>'(?:[^'\\]|\\.)*')
+    |(?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<word>[A-Za-z_]\w*)|(?P<other>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPED = re.compile(r"\\(?:x\{([0-9a-fA-F]+)\}|x([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
+_CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "f": "\f", "b": "\b", "a": "\a", "e": "\x1b"}
+
+
+def _value(tokens: Sequence[tuple[str, str]], at: int, depth: int) -> tuple[Any, int]:
+    kind, text = _at(tokens, at)
+    if depth > MAX_DEPTH:
+        raise ValueError(f"expected at most {MAX_DEPTH} levels")
+    if text == "{" and kind == "mark":
+        pairs, end = _listed(tokens, at + 1, "}", depth)
+        if len(pairs) % 2:
+            raise ValueError("expected a value for each key")
+        return dict(zip(map(str, pairs[::2]), pairs[1::2], strict=True)), end
+    if text == "[" and kind == "mark":
+        return _listed(tokens, at + 1, "]", depth)
+    match kind:
+        case "double":
+            return _ESCAPED.sub(_unescaped, text[1:-1]), at + 1
+        case "single":
+            return re.sub(r"\\([\\'])", r"\1", text[1:-1]), at + 1
+        case "number":
+            return (int(text) if text.lstrip("-").isdecimal() else float(text)), at + 1
+        case "word" if text == "undef":
+            return None, at + 1
+        case "word" if _at(tokens, at + 1)[0] == "arrow":
+            return text, at + 1
+    raise ValueError(f"expected a value, not {text!r}")
+
+
+def _listed(tokens: Sequence[tuple[str, str]], at: int, end: str, depth: int) -> tuple[list[Any], int]:
+    values = []
+    while _at(tokens, at) != ("mark", end):
+        value, at = _value(tokens, at, depth + 1)
+        values.append(value)
+        if _at(tokens, at) in (("mark", ","), ("arrow", "=>")):
+            at += 1
+        elif _at(tokens, at) != ("mark", end):
+            raise ValueError(f"expected ',' or {end!r}, not {_at(tokens, at)[1]!r}")
+    return values, at + 1
+
+
+def _at(tokens: Sequence[tuple[str, str]], at: int) -> tuple[str, str]:
+    return tokens[at] if at < len(tokens) else ("end", "the end")
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    code = match[1] or match[2]
+    try:
+        return chr(int(code, 16)) if code else _CONTROLS.get(match[3], match[3])
+    except (ValueError, OverflowError):
+        raise ValueError(f"expected a character, not {match[0]!r}") from None
 
 
 def _dumps(value: object, field: str, depth: int) -> str:

@@ -18,6 +18,8 @@ from event_hooks.hive.tables import analysis_base, analysis_data, analysis_stats
 OLDEST_SCHEMA = 89
 """The patch that brought the table ``semaphore``; eHive 2.5 has 94. What came before has other columns."""
 
+_EXTENDED = "_extended_data_id "
+
 MAX_INPUT_ID = 255
 """Longer inputs go to ``analysis_data``, as eHive itself does it in every version."""
 
@@ -165,8 +167,14 @@ def _job_row(analysis_id: int, input_id: str) -> dict[str, object]:
     }
 
 
+def extended_id(input_id: str) -> int | None:
+    """Give the ``analysis_data_id`` that an ``input_id`` names instead of holding the input, if it does."""
+    number = input_id.removeprefix(_EXTENDED)
+    return int(number) if number != input_id and number.isdecimal() else None
+
+
 def _extended(data_id: int) -> str:
-    return f"_extended_data_id {data_id}"
+    return f"{_EXTENDED}{data_id}"
 
 
 def _md5(text: str) -> str:

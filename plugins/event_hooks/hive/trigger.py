@@ -73,7 +73,7 @@ class HiveJobTrigger(BaseTrigger):
             waiting = Waiting(error=str(error), ti=self._ti_id())
         await self.noted()
         ended = TaskSuccessEvent if waiting.is_success else TaskFailedEvent
-        yield ended(xcoms={"return_value": waiting.dumps()})
+        yield ended(xcoms={**self.left_behind(), "return_value": waiting.dumps()})
 
     async def on_kill(self) -> None:
         """Stop what has not begun, if a person marked the task as failed; a clear comes here as well."""
@@ -93,6 +93,10 @@ class HiveJobTrigger(BaseTrigger):
         self.log.warning("A person ended this wait; %s", what)
         waiting.error = f"a person ended the wait; {what}"
         await self._leave(waiting)
+
+    def left_behind(self) -> dict[str, Any]:
+        """Give further XComs of the task."""
+        return {}
 
     async def warn(self, trouble: Trouble) -> bool:
         """Tell people of a trouble, beyond the log; tell whether that was done, else it is tried again."""

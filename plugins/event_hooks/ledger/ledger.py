@@ -32,9 +32,10 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
+from event_hooks.exceptions import KeyTaken
 from event_hooks.ledger import database
 from event_hooks.ledger.tables import event, event_process, report
 
@@ -92,6 +93,18 @@ class Entry:
 
     is_new: bool = False
     """Whether it was this call that wrote it."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Events that came in together, as in one request, with what will be done for them."""
+
+    events: Sequence[Received]
+    processes: Sequence[Sequence[tuple[str, str, str]]]
+    """For each event the (process, hive, analysis) that it gets."""
+
+    unlike: str | None = None
+    """A key that is there only if other events came under the same name; with it, all or none are known."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +182,11 @@ def key_in_run(run_id: str, position: int) -> str:
     return _digest("run", run_id, str(position))
 
 
+def key_named(name: str, position: int) -> str:
+    """Give the key of an event without an ``event_id`` whose sender has named the request ."""
+    return _digest("named", name, str(position))
+
+
 def _digest(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -204,33 +222,79 @@ class Ledger:
         """
         now, intake = datetime.now(UTC), uuid4().hex
         rows = [
-            {
-                "event_key": one.key,
-                "type": _text(one.type)[:255],
-                "genome": None if one.genome is None else _text(one.genome)[:255],
-                "payload": json.dumps(one.payload),
-                "source": one.source,
-                "received_at": now,
-                "intake": intake,
-                "run_id": run_id,
-                "position": position,
-            }
+            _event_row(one, now, intake, run_id, position)
             for position, one in zip(positions or range(len(received)), received, strict=True)
         ]
         rows.sort(key=itemgetter("event_key"))  # all in one order, so that two calls do not lock each other
 
         def write(connection: Connection) -> dict[str, Entry]:
             _insert_new(connection, event, rows)
-            wanted = select(event).where(event.c.event_key.in_(bindparam("keys", expanding=True)))
-            keys = [one.key for one in received]
-            return {
-                row.event_key: _entry(row, is_new=row.intake == intake)
-                for some in _chunks(keys)
-                for row in connection.execute(wanted, {"keys": some})
-            }
+            return _entries(connection, [one.key for one in received], intake)
 
         found = self._write(write)
         return [found[one.key] for one in received]
+
+    def take(
+        self, arrivals: Sequence[Arrival], run_id: str, first: int
+    ) -> tuple[list[list[Entry] | KeyTaken], int]:
+        """
+        Write down what came in, in one transaction, with what will be done for it.
+
+        New events get the run's positions from ``first`` on, without a gap. After an error, what is written
+        is not known: go on with another run.
+
+        :return: for each arrival its entries, of the first arrival where an event is known, or why nothing
+            of it was written; and how many events are new.
+        """
+
+        def write(connection: Connection) -> tuple[list[list[Entry] | KeyTaken], int]:
+            keys = [one.key for arrival in arrivals for one in arrival.events]
+            keys += [arrival.unlike for arrival in arrivals if arrival.unlike]
+            known = _entries(connection, keys)
+            new: dict[str, tuple[Received, Sequence[tuple[str, str, str]]]] = {}
+            refusals: list[KeyTaken | None] = []
+            for arrival in arrivals:
+                seen = {key: entry.payload for key, entry in known.items()}
+                seen |= {key: dict(one.payload) for key, (one, _) in new.items()}
+                refusals.append(_refusal(arrival, seen))
+                if refusals[-1] is None:
+                    for one, processes in zip(arrival.events, arrival.processes, strict=True):
+                        if one.key not in seen:
+                            new.setdefault(one.key, (one, processes))
+            now, intake = datetime.now(UTC), uuid4().hex
+            rows = [
+                _event_row(one, now, intake, run_id, position)
+                for position, (one, _) in enumerate(new.values(), first)
+            ]
+            if rows:
+                connection.execute(insert(event), rows)  # fails if another call was quicker with a key
+                written = _entries(connection, list(new), intake)
+                planned = [
+                    {
+                        "event_id": written[key].id,
+                        "process": process,
+                        "hive": hive,
+                        "analysis": analysis,
+                        "state": State.PLANNED,
+                    }
+                    for key, (_, processes) in new.items()
+                    for process, hive, analysis in processes
+                ]
+                if planned:
+                    connection.execute(insert(event_process), planned)
+                known |= written
+            answers = [
+                refusal or [known[one.key] for one in arrival.events]
+                for arrival, refusal in zip(arrivals, refusals, strict=True)
+            ]
+            return answers, len(new)
+
+        return self._write(write, lambda error: _is_deadlock(error) or isinstance(error, IntegrityError))
+
+    def known(self, keys: Sequence[str]) -> dict[str, Entry]:
+        """Give the events that are there under these keys: ``{key: entry}``."""
+        with self._transaction() as connection:
+            return _entries(connection, keys)
 
     def has_work(self) -> bool:
         """Tell, by one query, whether there is an event that no run has planned, or a report not sent."""
@@ -283,12 +347,19 @@ class Ledger:
 
     def standing(self, run_id: str) -> list[Standing]:
         """Give how each (process, event) of a run stands, in the order of positions."""
+        return self._standing(event.c.run_id == run_id)
+
+    def standing_of(self, event_ids: Sequence[int]) -> list[Standing]:
+        """Give how each process of some events stands."""
+        return [one for some in _chunks(event_ids) for one in self._standing(event.c.id.in_(some))]
+
+    def _standing(self, whose: ColumnElement[bool]) -> list[Standing]:
         columns = event_process.c
         names = (columns.process, columns.hive, columns.analysis, columns.job_id)
         ended = (columns.state, columns.error, columns.attempt)
         joined = event.join(event_process, columns.event_id == event.c.id)
         wanted = select(event.c.id, event.c.position, *names, *ended).select_from(joined)
-        found = self._read(wanted.where(event.c.run_id == run_id))
+        found = self._read(wanted.where(whose))
         return sorted((Standing(*row) for row in found), key=lambda one: (one.position, one.process))
 
     def plan(self, run_id: str, planned: Sequence[Standing], reports: Sequence[OwedReport] = ()) -> None:
@@ -308,15 +379,16 @@ class Ledger:
 
         self._write(write)
 
-    def record_jobs(self, process: str, jobs: Mapping[int, int], reports: Sequence[OwedReport] = ()) -> None:
-        """Note the job of each event that waits for one, ``{event id: job_id}``, and reports of that."""
+    def record_jobs(self, jobs: Mapping[tuple[int, str], int], reports: Sequence[OwedReport] = ()) -> None:
+        """Note the job of each (event id, process) that waits for one, and reports of that."""
         now = datetime.now(UTC)
         rows = [
-            {"of": event_id, "job_id": job_id, "submitted_at": now, "state": State.SUBMITTED}
-            for event_id, job_id in jobs.items()
+            {"of": of, "by": by, "job_id": job_id, "submitted_at": now, "state": State.SUBMITTED}
+            for (of, by), job_id in sorted(jobs.items())
         ]
+        mine = (event_process.c.event_id == bindparam("of")) & (event_process.c.process == bindparam("by"))
         waits = _is_one_of(State.PLANNED, State.NOT_SUBMITTED)
-        self._update(_one_of(process).where(waits), rows, reports)
+        self._update(update(event_process).where(mine, waits), rows, reports)
 
     def record_progress(
         self, process: str, progress: Sequence[Progress], reports: Sequence[OwedReport] = ()
@@ -480,11 +552,13 @@ class Ledger:
         with database.errors_named(self.conn_id), self._engine.connect() as connection:
             return connection.execute(statement).all()
 
-    def _write(self, write: Callable[[Connection], T]) -> T:
-        """Do it in a transaction, and again after a deadlock."""
+    def _write(
+        self, write: Callable[[Connection], T], passes: Callable[[BaseException], bool] | None = None
+    ) -> T:
+        """Do it in a transaction, and again after a deadlock, or another error that passes."""
         with database.errors_named(self.conn_id):
             for attempt in Retrying(
-                retry=retry_if_exception(_is_deadlock),
+                retry=retry_if_exception(passes or _is_deadlock),
                 stop=stop_after_attempt(5),
                 wait=wait_random(0, 0.2),
                 reraise=True,
@@ -515,7 +589,7 @@ def _is_one_of(*states: State) -> ColumnElement[bool]:
 
 def _update(connection: Connection, rows_of: Any, rows: Sequence[dict[str, Any]]) -> None:
     if rows:
-        statement = rows_of.values({name: bindparam(name) for name in rows[0].keys() - {"of"}})
+        statement = rows_of.values({name: bindparam(name) for name in rows[0].keys() - {"of", "by"}})
         for some in _chunks(rows):
             connection.execute(statement, some)
 
@@ -538,6 +612,46 @@ def _owed(run_id: str | None, limit: int) -> Any:
 
 def _owed_report(row: Any) -> OwedReport:
     return OwedReport(row.message_id, row.event_id, row.run_id, row.routing_key, row.body)
+
+
+def _event_row(
+    one: Received, received_at: datetime, intake: str, run_id: str | None, position: int
+) -> dict[str, Any]:
+    return {
+        "event_key": one.key,
+        "type": _text(one.type)[:255],
+        "genome": None if one.genome is None else _text(one.genome)[:255],
+        "payload": json.dumps(one.payload),
+        "source": one.source,
+        "received_at": received_at,
+        "intake": intake,
+        "run_id": run_id,
+        "position": position,
+    }
+
+
+def _entries(connection: Connection, keys: Sequence[str], intake: str | None = None) -> dict[str, Entry]:
+    """Read events by their keys; those of this intake are new."""
+    wanted = select(event).where(event.c.event_key.in_(bindparam("keys", expanding=True)))
+    return {
+        row.event_key: _entry(row, is_new=row.intake == intake)
+        for some in _chunks(keys)
+        for row in connection.execute(wanted, {"keys": some})
+    }
+
+
+def _refusal(arrival: Arrival, seen: Mapping[str, Mapping[str, Any]]) -> KeyTaken | None:
+    """Tell whether a key of an arrival stands for something else already."""
+    payloads: dict[str, Any] = {}
+    for position, one in enumerate(arrival.events):
+        before = payloads.setdefault(one.key, seen.get(one.key, one.payload))
+        if before != one.payload:
+            return KeyTaken(position)
+    if arrival.unlike:
+        is_known = {one.key in seen for one in arrival.events}
+        if arrival.unlike in seen or len(is_known) > 1:
+            return KeyTaken(0)
+    return None
 
 
 def _entry(row: Any, *, is_new: bool = False) -> Entry:

@@ -111,7 +111,7 @@ def test_a_job_from_its_submission_to_its_outcome_and_on(ledger: Ledger) -> None
     one, two = (entry.id for entry in ledger.accept(received("1", "2"), "run"))
     for _ in range(2):
         ledger.plan("run", planned(one, two))
-        ledger.record_jobs("dump", {one: 11, two: 12}, [a_report("m1", one)])
+        ledger.record_jobs({(one, "dump"): 11, (two, "dump"): 12}, [a_report("m1", one)])
         ledger.record_progress("dump", [Progress(one, 3, 10, 1, "half way")])
         failed = Outcome(two, "failed", None, "no disk")
         ledger.record_outcomes("dump", [failed], "try1", [a_report("m2", two)])
@@ -132,7 +132,7 @@ def test_a_job_from_its_submission_to_its_outcome_and_on(ledger: Ledger) -> None
 def test_each_attempt_has_one_outcome_and_the_last_one_counts(ledger: Ledger) -> None:
     (one,) = (entry.id for entry in ledger.accept(received("1"), "run"))
     ledger.plan("run", planned(one))
-    ledger.record_jobs("dump", {one: 11})
+    ledger.record_jobs({(one, "dump"): 11})
     for attempt, outcome, told in (
         ("b", "failed", "m1"),
         ("a", "complete", "m2"),  # comes late
@@ -151,7 +151,7 @@ def test_a_process_that_could_not_be_submitted_can_be_later(ledger: Ledger) -> N
     ledger.plan("run", planned(one))
     ledger.record_outcomes("dump", [Outcome(one, "not submitted", None, "no analysis")], "", [])
     assert [each.is_over for each in ledger.standing("run")] == [True]
-    ledger.record_jobs("dump", {one: 11})
+    ledger.record_jobs({(one, "dump"): 11})
     assert [(each.state, each.job_id) for each in ledger.standing("run")] == [("submitted", 11)]
 
 
@@ -168,7 +168,7 @@ def test_events_of_a_run_that_was_never_started_are_found(ledger: Ledger) -> Non
 def test_an_outcome_is_not_written_without_its_report(ledger: Ledger) -> None:
     (one,) = (entry.id for entry in ledger.accept(received("1"), "run"))
     ledger.plan("run", planned(one))
-    ledger.record_jobs("dump", {one: 11})
+    ledger.record_jobs({(one, "dump"): 11})
     nameless = OwedReport(None, one, "run", "report.info", "{}")  # type: ignore[arg-type]
     with pytest.raises(LedgerRefused):
         ledger.record_outcomes("dump", [Outcome(one, "complete")], "try1", [nameless])
@@ -181,7 +181,7 @@ def test_text_that_no_database_takes_is_written_all_the_same(ledger: Ledger) -> 
     (one,) = ledger.accept([Received(key_of("t", 1), odd, odd, {"odd": odd}, "rest")], "run")
     assert one.payload == {"odd": odd}
     ledger.plan("run", planned(one.id))
-    ledger.record_jobs("dump", {one.id: 11})
+    ledger.record_jobs({(one.id, "dump"): 11})
     ledger.record_progress("dump", [Progress(one.id, 1, 2, 0, odd)])
     ledger.record_outcomes("dump", [Outcome(one.id, "failed", {"odd": odd}, odd)], "try1", [])
     assert [each.error for each in ledger.standing("run")] == ["a\N{REPLACEMENT CHARACTER}b?"]

@@ -89,7 +89,7 @@ def test_a_million_events_slow_nothing_down(ledger: Ledger) -> None:
     ledger.plan("new", [Standing(entry.id, 0, "dump", "hive", "event_dump")])
     assert len(ledger.standing("run_77")) == RUN_SIZE
     assert len(ledger.events_of("run_77")) == RUN_SIZE
-    ledger.record_jobs("dump", {entry.id: 1})
+    ledger.record_jobs({(entry.id, "dump"): 1})
     ledger.record_progress("dump", [Progress(entry.id, 1, 2, 0)])
     report = OwedReport("new", entry.id, "new", "report.info", "{}")
     ledger.record_outcomes("dump", [Outcome(entry.id, "complete")], "try1", [report])

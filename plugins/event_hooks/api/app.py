@@ -1,0 +1,112 @@
+"""The app that Airflow's API server mounts at ``/event-hooks``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from event_hooks.api import docs, routes
+from event_hooks.api.intake import Intake
+from event_hooks.exceptions import (
+    AnalysisNotFound,
+    EventHooksError,
+    EventInvalid,
+    EventTypeUnknown,
+    KeyTaken,
+)
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """
+Events of the Ensembl staging server, the jobs that they become, and how these end.
+
+Log in to Airflow first, or send `Authorization: Bearer <token>`. Every error is `{"error": "…"}`, and names
+the field and what was expected.
+"""
+
+_STATUSES: dict[type[EventHooksError], int] = {
+    EventTypeUnknown: 404,
+    AnalysisNotFound: 404,
+    EventInvalid: 422,
+    KeyTaken: 409,
+    EventHooksError: 503,  # ledger, hive or lookups cannot be used now
+}
+
+
+def create_app() -> FastAPI:
+    """Make the app; it opens its connections with its first request."""
+    app = FastAPI(
+        title="event hooks",
+        description=DESCRIPTION,
+        version="1",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,  # docs.py has them, behind the login
+    )
+    app.state.intake = Intake()
+    app.add_middleware(_WithoutSlash)
+    for router in (routes.router, docs.router):
+        app.include_router(router)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(EventHooksError, _failed)
+    app.add_exception_handler(Exception, _unexpected)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    await app.state.intake.close()
+
+
+class _WithoutSlash:
+    """Takes ``/jobs/`` for ``/jobs``, as the event app did."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/"):
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        await self.app(scope, receive, send)
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    first = error.errors()[0]
+    return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 422)
+
+
+async def _failed(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, EventHooksError):
+        raise error
+    status = next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
+    if status == 503:
+        log.warning("Could not do %s %s: %s", request.method, request.url.path, error)
+    return JSONResponse(
+        {"error": error.public}, status, headers={"Retry-After": "10"} if status == 503 else None
+    )
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    """Answer without a trace of it; Starlette passes the error on, and the server's log has it."""
+    return JSONResponse({"error": "something went wrong here; the API server's log tells what"}, 500)

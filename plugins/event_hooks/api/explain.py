@@ -1,0 +1,90 @@
+"""What events would do, told before they do it."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from event_hooks import lookups, routing, settings
+from event_hooks.api.intake import Intake, key
+from event_hooks.exceptions import HiveRefused, HiveUnreachable
+from event_hooks.hive import perl
+from event_hooks.hive.hook import HiveHook
+
+if TYPE_CHECKING:
+    from event_hooks.events import EventBatch
+    from event_hooks.lookups import Lookups, Process
+
+LATER = "(made when it is submitted)"
+
+
+async def plan(batch: EventBatch, intake: Intake, name: str | None) -> list[dict[str, Any]]:
+    """
+    Tell for each event which processes would run, and why the others would not.
+
+    :param name: the ``Idempotency-Key`` that it would come with.
+    :return: :class:`event_hooks.api.models.PlannedEvent` of each.
+    :raises EventInvalid: as :func:`event_hooks.routing.plan`.
+    :raises LedgerUnreachable: whether an event is known cannot be told.
+    """
+    known = lookups.current()
+    planned = await asyncio.to_thread(routing.plan_batch, batch, known)
+    keys = [key(event, at, name) for at, event in enumerate(batch.events)]
+    named = [one for one in keys if one]
+    entries = await asyncio.to_thread(lambda: intake.ledger().known(named)) if named else {}
+    done = {at: entries[one].run_id for at, one in enumerate(keys) if one in entries}
+    left = routing.without(planned, done)
+    checks = await asyncio.gather(*(_problem(intake, known.processes[process]) for process in left))
+    problems = dict(zip(left, checks, strict=True))
+    return [_event(at, batch, known, left, problems, done) for at in range(len(batch.events))]
+
+
+def _event(
+    at: int,
+    batch: EventBatch,
+    known: Lookups,
+    planned: dict[str, list[int]],
+    problems: dict[str, tuple[bool | None, str | None]],
+    done: dict[int, str | None],
+) -> dict[str, Any]:
+    event = batch.events[at]
+    mine = [process for process, positions in planned.items() if at in positions]
+    job_input = {"event": event.payload(), "event_hooks": {"run_id": LATER, "token": LATER}}
+    processes = [
+        {
+            "process": process,
+            "hive": known.processes[process].hive_conn_id,
+            "analysis": known.processes[process].analysis,
+            "is_ready": problems[process][0],
+            "problem": problems[process][1],
+            "input": job_input,
+            "perl": perl.dumps(job_input),
+        }
+        for process in mine
+    ]
+    others = [
+        {"process": process, "reason": _reason(process, event.type, known, at in done, done.get(at))}
+        for process in known.processes
+        if process not in mine
+    ]
+    return {"event": event.payload(), "processes": processes, "others": others}
+
+
+def _reason(process: str, event_type: str, known: Lookups, is_done: bool, run_id: str | None) -> str:
+    if process in known.process_names[event_type]:
+        return f"the event is known, and not done again: run {run_id} has it" if is_done else "unknown"
+    types = sorted(name for name, processes in known.process_names.items() if process in processes)
+    return f"it does not react to {event_type}, but to {', '.join(types) or 'no event'}"
+
+
+async def _problem(intake: Intake, process: Process) -> tuple[bool | None, str | None]:
+    """Tell whether a hive takes jobs of a process, and why not."""
+    question = partial(HiveHook.check, analysis=process.analysis)
+    try:
+        await intake.hives.ask(process.hive_conn_id, question, settings.write_through_limit())
+    except HiveRefused as error:
+        return False, error.public
+    except HiveUnreachable as error:
+        return None, error.public
+    return True, None

@@ -1,0 +1,202 @@
+"""From a request's events to their jobs: first the ledger, then the hives, then the run that watches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from event_hooks import lookups, routing, settings
+from event_hooks.api.hives import Hives, JobIds
+from event_hooks.api.together import Together
+from event_hooks.api.watch import Watch, start_run
+from event_hooks.events import Event, EventBatch, job_input
+from event_hooks.exceptions import EventHooksError, EventInvalid
+from event_hooks.hive import perl
+from event_hooks.ledger.ledger import (
+    Arrival,
+    Entry,
+    Ledger,
+    Received,
+    Standing,
+    State,
+    key_named,
+    key_of,
+)
+
+if TYPE_CHECKING:
+    from event_hooks.lookups import Lookups
+
+log = logging.getLogger(__name__)
+
+SOURCE = "api"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An event that the ledger has, with what became of its jobs so far."""
+
+    entry: Entry
+    processes: list[Standing]
+    problems: dict[str, str]
+    """``{process: why its job is not there yet}``."""
+
+
+class Intake:
+    """
+    Takes events in, for all requests of this process.
+
+    What comes in while the ledger or a hive is busy shares the next transaction there.
+    """
+
+    def __init__(self, start: Callable[[str, Ledger, str], None] = start_run) -> None:
+        self._ledger: Ledger | None = None
+        self.hives = Hives()
+        self._watch = Watch(self.ledger, start)
+        self._taking = Together("take in", self._watch.take)
+
+    def ledger(self) -> Ledger:
+        """
+        Give the ledger; it is opened once.
+
+        :raises LedgerUnreachable: if it cannot be.
+        """
+        if self._ledger is None:
+            self._ledger = Ledger()
+        return self._ledger
+
+    async def take(self, batch: EventBatch, user: str, name: str | None = None) -> list[Taken]:
+        """
+        Write events down, and submit their jobs.
+
+        :param name: the request's ``Idempotency-Key``, if it has one.
+        :raises EventInvalid: nothing was written.
+        :raises KeyTaken: nothing was written.
+        :raises LedgerUnreachable: what was written is not known; the same again is harmless if it has an
+            ``event_id`` or an ``Idempotency-Key``.
+        """
+        known_lookups = lookups.current()
+        arrival = await asyncio.to_thread(_arrival, batch, known_lookups, name)
+        entries = await self._taking.do((arrival, user))
+        new = [entry for entry in entries if entry.is_new]
+        standing = {
+            entry.id: [Standing(entry.id, entry.position, *one) for one in processes]
+            for entry, processes in zip(entries, arrival.processes, strict=True)
+            if entry.is_new
+        }
+        if len(new) < len(entries):
+            known = await asyncio.to_thread(
+                self.ledger().standing_of, [entry.id for entry in entries if not entry.is_new]
+            )
+            for entry in entries:
+                standing.setdefault(entry.id, [one for one in known if one.event_id == entry.id])
+        return await self._submit(entries, standing)
+
+    async def close(self) -> None:
+        """Finish what has come in."""
+        await self._taking.close()
+        await self.hives.close()
+        await asyncio.to_thread(self._watch.close)
+        if self._ledger:
+            self._ledger.close()
+
+    async def _submit(self, entries: Sequence[Entry], standing: dict[int, list[Standing]]) -> list[Taken]:
+        """Put the jobs that are missing into their hives, all hives at once."""
+        by_id = {entry.id: entry for entry in entries}
+        missing: dict[str, list[tuple[Standing, str]]] = {}
+        for of_event in standing.values():
+            for one in of_event:
+                if one.state == State.PLANNED and one.job_id is None and by_id[one.event_id].run_id:
+                    missing.setdefault(one.hive, []).append((one, _input(by_id[one.event_id], one.process)))
+        found: dict[tuple[int, str], int | EventHooksError] = {}
+        if settings.write_through():
+            hives = list(missing)
+            answers = await asyncio.gather(*(self._put(hive, missing[hive]) for hive in hives))
+            for hive, answer in zip(hives, answers, strict=True):
+                for one, text in missing[hive]:
+                    known = answer if isinstance(answer, EventHooksError) else answer[one.analysis, text]
+                    found[one.event_id, one.process] = known
+        return [_taken(entry, standing[entry.id], found) for entry in entries]
+
+    async def _put(self, hive: str, missing: Sequence[tuple[Standing, str]]) -> JobIds | EventHooksError:
+        inputs: dict[str, list[str]] = {}
+        for one, text in missing:
+            inputs.setdefault(one.analysis, []).append(text)
+        try:
+            return await self.hives.submit(hive, inputs)
+        except EventHooksError as error:
+            log.warning("%s events go on without their job ids: %s", len(missing), error)
+            return error
+
+
+def _taken(
+    entry: Entry,
+    standing: Sequence[Standing],
+    found: Mapping[tuple[int, str], int | EventHooksError],
+) -> Taken:
+    processes, problems = [], {}
+    for one in standing:
+        answer = found.get((entry.id, one.process))
+        if isinstance(answer, int):
+            # Not noted in the ledger here: its run does so, and until then the same again asks the hive.
+            one = replace(one, job_id=answer, state=State.SUBMITTED)
+        elif answer:
+            problems[one.process] = answer.public
+        processes.append(one)
+    return Taken(entry, processes, problems)
+
+
+def checked(body: object) -> EventBatch:
+    """
+    Read a request's body: an event, or an array of them.
+
+    :raises EventInvalid: names the first wrong field and what was expected.
+    """
+    if isinstance(body, list):
+        return EventBatch.from_conf({"events": body})
+    if isinstance(body, dict) and "events" in body:
+        raise EventInvalid("events", "expected an event's fields; a batch is an array of events")
+    return EventBatch.from_conf(body)
+
+
+def _arrival(batch: EventBatch, known: Lookups, name: str | None) -> Arrival:
+    planned = routing.plan_batch(batch, known)
+    processes: list[list[tuple[str, str, str]]] = [[] for _ in batch.events]
+    for process, positions in planned.items():
+        for at in positions:
+            found = known.processes[process]
+            processes[at].append((process, found.hive_conn_id, found.analysis))
+    received = [
+        Received(
+            key(event, at, name) or key_named(uuid4().hex, at),
+            event.type,
+            event.genome,
+            event.payload(),
+            SOURCE,
+        )
+        for at, event in enumerate(batch.events)
+    ]
+    return Arrival(received, processes, key_named(name, len(received)) if name else None)
+
+
+def key(event: Event, position: int, name: str | None) -> str | None:
+    """
+    Give the key under which an event is known, as its sender has named it; None if they have not.
+
+    :param position: in its request, from 0.
+    :param name: the request's ``Idempotency-Key``, if it has one.
+    :raises EventInvalid: if event and request are both named.
+    """
+    if event.event_id is None:
+        return key_named(name, position) if name else None
+    if name:
+        raise EventInvalid("event_id", "expected none beside the header Idempotency-Key, which does the same")
+    return key_of(event.type, event.event_id)
+
+
+def _input(entry: Entry, process: str) -> str:
+    task_id = routing.submit_task(process)
+    return perl.dumps(job_input(entry.payload, entry.position, entry.run_id or "", task_id))

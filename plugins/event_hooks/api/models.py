@@ -1,0 +1,124 @@
+"""What the API answers, as OpenAPI describes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+
+class Problem(BaseModel):
+    """Why a request was not done."""
+
+    error: str = Field(description="Names the field and what was expected.", examples=["type: expected …"])
+
+
+class Progress(BaseModel):
+    """How far the tree of a job is."""
+
+    complete: int = Field(description="Jobs that are done.")
+    total: int = Field(description="Jobs known so far.")
+    message: str | None = Field(None, description="What the pipeline said last.")
+
+
+class Job(BaseModel):
+    """A job with what has grown from it."""
+
+    id: int
+    input: Any = Field(description="The input hash; text if it cannot be read.")
+    status: str = Field(description="complete, failed, submitted, running or incomplete.")
+    when_completed: str | None = Field(None, description="ISO 8601, in the hive's time zone.")
+    output: Any = Field(None, description="What the pipeline wrote into result.output.")
+    progress: Progress | None = None
+    email: str | None = None
+
+
+class ProcessJob(BaseModel):
+    """The job that a process has for an event."""
+
+    process: str
+    job: int | None = Field(description="job.job_id; null while it is not known.")
+    task: str = Field(description="Run and task that wait for it.")
+    hive: str
+    analysis: str
+    state: str
+    message: str | None = Field(None, description="Why there is no job yet.")
+
+
+class Submitted(BaseModel):
+    """An event that was taken in."""
+
+    event: dict[str, Any]
+    id: int = Field(description="Of the event in the ledger.")
+    run_id: str | None
+    job_id: int | None = Field(description="The job of the first process.")
+    processes: list[ProcessJob]
+    url: str = Field(description="Its page on the event board.")
+
+
+class SubmittedOfBatch(Submitted):
+    """One of several events."""
+
+    status_code: int = Field(description="201, 200 or 202, as if it had come alone.")
+
+
+class PlannedProcess(BaseModel):
+    """What a process would do for an event."""
+
+    process: str
+    hive: str
+    analysis: str
+    is_ready: bool | None = Field(description="Whether a job could be submitted; null if the hive is silent.")
+    problem: str | None
+    input: dict[str, Any] = Field(description="The job's input; run and token are made when it is submitted.")
+    perl: str = Field(description="The same as the hive gets it.")
+
+
+class Unconcerned(BaseModel):
+    """A process that would do nothing."""
+
+    process: str
+    reason: str
+
+
+class PlannedEvent(BaseModel):
+    """What an event would do."""
+
+    event: dict[str, Any]
+    processes: list[PlannedProcess]
+    others: list[Unconcerned]
+
+
+class Plan(BaseModel):
+    """What events would do."""
+
+    events: list[PlannedEvent]
+
+
+class Stopped(BaseModel):
+    """What was done to a job."""
+
+    id: int
+    process: str
+    stopped: list[int] = Field(description="Jobs of its tree that had not begun, and will not.")
+    running: list[int] = Field(description="Jobs of its tree that run on.")
+
+
+_PROBLEMS = {
+    400: "Not JSON, or a query that makes no sense",
+    401: "Not logged in",
+    403: "Logged in, and not allowed to",
+    404: "No such type, process, analysis or job",
+    409: "Another event came under this event_id or Idempotency-Key",
+    413: "The body is too long",
+    415: "The body is not called JSON",
+    422: "A field is not as expected",
+    503: "Ledger, hive or lookups cannot be used now",
+}
+
+
+def answers(others: dict[int, str], *problems: int) -> dict[int | str, dict[str, Any]]:
+    """Give the answers of a route beside its usual one; 401 and 403 are among those of every route."""
+    fine: dict[int | str, dict[str, Any]] = {status: {"description": text} for status, text in others.items()}
+    bad = {status: {"model": Problem, "description": _PROBLEMS[status]} for status in (401, 403, *problems)}
+    return fine | bad
