@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from event_hooks.api import docs, routes
 from event_hooks.api.intake import Intake
+from event_hooks.api.watch import Start, start_run
 from event_hooks.exceptions import (
     AnalysisNotFound,
     EventHooksError,
@@ -43,18 +44,28 @@ _STATUSES: dict[type[EventHooksError], int] = {
 }
 
 
-def create_app() -> FastAPI:
-    """Make the app; it opens its connections with its first request."""
+def create_app(start: Start = start_run) -> FastAPI:
+    """
+    Make the app; it opens its connections with its first request.
+
+    :param start: starts a run, as :class:`event_hooks.api.watch.Watch` takes it.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.intake = intake = Intake(start)
+        yield
+        await intake.close()
+
     app = FastAPI(
         title="event hooks",
         description=DESCRIPTION,
         version="1",
-        lifespan=_lifespan,
+        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         openapi_url=None,  # docs.py has them, behind the login
     )
-    app.state.intake = Intake()
     app.add_middleware(_WithoutSlash)
     for router in (routes.router, docs.router):
         app.include_router(router)
@@ -63,12 +74,6 @@ def create_app() -> FastAPI:
     app.add_exception_handler(EventHooksError, _failed)
     app.add_exception_handler(Exception, _unexpected)
     return app
-
-
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    yield
-    await app.state.intake.close()
 
 
 class _WithoutSlash:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -12,7 +12,7 @@ from uuid import uuid4
 from event_hooks import lookups, routing, settings
 from event_hooks.api.hives import Hives, JobIds
 from event_hooks.api.together import Together
-from event_hooks.api.watch import Watch, start_run
+from event_hooks.api.watch import Start, Watch
 from event_hooks.events import Event, EventBatch, job_input
 from event_hooks.exceptions import EventHooksError, EventInvalid
 from event_hooks.hive import perl
@@ -52,7 +52,7 @@ class Intake:
     What comes in while the ledger or a hive is busy shares the next transaction there.
     """
 
-    def __init__(self, start: Callable[[str, Ledger, str], None] = start_run) -> None:
+    def __init__(self, start: Start) -> None:
         self._ledger: Ledger | None = None
         self.hives = Hives()
         self._watch = Watch(self.ledger, start)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Start = Callable[[str, "Ledger", str], None]
+"""Starts a run, given its id, the ledger and the names of those who asked."""
+
 PREFIX = "api__"
 """Begins the ids of these runs."""
 
@@ -53,10 +56,9 @@ class Watch:
     A run that this process cannot start any more is started by ``tend_ledger``.
 
     :param ledger: gives the ledger.
-    :param start: starts a run, given its id, the ledger and the names of those who asked.
     """
 
-    def __init__(self, ledger: Callable[[], Ledger], start: Callable[[str, Ledger, str], None]) -> None:
+    def __init__(self, ledger: Callable[[], Ledger], start: Start) -> None:
         self._ledger = ledger
         self._start = start
         self._open = Run.new()

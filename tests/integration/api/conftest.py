@@ -14,7 +14,6 @@ from fastapi.testclient import TestClient
 
 from event_hooks.api import access
 from event_hooks.api.app import create_app
-from event_hooks.api.intake import Intake
 from event_hooks.ledger import database
 from event_hooks.ledger.ledger import Ledger
 from tests.integration.conftest import PracticeHive
@@ -81,11 +80,10 @@ def started() -> list[str]:
 @pytest.fixture
 def app(ledger: Ledger, lookup_files: dict[str, Path], started: list[str]) -> FastAPI:
     """The app with everybody let in, and runs that are only noted."""
-    app = create_app()
-    app.state.intake = Intake(lambda run_id, _ledger, _user: started.append(run_id))
+    app = create_app(lambda run_id, _ledger, _user: started.append(run_id))
     for check in access.CHECKS.values():
         app.dependency_overrides[check] = lambda: None
-    app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser("somebody", "admin")
+    app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="somebody", role="admin")
     return app
 
 

@@ -13,13 +13,19 @@ from tests.integration.conftest import PracticeHive
 
 def submitted(api: TestClient, **event: Any) -> int:
     """Submit an event, and give the job of dump_dna."""
-    return int(api.post("/jobs", json={"type": "new_assembly", "genome": "homo_sapiens", **event}).json()["job_id"])
+    return int(
+        api.post("/jobs", json={"type": "new_assembly", "genome": "homo_sapiens", **event}).json()["job_id"]
+    )
 
 
 def test_a_job_is_told_from_submitted_to_complete(api: TestClient, first: PracticeHive) -> None:
     job_id = submitted(api, comment="é \\ '#'")
     fresh = api.get(f"/jobs/dump_dna/{job_id}").json()
-    assert fresh["input"]["event"] == {"type": "new_assembly", "genome": "homo_sapiens", "comment": "é \\ '#'"}
+    assert fresh["input"]["event"] == {
+        "type": "new_assembly",
+        "genome": "homo_sapiens",
+        "comment": "é \\ '#'",
+    }
     assert (fresh["id"], fresh["status"], fresh["progress"]) == (
         job_id,
         "submitted",
@@ -118,9 +124,7 @@ def test_what_is_no_job_id_is_named(api: TestClient, job_id: str) -> None:
 
 
 def test_an_analysis_that_is_not_there_is_not_found(api: TestClient) -> None:
-    assert api.get("/jobs/dump_nothing").json() == {
-        "error": api.get("/jobs/dump_nothing/1").json()["error"]
-    }
+    assert api.get("/jobs/dump_nothing").json() == {"error": api.get("/jobs/dump_nothing/1").json()["error"]}
     assert api.get("/jobs/dump_nothing").status_code == 404
 
 

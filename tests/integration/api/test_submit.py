@@ -20,7 +20,9 @@ EVENT = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": "42"}
 
 def ready_jobs(hive: PracticeHive) -> list[int]:
     """Give the ids of the jobs that a beekeeper would see."""
-    return [job_id for (job_id,) in hive.rows("SELECT job_id FROM job WHERE status = 'READY' ORDER BY job_id")]
+    return [
+        job_id for (job_id,) in hive.rows("SELECT job_id FROM job WHERE status = 'READY' ORDER BY job_id")
+    ]
 
 
 def job_ids(answer: dict[str, Any]) -> list[int | None]:
@@ -78,7 +80,9 @@ def test_an_idempotency_key_beside_an_event_id_is_refused(api: TestClient) -> No
 
 def test_a_batch_is_one_answer_for_each(api: TestClient, first: PracticeHive) -> None:
     api.post("/jobs", json=EVENT)
-    answer = api.post("/jobs", json=[EVENT, {"type": "nothing"}, {"type": "new_assembly"}, {"type": "new_assembly"}])
+    answer = api.post(
+        "/jobs", json=[EVENT, {"type": "nothing"}, {"type": "new_assembly"}, {"type": "new_assembly"}]
+    )
     assert answer.status_code == 201
     assert [one["status_code"] for one in answer.json()] == [200, 201, 201, 201]
     assert [len(one["processes"]) for one in answer.json()] == [2, 0, 2, 2]
