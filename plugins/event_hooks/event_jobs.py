@@ -207,7 +207,7 @@ class EventJobTrigger(HiveJobTrigger):
     ) -> None:
         ids = self._known(ledger)
         noted = [
-            Progress(ids[self.places[job_id]], one.done, one.total, one.failed, one.message)
+            Progress(ids[self.places[job_id]], one.done, one.total, one.failed, one.message, one.is_begun)
             for job_id, one in changed.items()
         ]
         reports = [self._in_progress(shown)] if shown else []

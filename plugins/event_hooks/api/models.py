@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -60,6 +61,46 @@ class SubmittedOfBatch(Submitted):
     """One of several events."""
 
     status_code: int = Field(description="201, 200 or 202, as if it had come alone.")
+
+
+class ProcessState(BaseModel):
+    """How far a process is with an event, as the ledger has it: no hive is asked."""
+
+    process: str
+    hive: str
+    analysis: str
+    job: int | None = Field(description="job.job_id; null while it is not known.")
+    state: str = Field(
+        description="planned, submitted, complete, failed, stopped, missing, timed out, not submitted or"
+        " unknown."
+    )
+    is_over: bool
+    done: int | None = Field(description="Jobs of its tree that are over; null before the first look.")
+    total: int | None = Field(description="Jobs of its tree known so far.")
+    failed: int | None = Field(description="Jobs of its tree that have failed.")
+    message: str | None = Field(description="What the pipeline said last.")
+    error: str | None
+    submitted_at: datetime | None
+    started_at: datetime | None = Field(description="When a job of its tree was first seen at work.")
+    ended_at: datetime | None
+
+
+class EventState(BaseModel):
+    """An event, and what has become of it."""
+
+    id: int = Field(description="Of the event in the ledger.")
+    event: dict[str, Any]
+    type: str
+    genome: str | None
+    source: str = Field(description="How it came in.")
+    received_at: datetime
+    run_id: str | None = Field(description="null until a run is started for it.")
+    state: str = Field(
+        description="waiting, running, complete or failed; one failed process makes it failed."
+    )
+    is_over: bool = Field(description="Whether all of its processes are.")
+    processes: list[ProcessState]
+    url: str = Field(description="Its page on the event board.")
 
 
 class PlannedProcess(BaseModel):

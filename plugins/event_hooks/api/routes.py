@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from event_hooks.api.access import MAY_EDIT, MAY_READ, MAY_TRIGGER, User
 from event_hooks.api.body import EVENT_BODY, read_json
 from event_hooks.api.intake import Intake, Taken, checked
 from event_hooks.hive.hook import HiveHook
+from event_hooks.ledger import overview
 from event_hooks.ledger.ledger import State
 
 if TYPE_CHECKING:
@@ -91,6 +93,28 @@ async def plan(request: Request, key: Key = None) -> Response:
 async def events() -> list[str]:
     """List the types of events."""
     return sorted(lookups.current().process_names)
+
+
+@router.get(
+    "/events/{event_id}",
+    dependencies=[MAY_READ],
+    response_model=models.EventState,
+    responses=models.answers({}, 404, 422, 503),
+)
+async def event(
+    event_id: Annotated[int, Path(ge=1, le=MAX_ID, description="Of the event in the ledger.")],
+    request: Request,
+) -> dict[str, Any]:
+    """Tell what has become of an event; costs no question to a hive."""
+    ledger = await asyncio.to_thread(request.app.state.intake.ledger)
+    found = await asyncio.to_thread(overview.one, ledger, event_id)
+    if found is None:
+        raise HTTPException(404, f"event {event_id}: the ledger has no such event")
+    view, payload = found
+    processes = [{**vars(one), "job": one.job_id, "is_over": one.is_over} for one in view.processes]
+    url = f"{request.scope.get('root_path', '')}/board/events/{event_id}"
+    told = {"event": payload, "state": view.state, "is_over": view.is_over, "url": url}
+    return {**vars(view), **told, "processes": processes}
 
 
 @router.get("/processes", dependencies=[MAY_READ], responses=models.answers({}, 503))

@@ -14,7 +14,7 @@ from event_hooks.hive import outcomes, troubles
 from event_hooks.hive.hook import errors_named
 from event_hooks.hive.outcomes import JobOutcome
 from event_hooks.hive.tables import job_progress, result
-from event_hooks.hive.trees import OVER, Forest, JobTree, State
+from event_hooks.hive.trees import OVER, UNBEGUN, Forest, JobTree, State
 from event_hooks.hive.troubles import Suspect, Trouble
 
 
@@ -30,6 +30,9 @@ class Progress:
     failed: int
     message: str | None
     """The newest of the hive's table ``job_progress`` about it."""
+
+    is_begun: bool
+    """Whether a worker has taken any of its jobs."""
 
 
 @dataclass
@@ -171,5 +174,10 @@ def _path(url: URL) -> str:
 
 def _progress(tree: JobTree, messages: Mapping[int, str]) -> Progress:
     return Progress(
-        tree.entry, tree.count(*OVER), len(tree.statuses), tree.count("FAILED"), messages.get(tree.entry)
+        tree.entry,
+        tree.count(*OVER),
+        len(tree.statuses),
+        tree.count("FAILED"),
+        messages.get(tree.entry),
+        not UNBEGUN.issuperset(tree.statuses.values()),
     )

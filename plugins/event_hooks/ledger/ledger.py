@@ -26,6 +26,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
+    func,
     insert,
     or_,
     select,
@@ -37,7 +38,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 
 from event_hooks.exceptions import KeyTaken
 from event_hooks.ledger import database
-from event_hooks.ledger.tables import event, event_process, report
+from event_hooks.ledger.tables import Instant, event, event_process, report
 
 T = TypeVar("T")
 
@@ -136,6 +137,8 @@ class Progress:
     total: int
     failed: int
     message: str | None = None
+    is_begun: bool = True
+    """Whether a job of it was seen at work."""
 
 
 @dataclass(frozen=True)
@@ -300,7 +303,7 @@ class Ledger:
         """Tell, by one query, whether there is an event that no run has planned, or a report not sent."""
         unrouted = select(event.c.id).where(event.c.routed_at.is_(None)).exists()
         owed = select(report.c.id).where(report.c.sent_at.is_(None)).exists()
-        return bool(self._read(select(or_(unrouted, owed)))[0][0])
+        return bool(self.read(select(or_(unrouted, owed)))[0][0])
 
     def without_run(self, limit: int, age: timedelta = timedelta(0)) -> list[Entry]:
         """Give the oldest accepted events that no run has, and that have waited for as long as ``age``."""
@@ -317,7 +320,7 @@ class Ledger:
             .order_by(event.c.id)
             .limit(limit)
         )
-        found = sorted(self._read(wanted), key=lambda row: (row.received_at, row.position))
+        found = sorted(self.read(wanted), key=lambda row: (row.received_at, row.position))
         return [_entry(row) for row in found]
 
     def assign(self, run_id: str, event_ids: Sequence[int]) -> list[Entry]:
@@ -342,7 +345,7 @@ class Ledger:
 
     def events_of(self, run_id: str) -> list[Entry]:
         """Give a run's events, in the order of their positions."""
-        found = self._read(select(event).where(event.c.run_id == run_id))
+        found = self.read(select(event).where(event.c.run_id == run_id))
         return sorted((_entry(row) for row in found), key=lambda entry: entry.position)
 
     def standing(self, run_id: str) -> list[Standing]:
@@ -359,7 +362,7 @@ class Ledger:
         ended = (columns.state, columns.error, columns.attempt)
         joined = event.join(event_process, columns.event_id == event.c.id)
         wanted = select(event.c.id, event.c.position, *names, *ended).select_from(joined)
-        found = self._read(wanted.where(whose))
+        found = self.read(wanted.where(whose))
         return sorted((Standing(*row) for row in found), key=lambda one: (one.position, one.process))
 
     def plan(self, run_id: str, planned: Sequence[Standing], reports: Sequence[OwedReport] = ()) -> None:
@@ -394,6 +397,7 @@ class Ledger:
         self, process: str, progress: Sequence[Progress], reports: Sequence[OwedReport] = ()
     ) -> None:
         """Note how far trees are, and reports of that; of those that are over, the outcome stays."""
+        now = datetime.now(UTC)
         rows = [
             {
                 "of": one.event_id,
@@ -401,6 +405,7 @@ class Ledger:
                 "total": one.total,
                 "failed": one.failed,
                 "message": None if one.message is None else _text(one.message),
+                "started_at": now if one.is_begun else None,
             }
             for one in progress
         ]
@@ -453,13 +458,13 @@ class Ledger:
     def runs_since(self, since: datetime) -> list[str]:
         """Give the runs of the events that came since then, the oldest first."""
         wanted = select(event.c.run_id, event.c.id).where(event.c.received_at >= since)
-        found = self._read(wanted.where(event.c.run_id.is_not(None)).order_by(event.c.id))
+        found = self.read(wanted.where(event.c.run_id.is_not(None)).order_by(event.c.id))
         return list(dict.fromkeys(row.run_id for row in found))
 
     def reports_of(self, run_id: str) -> list[KeptReport]:
         """Give a run's reports, in the order in which they are sent."""
         columns = (report.c.event_id, report.c.routing_key, report.c.body, report.c.owed_at, report.c.sent_at)
-        found = self._read(select(report.c.id, *columns).where(report.c.run_id == run_id))
+        found = self.read(select(report.c.id, *columns).where(report.c.run_id == run_id))
         return [KeptReport(*row[1:]) for row in sorted(found, key=lambda row: row.id)]
 
     def owe(self, reports: Sequence[OwedReport]) -> None:
@@ -471,7 +476,7 @@ class Ledger:
         wanted = select(report.c.id).where(report.c.sent_at.is_(None))
         if run_id is not None:
             wanted = wanted.where(report.c.run_id == run_id)
-        return len(self._read(wanted.limit(10_000)))
+        return len(self.read(wanted.limit(10_000)))
 
     def send(
         self,
@@ -534,7 +539,7 @@ class Ledger:
             .limit(step)
         )
         count = 0
-        while ids := [row.id for row in self._read(wanted)]:
+        while ids := [row.id for row in self.read(wanted)]:
             self._write(partial(_delete, ids))
             count += len(ids)
         return count
@@ -548,7 +553,8 @@ class Ledger:
 
         self._write(write)
 
-    def _read(self, statement: Any) -> Sequence[Any]:
+    def read(self, statement: Any) -> Sequence[Any]:
+        """Give the rows of a SELECT."""
         with database.errors_named(self.conn_id), self._engine.connect() as connection:
             return connection.execute(statement).all()
 
@@ -589,9 +595,16 @@ def _is_one_of(*states: State) -> ColumnElement[bool]:
 
 def _update(connection: Connection, rows_of: Any, rows: Sequence[dict[str, Any]]) -> None:
     if rows:
-        statement = rows_of.values({name: bindparam(name) for name in rows[0].keys() - {"of", "by"}})
+        statement = rows_of.values({name: _value(name) for name in rows[0].keys() - {"of", "by"}})
         for some in _chunks(rows):
             connection.execute(statement, some)
+
+
+def _value(name: str) -> ColumnElement[Any]:
+    """Give what a column becomes; work begins once."""
+    if name == "started_at":
+        return func.coalesce(event_process.c.started_at, bindparam(name, type_=Instant()))
+    return bindparam(name)
 
 
 def _delete(event_ids: Sequence[int], connection: Connection) -> None:

@@ -67,6 +67,8 @@ event = Table(
     Index("event_of_run", "run_id", "id"),
     Index("event_unrouted", "routed_at", "id"),
     Index("event_by_age", "received_at"),
+    Index("event_by_type", "type", "id"),
+    Index("event_by_genome", "genome", "id", postgresql_ops={"genome": "text_pattern_ops"}),  # LIKE 'homo%'
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )
@@ -80,6 +82,7 @@ event_process = Table(
     Column("analysis", String(255), nullable=False),
     Column("job_id", _id),  # job.job_id of the entry; null until it is submitted
     Column("submitted_at", Instant),
+    Column("started_at", Instant),  # when a job of its tree was first seen at work
     Column("done", Integer),  # jobs of its tree that are over
     Column("total", Integer),  # jobs of its tree known so far
     Column("failed", Integer),  # jobs of its tree that have failed
@@ -90,6 +93,7 @@ event_process = Table(
     Column("error", _long),
     Column("ended_at", Instant),
     Index("event_process_job", "hive", "job_id"),
+    Index("event_process_by_state", "state", "event_id"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )

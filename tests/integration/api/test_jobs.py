@@ -140,3 +140,16 @@ def test_a_hive_that_is_down_is_503_without_its_address(
 def test_names_are_listed(api: TestClient) -> None:
     assert api.get("/events").json() == ["half_wrong", "new_assembly", "new_genebuild", "nothing"]
     assert api.get("/processes/").json() == ["dump_dna", "dump_nothing", "dump_other", "dump_peptide"]
+
+
+def test_an_event_is_told_as_the_ledger_has_it(api: TestClient) -> None:
+    answer = api.post("/jobs", json={"type": "new_assembly", "genome": "homo_sapiens", "comment": "x"}).json()
+    told = api.get(f"/events/{answer['id']}/").json()
+    assert (told["event"], told["run_id"], told["url"]) == (answer["event"], answer["run_id"], answer["url"])
+    assert (told["state"], told["is_over"]) == ("waiting", False)
+    assert [one["process"] for one in told["processes"]] == ["dump_dna", "dump_peptide"]
+    missing = api.get("/events/4711")
+    assert (missing.status_code, missing.json()) == (
+        404,
+        {"error": "event 4711: the ledger has no such event"},
+    )

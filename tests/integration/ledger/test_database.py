@@ -31,7 +31,7 @@ def test_the_migrations_make_the_tables_of_the_code(server: str) -> None:
 
 
 def test_a_ledger_without_tables_is_refused_with_the_command_to_type(server: str) -> None:
-    with pytest.raises(LedgerBehind, match="version none, and 0002 is needed: python -m event_hooks.ledger"):
+    with pytest.raises(LedgerBehind, match="version none, and 0003 is needed: python -m event_hooks.ledger"):
         Ledger()
 
 

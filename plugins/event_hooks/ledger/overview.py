@@ -1,0 +1,257 @@
+"""Events as people look at them: what has become of each, and what needs them first. Only reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, select
+
+from event_hooks.ledger.ledger import CHUNK, OPEN, Ledger, State
+from event_hooks.ledger.tables import event, event_process, report
+
+HELD_UP = "report.warn"
+"""Routing key of the reports that jobs do not get on."""
+
+BAD = tuple(state for state in State if state not in (*OPEN, State.COMPLETE))
+"""States of what is over and did not succeed."""
+
+
+class EventState(StrEnum):
+    """What an event has come to, in one word."""
+
+    WAITING = "waiting"  # no job of it was seen at work
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"  # a process of it; others may still run
+
+
+@dataclass(frozen=True)
+class ProcessView:
+    """A process of an event, and how far it is."""
+
+    process: str
+    hive: str
+    analysis: str
+    job_id: int | None
+    state: str
+    """One of :class:`event_hooks.ledger.ledger.State`."""
+
+    done: int | None
+    total: int | None
+    failed: int | None
+    """Jobs of its tree; None before the first look at it."""
+
+    message: str | None
+    error: str | None
+    submitted_at: datetime | None
+    started_at: datetime | None
+    """When a job of its tree was first seen at work; None also where it was over before anybody looked."""
+
+    ended_at: datetime | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has an outcome."""
+        return self.state not in OPEN
+
+
+@dataclass(frozen=True)
+class EventView:
+    """An event with its processes."""
+
+    id: int
+    type: str
+    genome: str | None
+    source: str
+    received_at: datetime
+    run_id: str | None
+    is_planned: bool
+    """Whether it is known which processes react."""
+
+    processes: tuple[ProcessView, ...] = ()
+    held_up: str | None = None
+    """Body of the newest report that jobs do not get on, as long as the event is not over."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of its processes are."""
+        return all(one.is_over for one in self.processes) and (self.is_planned or bool(self.processes))
+
+    @property
+    def state(self) -> EventState:
+        """Give it in one word."""
+        if any(one.state in BAD for one in self.processes):
+            return EventState.FAILED
+        if self.is_over:
+            return EventState.COMPLETE
+        begun = any(one.started_at or one.is_over for one in self.processes)
+        return EventState.RUNNING if begun else EventState.WAITING
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which events somebody wants to see; what is None does not matter."""
+
+    state: str | None = None
+    """open, failed or complete."""
+
+    type: str | None = None
+    genome: str | None = None
+    """What its name begins with."""
+
+    run_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What is not over in one hive."""
+
+    hive: str
+    waiting: int
+    """(event, process) pairs of which no job was seen at work."""
+
+    running: int
+    oldest: datetime
+    """When the oldest event of them was received."""
+
+
+@dataclass(frozen=True)
+class ToldReport:
+    """A report about an event."""
+
+    routing_key: str
+    body: Mapping[str, Any]
+    owed_at: datetime
+    sent_at: datetime | None
+
+
+_COLUMNS = (
+    event.c.id,
+    event.c.type,
+    event.c.genome,
+    event.c.source,
+    event.c.received_at,
+    event.c.run_id,
+    event.c.routed_at.is_not(None).label("is_planned"),
+)
+_PROCESS = tuple(event_process.c[name] for name in ProcessView.__dataclass_fields__)  # in their order
+
+
+def events(ledger: Ledger, wanted: Wanted, before: int | None = None, limit: int = 50) -> list[EventView]:
+    """
+    Give events, the newest first.
+
+    :param before: only events with a lower id.
+    """
+    chosen = select(*_COLUMNS).where(*_conditions(wanted)).order_by(event.c.id.desc()).limit(limit)
+    return _viewed(ledger, chosen if before is None else chosen.where(event.c.id < before))
+
+
+def attention(ledger: Ledger, age: timedelta, limit: int = 20) -> list[EventView]:
+    """Give the newest events that failed within that time, or that are open and were told to be held up."""
+    recent = event_process.c.ended_at >= datetime.now(UTC) - age
+    failed = select(event_process.c.event_id).where(event_process.c.state.in_(BAD), recent)
+    warned = event_process.join(report, report.c.event_id == event_process.c.event_id)
+    held_up = (
+        select(event_process.c.event_id)
+        .select_from(warned)
+        .where(event_process.c.state.in_(OPEN), report.c.routing_key == HELD_UP)
+    )
+    concerned = event.c.id.in_(failed) | event.c.id.in_(held_up)
+    return _viewed(ledger, select(*_COLUMNS).where(concerned).order_by(event.c.id.desc()).limit(limit))
+
+
+def one(ledger: Ledger, event_id: int) -> tuple[EventView, dict[str, Any]] | None:
+    """Give an event and its payload; None if there is none of this id."""
+    found = _viewed(ledger, select(*_COLUMNS).where(event.c.id == event_id))
+    if not found:
+        return None
+    payload = ledger.read(select(event.c.payload).where(event.c.id == event_id))
+    return (found[0], json.loads(payload[0].payload)) if payload else None
+
+
+def reports(ledger: Ledger, event_id: int) -> list[ToldReport]:
+    """Give the reports of an event, in the order in which they are sent."""
+    columns = (report.c.routing_key, report.c.body, report.c.owed_at, report.c.sent_at)
+    chosen = select(*columns).where(report.c.event_id == event_id).order_by(report.c.id)
+    return [ToldReport(key, json.loads(body), *times) for key, body, *times in ledger.read(chosen)]
+
+
+def backlogs(ledger: Ledger) -> list[Backlog]:
+    """Give what is not over, hive by hive."""
+    started = func.count(event_process.c.started_at)
+    chosen = (
+        select(
+            event_process.c.hive,
+            func.count() - started,
+            started,
+            func.min(event.c.received_at),
+        )
+        .select_from(event_process.join(event, event.c.id == event_process.c.event_id))
+        .where(event_process.c.state.in_(OPEN))
+        .group_by(event_process.c.hive)
+        .order_by(event_process.c.hive)
+    )
+    return [Backlog(*row) for row in ledger.read(chosen)]
+
+
+def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
+    exact = {"type": wanted.type, "run_id": wanted.run_id}
+    found = [event.c[name] == value for name, value in exact.items() if value is not None]
+    if wanted.genome is not None:
+        found.append(event.c.genome.startswith(wanted.genome, autoescape=True))
+    if wanted.state is not None:
+        found.append(_in_state(wanted.state))
+    return found
+
+
+def _in_state(state: str) -> ColumnElement[bool]:
+    processes = select(event_process.c.event_id)
+    match state:
+        case "failed":
+            return event.c.id.in_(processes.where(event_process.c.state.in_(BAD)))
+        case "open":
+            unplanned = event.c.routed_at.is_(None)
+            return event.c.id.in_(processes.where(event_process.c.state.in_(OPEN))) | unplanned
+        case "complete":
+            mine = processes.where(event_process.c.event_id == event.c.id)
+            not_complete = mine.where(event_process.c.state != State.COMPLETE)
+            return event.c.routed_at.is_not(None) & ~not_complete.exists()
+    raise ValueError(f"state: expected open, failed or complete, not {state!r}")
+
+
+def _viewed(ledger: Ledger, chosen: Select[Any]) -> list[EventView]:
+    found = [EventView(*row) for row in ledger.read(chosen)]
+    ids = [view.id for view in found]
+    processes: dict[int, list[ProcessView]] = {}
+    for event_id, *row in _of(
+        ledger, select(event_process.c.event_id, *_PROCESS), event_process.c.event_id, ids
+    ):
+        processes.setdefault(event_id, []).append(ProcessView(*row))
+    found = [
+        replace(view, processes=tuple(sorted(processes.get(view.id, ()), key=lambda one: one.process)))
+        for view in found
+    ]
+    return _with_troubles(ledger, found)
+
+
+def _with_troubles(ledger: Ledger, found: list[EventView]) -> list[EventView]:
+    running = [view.id for view in found if not view.is_over]
+    warnings = select(report.c.event_id, report.c.body).where(report.c.routing_key == HELD_UP)
+    told: dict[int, str] = {}
+    for event_id, body in _of(ledger, warnings.order_by(report.c.id), report.c.event_id, running):
+        told[event_id] = body
+    return [replace(view, held_up=told.get(view.id)) for view in found]
+
+
+def _of(ledger: Ledger, chosen: Select[Any], column: Any, ids: Sequence[int]) -> list[Any]:
+    return [
+        row
+        for start in range(0, len(ids), CHUNK)
+        for row in ledger.read(chosen.where(column.in_(ids[start : start + CHUNK])))
+    ]
