@@ -18,6 +18,15 @@ class EventHooksPlugin(AirflowPlugin):
     """What Airflow takes over from event hooks."""
 
     name = "event_hooks"
+    external_views = [
+        {
+            "name": "Event board",
+            "href": "/event-hooks/board",
+            "destination": "nav",
+            "url_route": "event-board",
+            "nav_top_level": True,
+        }
+    ]
     fastapi_root_middlewares = [{"middleware": trigger_check, "name": "event_hooks trigger check"}]
 
     @property

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from event_hooks.api import docs, routes
+from event_hooks.api.board import pages
+from event_hooks.api.board.beekeepers import Beekeepers
 from event_hooks.api.intake import Intake
 from event_hooks.api.watch import Start, start_run
 from event_hooks.exceptions import (
@@ -54,6 +56,7 @@ def create_app(start: Start = start_run) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.intake = intake = Intake(start)
+        app.state.beekeepers = Beekeepers(intake.hives)
         yield
         await intake.close()
 
@@ -67,7 +70,7 @@ def create_app(start: Start = start_run) -> FastAPI:
         openapi_url=None,  # docs.py has them, behind the login
     )
     app.add_middleware(_WithoutSlash)
-    for router in (routes.router, docs.router):
+    for router in (routes.router, docs.router, pages.router):
         app.include_router(router)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -88,30 +91,35 @@ class _WithoutSlash:
         await self.app(scope, receive, send)
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
+async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+    return _answer(request, error.status_code, str(error.detail), error.headers)
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     first = error.errors()[0]
-    return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 422)
+    return _answer(request, 422, f"{first['loc'][-1]}: {first['msg']}")
 
 
-async def _failed(request: Request, error: Exception) -> JSONResponse:
+async def _failed(request: Request, error: Exception) -> Response:
     if not isinstance(error, EventHooksError):
         raise error
     status = next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
     if status == 503:
         log.warning("Could not do %s %s: %s", request.method, request.url.path, error)
-    return JSONResponse(
-        {"error": error.public}, status, headers={"Retry-After": "10"} if status == 503 else None
-    )
+    return _answer(request, status, error.public, {"Retry-After": "10"} if status == 503 else None)
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def _unexpected(request: Request, error: Exception) -> Response:
     """Answer without a trace of it; Starlette passes the error on, and the server's log has it."""
-    return JSONResponse({"error": "something went wrong here; the API server's log tells what"}, 500)
+    return _answer(request, 500, "something went wrong here; the API server's log tells what")
+
+
+def _answer(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Say what went wrong, to a program or to a person."""
+    if pages.is_page(request):
+        return pages.problem(request, status, detail)
+    return JSONResponse({"error": detail}, status, headers=headers)

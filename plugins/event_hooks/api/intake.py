@@ -57,6 +57,7 @@ class Intake:
         self.hives = Hives()
         self._watch = Watch(self.ledger, start)
         self._taking = Together("take in", self._watch.take)
+        self._noting = Together("note jobs", self._note)
 
     def ledger(self) -> Ledger:
         """
@@ -98,6 +99,7 @@ class Intake:
     async def close(self) -> None:
         """Finish what has come in."""
         await self._taking.close()
+        await self._noting.close()
         await self.hives.close()
         await asyncio.to_thread(self._watch.close)
         if self._ledger:
@@ -119,7 +121,13 @@ class Intake:
                 for one, text in missing[hive]:
                     known = answer if isinstance(answer, EventHooksError) else answer[one.analysis, text]
                     found[one.event_id, one.process] = known
+            # Beside the answer: should it get lost, the run notes the same jobs.
+            self._noting.begin({of: job_id for of, job_id in found.items() if isinstance(job_id, int)})
         return [_taken(entry, standing[entry.id], found) for entry in entries]
+
+    def _note(self, found: Sequence[Mapping[tuple[int, str], int]]) -> Sequence[None]:
+        self.ledger().record_jobs({of: job_id for some in found for of, job_id in some.items()})
+        return [None] * len(found)
 
     async def _put(self, hive: str, missing: Sequence[tuple[Standing, str]]) -> JobIds | EventHooksError:
         inputs: dict[str, list[str]] = {}
@@ -141,7 +149,6 @@ def _taken(
     for one in standing:
         answer = found.get((entry.id, one.process))
         if isinstance(answer, int):
-            # Not noted in the ledger here: its run does so, and until then the same again asks the hive.
             one = replace(one, job_id=answer, state=State.SUBMITTED)
         elif answer:
             problems[one.process] = answer.public

@@ -36,12 +36,16 @@ class Together(Generic[T, R]):
 
     async def do(self, one: T) -> R:
         """Have it done, and give its answer."""
+        return await self.begin(one)
+
+    def begin(self, one: T) -> asyncio.Future[R]:
+        """Have it done, without waiting for it; an error of which nobody asks is logged."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((one, answer))
         if self._going is None:
             self._since = time.monotonic()
             self._going = asyncio.create_task(self._go())
-        return await answer
+        return answer
 
     async def close(self) -> None:
         """Let what has come be done, and end the thread."""

@@ -93,6 +93,8 @@ class Watch:
         return asked
 
     def _take(self, asked: Sequence[tuple[Arrival, str]]) -> list[list[Entry] | KeyTaken]:
+        if not self._open.count:
+            self._open = Run.new()  # its id tells when its first event came
         run = self._open
         try:
             answers, new = self._ledger().take([arrival for arrival, _ in asked], run.run_id, run.count)

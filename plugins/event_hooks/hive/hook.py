@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from event_hooks.exceptions import HiveRefused, HiveUnreachable
-from event_hooks.hive import address, intervention, submission, views
+from event_hooks.hive import address, intervention, submission, troubles, views
 
 T = TypeVar("T")
 
@@ -104,6 +104,10 @@ class HiveHook(BaseHook):
         self._ask(
             lambda connection: submission.find_analysis(connection, self.hive_conn_id, analysis), "AUTOCOMMIT"
         )
+
+    def beekeeper(self) -> tuple[bool | None, str]:
+        """Tell whether its beekeeper is alive, as :func:`event_hooks.hive.troubles.beekeeper_of`."""
+        return self._ask(troubles.beekeeper_of, "AUTOCOMMIT")
 
     def find(self, analysis: str, inputs: Sequence[str]) -> dict[str, list[int]]:
         """Give the jobs that hold one of these inputs, ``{input: job ids}``; errors as of :meth:`check`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, func, or_, select
@@ -58,10 +58,14 @@ class JobOutcome:
     caution: str | None = None
     """What makes a success doubtful: jobs that eHive did not store because equal ones were there."""
 
+    counts: Sequence[int] | None = field(default=None, compare=False)
+    """How many jobs of its tree are done, are known, and have failed."""
+
     def as_dict(self) -> dict[str, Any]:
-        """Give ``{"job_id", "state", "result", "error"}``, and ``"caution"`` if any, in types of JSON."""
+        """Give ``{"job_id", "state", "result", "error"}``, with caution and counts if any, in types of JSON."""
         told = {"job_id": self.job_id, "state": self.state.value, "result": self.result, "error": self.error}
-        return told if self.caution is None else {**told, "caution": self.caution}
+        more = {"caution": self.caution, "counts": self.counts}
+        return told | {name: value for name, value in more.items() if value is not None}
 
 
 @dataclass
@@ -96,7 +100,7 @@ def look(
     """
     changed, over, notes = _look(connection, forest, entries)
     results = _results(connection, over) if result.name in tables else {}
-    return changed, [_outcome(tree, results, notes) for tree in over]
+    return changed, [_counted(tree, _outcome(tree, results, notes)) for tree in over]
 
 
 def read(connection: Connection, entries: Collection[int]) -> Collection[JobTree]:
@@ -238,6 +242,10 @@ def _results(connection: Connection, over: Iterable[JobTree]) -> dict[int, Any]:
         for row in connection.execute(wanted.where(is_one_of(result.c.job_id, some)))
     )
     return {row.job_id: _json_or_text(row.output) for row in rows}
+
+
+def _counted(tree: JobTree, outcome: JobOutcome) -> JobOutcome:
+    return replace(outcome, counts=(tree.count(*OVER), len(tree.statuses), tree.count("FAILED")))
 
 
 def _outcome(tree: JobTree, results: Mapping[int, Any], notes: Notes) -> JobOutcome:

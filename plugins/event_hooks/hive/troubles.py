@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, select
+from sqlalchemy import Connection, Row, case, func, inspect, select
 
 from event_hooks.hive.tables import (
     analysis_base,
@@ -122,6 +122,20 @@ def find(
     ]
     names = {analysis_id: row.logic_name for analysis_id, row in stats.items()}
     return _grouped(findings, suspects, analyses, names)
+
+
+def beekeeper_of(connection: Connection) -> tuple[bool | None, str]:
+    """
+    Tell whether a hive's beekeeper is alive, as far as the hive knows, and which one it is.
+
+    :return: None where the hive is from before eHive 2.5, and keeps no record of it.
+    """
+    if not inspect(connection).has_table(beekeeper.name):
+        return None, "this hive keeps no record of its beekeeper"
+    keeper = _beekeeper(connection)
+    if keeper is None or keeper.cause_of_death is not None:
+        return False, _absence(keeper)
+    return True, f"beekeeper {keeper.beekeeper_id} on {keeper.meadow_host} has not said that it ended"
 
 
 _Finding = tuple[int, str, str, str]

@@ -23,6 +23,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Integer,
     Table,
     bindparam,
     delete,
@@ -62,6 +63,9 @@ class State(StrEnum):
 
 OPEN = (State.PLANNED, State.SUBMITTED)
 """States of what is not over."""
+
+COUNTS = ("done", "total", "failed")
+"""Columns that count jobs of a tree."""
 
 _DEADLOCKS = {"1213", "1205", "40P01", "55P03"}  # MySQL's, then PostgreSQL's
 _TAKEN = {"1205", "3572", "55P03"}  # a row that somebody else has locked: MariaDB's, MySQL's, PostgreSQL's
@@ -149,6 +153,8 @@ class Outcome:
     state: str
     result: Any = None
     error: str | None = None
+    counts: Sequence[int] | None = None
+    """How many jobs of its tree are done, are known, and have failed; None leaves what is noted."""
 
 
 @dataclass(frozen=True)
@@ -432,6 +438,7 @@ class Ledger:
                 "error": None if one.error is None else _text(one.error),
                 "ended_at": now,
                 "attempt": attempt,
+                **dict(zip(COUNTS, one.counts or (None,) * len(COUNTS), strict=True)),
             }
             for one in outcomes
         ]
@@ -601,7 +608,9 @@ def _update(connection: Connection, rows_of: Any, rows: Sequence[dict[str, Any]]
 
 
 def _value(name: str) -> ColumnElement[Any]:
-    """Give what a column becomes; work begins once."""
+    """Give what a column becomes: work begins once, and a count that is not known leaves the last one."""
+    if name in COUNTS:
+        return func.coalesce(bindparam(name, type_=Integer()), event_process.c[name])
     if name == "started_at":
         return func.coalesce(event_process.c.started_at, bindparam(name, type_=Instant()))
     return bindparam(name)

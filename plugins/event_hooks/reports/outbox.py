@@ -50,7 +50,7 @@ def settle(
     Write down how jobs have ended, and owe the reports of it, in one transaction.
 
     :param ids: ``{position: event id}``.
-    :param outcomes: ``{position: {"job_id", "state", "result", "error"}}``.
+    :param outcomes: ``{position: {"job_id", "state", "result", "error"}}``, and ``"counts"`` if known.
     """
     noted = [
         Outcome(
@@ -59,6 +59,7 @@ def settle(
             State.TIMED_OUT if outcome["state"] == "running" else outcome["state"],
             outcome["result"],
             outcome["error"],
+            outcome.get("counts"),
         )
         for at, outcome in outcomes.items()
     ]

@@ -1,0 +1,1 @@
+"""The event board: pages for people, made on the server and refreshed by a small script."""
