@@ -121,8 +121,8 @@ class Intake:
                 for one, text in missing[hive]:
                     known = answer if isinstance(answer, EventHooksError) else answer[one.analysis, text]
                     found[one.event_id, one.process] = known
-            # Beside the answer: should it get lost, the run notes the same jobs.
-            self._noting.begin({of: job_id for of, job_id in found.items() if isinstance(job_id, int)})
+            if jobs := {of: job_id for of, job_id in found.items() if isinstance(job_id, int)}:
+                self._noting.begin(jobs)  # beside the answer: should it get lost, the run notes the same
         return [_taken(entry, standing[entry.id], found) for entry in entries]
 
     def _note(self, found: Sequence[Mapping[tuple[int, str], int]]) -> Sequence[None]:

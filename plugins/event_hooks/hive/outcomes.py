@@ -62,7 +62,7 @@ class JobOutcome:
     """How many jobs of its tree are done, are known, and have failed."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Give ``{"job_id", "state", "result", "error"}``, with caution and counts if any, in types of JSON."""
+        """Give ``{"job_id", "state", "result", "error"}``, caution and counts if any, in types of JSON."""
         told = {"job_id": self.job_id, "state": self.state.value, "result": self.result, "error": self.error}
         more = {"caution": self.caution, "counts": self.counts}
         return told | {name: value for name, value in more.items() if value is not None}
