@@ -248,9 +248,10 @@ class AirflowServices:
             return {}
         return dict(answer.json())
 
-    def token(self) -> str:
-        """Log in as ``admin``, and give what goes into ``Authorization: Bearer …``."""
-        login = {"username": "admin", "password": self.password}
+    def token(self, user: str = "admin") -> str:
+        """Log in, and give what goes into ``Authorization: Bearer …``."""
+        passwords = json.loads(self._passwords_file.read_text())
+        login = {"username": user, "password": passwords[user]}
         answer = self._session.post(f"{self.url}/auth/token", json=login, timeout=REQUEST_SECONDS)
         answer.raise_for_status()
         return str(answer.json()["access_token"])

@@ -16,6 +16,7 @@ from uuid import uuid4
 import pika
 import psycopg2
 import pytest
+import requests
 from aiosmtpd.controller import Controller
 from sqlalchemy import Engine, create_engine, text
 
@@ -35,6 +36,9 @@ EVENT_LOOKUP = {
     "idle": ["dump_idle"],
     "idle_for_long": ["dump_idle_for_long"],
 }
+
+USERS = {"admin": "admin", "operator": "user", "looker": "viewer", "stranger": ""}
+"""``{name: role}``; a stranger has none."""
 
 RECOVERY = {
     "AIRFLOW__EVENT_HOOKS__RETRY_DELAY": "1",
@@ -65,7 +69,19 @@ class System:
         self.runs = Runs(airflow.url, airflow.token)
         self.hives = hives
         self._queues = queues
+        self._tokens: dict[str, str] = {}
         self._seen: dict[str, list[dict[str, Any]]] = {queue: [] for queue in queues}
+
+    def api(self, method: str, path: str, user: str | None = "admin", **given: Any) -> requests.Response:
+        """Send a request to ``/event-hooks`` + path, as a user or as nobody, who is not led to a login."""
+        headers = {"Authorization": f"Bearer {self._token(user)}"} if user else {}
+        url = f"{self.airflow.url}/event-hooks{path}"
+        return requests.request(method, url, headers=headers, timeout=LIMIT, allow_redirects=False, **given)
+
+    def _token(self, user: str) -> str:
+        if user not in self._tokens:
+            self._tokens[user] = self.airflow.token(user)
+        return self._tokens[user]
 
     def start(self, conf: dict[str, Any]) -> str:
         """Trigger a run, and give its id; the event gets a genome of its own, by which it is found again."""
@@ -252,6 +268,9 @@ def system(
         "AIRFLOW__EVENT_HOOKS__EVENT_LOOKUP": str(lookup_files["event_lookup"]),
         "AIRFLOW__EVENT_HOOKS__PROCESS_LOOKUP": str(lookup_files["process_lookup"]),
         "AIRFLOW__EVENT_HOOKS__REPORT_EXCHANGE": exchange[0],
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
+            f"{name}:{role}" for name, role in USERS.items()
+        ),
         "AIRFLOW__EVENT_HOOKS__POLL_INTERVAL": "0.5",
         "AIRFLOW__EVENT_HOOKS__TROUBLE_AFTER": "2",
         "AIRFLOW__EVENT_HOOKS__PROGRESS_INTERVAL": "1",

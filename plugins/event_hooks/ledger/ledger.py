@@ -26,6 +26,7 @@ from sqlalchemy import (
     Integer,
     Table,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -407,15 +408,23 @@ class Ledger:
         rows = [
             {
                 "of": one.event_id,
+                "by": process,
                 "done": one.done,
                 "total": one.total,
                 "failed": one.failed,
                 "message": None if one.message is None else _text(one.message),
                 "started_at": now if one.is_begun else None,
+                "now": now,
             }
             for one in progress
         ]
-        self._update(_one_of(process).where(_is_one_of(*OPEN)), rows, reports)
+
+        def write(connection: Connection) -> None:
+            for some in _chunks(rows):
+                connection.execute(_HOW_FAR, some)
+            _owe(connection, reports)
+
+        self._write(write)
 
     def record_outcomes(
         self, process: str, outcomes: Sequence[Outcome], attempt: str, reports: Sequence[OwedReport]
@@ -438,14 +447,19 @@ class Ledger:
                 "error": None if one.error is None else _text(one.error),
                 "ended_at": now,
                 "attempt": attempt,
-                **dict(zip(COUNTS, one.counts or (None,) * len(COUNTS), strict=True)),
             }
             for one in outcomes
+        ]
+        counted = [
+            {"of": one.event_id, **dict(zip(COUNTS, one.counts, strict=True))}
+            for one in outcomes
+            if one.counts is not None
         ]
         later = _is_one_of(*OPEN) | (columns.attempt < attempt)
         known = select(columns.event_id).where(columns.process == process, columns.attempt == attempt)
 
         def write(connection: Connection) -> None:
+            _update(connection, _one_of(process).where(later), counted)
             _update(connection, _one_of(process).where(later), rows)
             mine = {
                 event_id
@@ -596,24 +610,39 @@ def _one_of(process: str) -> Any:
     return update(event_process).where(mine, event_process.c.process == process)
 
 
+def _how_far() -> Any:
+    """Give the statement that notes how far trees are; only what has changed is news."""
+    columns, counts = event_process.c, {name: bindparam(name, type_=Integer()) for name in COUNTS}
+    started = bindparam("started_at", type_=Instant())
+    is_news = [columns[name].is_distinct_from(count) for name, count in counts.items()]
+    is_news.append(columns.started_at.is_(None) & started.is_not(None))
+    return (
+        update(event_process)
+        .where(columns.event_id == bindparam("of"), columns.process == bindparam("by"), _is_one_of(*OPEN))
+        .ordered_values(  # this order: MySQL would compare with what it has just set
+            (
+                columns.changed_at,
+                case((or_(*is_news), bindparam("now", type_=Instant())), else_=columns.changed_at),
+            ),
+            *((columns[name], count) for name, count in counts.items()),
+            (columns.started_at, func.coalesce(columns.started_at, started)),
+            (columns.message, bindparam("message")),
+        )
+    )
+
+
 def _is_one_of(*states: State) -> ColumnElement[bool]:
     return or_(*(event_process.c.state == state for state in states))  # IN cannot be executed many times
 
 
+_HOW_FAR = _how_far()
+
+
 def _update(connection: Connection, rows_of: Any, rows: Sequence[dict[str, Any]]) -> None:
     if rows:
-        statement = rows_of.values({name: _value(name) for name in rows[0].keys() - {"of", "by"}})
+        statement = rows_of.values({name: bindparam(name) for name in rows[0].keys() - {"of", "by"}})
         for some in _chunks(rows):
             connection.execute(statement, some)
-
-
-def _value(name: str) -> ColumnElement[Any]:
-    """Give what a column becomes: work begins once, and a count that is not known leaves the last one."""
-    if name in COUNTS:
-        return func.coalesce(bindparam(name, type_=Integer()), event_process.c[name])
-    if name == "started_at":
-        return func.coalesce(event_process.c.started_at, bindparam(name, type_=Instant()))
-    return bindparam(name)
 
 
 def _delete(event_ids: Sequence[int], connection: Connection) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from event_hooks.ledger.ledger import CHUNK, OPEN, Ledger, State
 from event_hooks.ledger.tables import event, event_process, report
@@ -49,6 +49,9 @@ class ProcessView:
     message: str | None
     error: str | None
     submitted_at: datetime | None
+    changed_at: datetime | None
+    """When its tree was last seen to have got on."""
+
     started_at: datetime | None
     """When a job of its tree was first seen at work; None also where it was over before anybody looked."""
 
@@ -75,7 +78,7 @@ class EventView:
 
     processes: tuple[ProcessView, ...] = ()
     held_up: str | None = None
-    """Body of the newest report that jobs do not get on, as long as the event is not over."""
+    """Body of the newest report that jobs of it do not get on, as long as they have not got on since."""
 
     @property
     def is_over(self) -> bool:
@@ -161,9 +164,11 @@ def attention(ledger: Ledger, age: timedelta, limit: int = 20) -> list[EventView
         select(event_process.c.event_id)
         .select_from(warned)
         .where(event_process.c.state.in_(OPEN), report.c.routing_key == HELD_UP)
+        .where(or_(event_process.c.changed_at.is_(None), event_process.c.changed_at < report.c.owed_at))
     )
     concerned = event.c.id.in_(failed) | event.c.id.in_(held_up)
-    return _viewed(ledger, select(*_COLUMNS).where(concerned).order_by(event.c.id.desc()).limit(limit))
+    found = _viewed(ledger, select(*_COLUMNS).where(concerned).order_by(event.c.id.desc()).limit(limit))
+    return [one for one in found if one.state == EventState.FAILED or one.held_up]
 
 
 def one(ledger: Ledger, event_id: int) -> tuple[EventView, dict[str, Any]] | None:
@@ -241,12 +246,24 @@ def _viewed(ledger: Ledger, chosen: Select[Any]) -> list[EventView]:
 
 
 def _with_troubles(ledger: Ledger, found: list[EventView]) -> list[EventView]:
-    running = [view.id for view in found if not view.is_over]
-    warnings = select(report.c.event_id, report.c.body).where(report.c.routing_key == HELD_UP)
+    views = {view.id: view for view in found if not view.is_over}
+    warnings = select(report.c.event_id, report.c.body, report.c.owed_at).where(
+        report.c.routing_key == HELD_UP
+    )
     told: dict[int, str] = {}
-    for event_id, body in _of(ledger, warnings.order_by(report.c.id), report.c.event_id, running):
-        told[event_id] = body
+    for event_id, body, owed_at in _of(
+        ledger, warnings.order_by(report.c.id), report.c.event_id, list(views)
+    ):
+        if any(_is_about(body, owed_at, one) for one in views[event_id].processes):
+            told[event_id] = body
     return [replace(view, held_up=told.get(view.id)) for view in found]
+
+
+def _is_about(body: str, owed_at: datetime, view: ProcessView) -> bool:
+    """Tell whether a warning is of a process that has not got on since."""
+    named = json.loads(body).get("params", {}).get("event_hooks", {}).get("processes", ())
+    got_on = view.changed_at and view.changed_at > owed_at
+    return view.process in named and not view.is_over and not got_on
 
 
 def _of(ledger: Ledger, chosen: Select[Any], column: Any, ids: Sequence[int]) -> list[Any]:

@@ -83,6 +83,7 @@ event_process = Table(
     Column("job_id", _id),  # job.job_id of the entry; null until it is submitted
     Column("submitted_at", Instant),
     Column("started_at", Instant),  # when a job of its tree was first seen at work
+    Column("changed_at", Instant),  # when its tree was last seen to have got on
     Column("done", Integer),  # jobs of its tree that are over
     Column("total", Integer),  # jobs of its tree known so far
     Column("failed", Integer),  # jobs of its tree that have failed

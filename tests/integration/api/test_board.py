@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -41,10 +42,9 @@ def test_what_failed_comes_first_with_its_message(api: TestClient, ledger: Ledge
 
 def test_what_is_held_up_needs_attention(api: TestClient, ledger: Ledger) -> None:
     event_id = submitted(api)
-    body = (
-        '{"message": "Event held up: {\\"process\\": \\"dump_dna\\", \\"status\\": \\"no beekeeper\\",'
-        ' \\"error\\": \\"nobody works\\"}", "params": {"event_hooks": {"step": "held up"}}}'
-    )
+    facts = {"process": "dump_dna", "status": "no beekeeper", "error": "nobody works"}
+    about = {"step": "held up", "processes": ["dump_dna"]}
+    body = json.dumps({"message": f"Event held up: {json.dumps(facts)}", "params": {"event_hooks": about}})
     ledger.owe([Owed("w", event_id, "run", "report.warn", body)])
     page = api.get("/board").text
     assert shown(page, "attention") == [event_id]

@@ -42,6 +42,11 @@ def end(ledger: Ledger, event_id: int, **states: str) -> None:
         ledger.record_outcomes(process, [Outcome(event_id, state, error=f"{process}: no disk")], "try", [])
 
 
+def warning(text: str) -> str:
+    """Give the body of a report that dump_dna does not get on."""
+    return json.dumps({"message": text, "params": {"event_hooks": {"processes": ["dump_dna"]}}})
+
+
 def view(ledger: Ledger, event_id: int) -> EventView:
     """Give what is seen of an event."""
     found = overview.one(ledger, event_id)
@@ -112,17 +117,33 @@ def test_what_failed_or_is_held_up_needs_attention(ledger: Ledger) -> None:
     end(ledger, bad, dump_dna="failed")
     end(ledger, good, dump_dna="complete", dump_peptide="complete")
     warnings = [
-        OwedReport(f"{event_id}{text}", event_id, "run", "report.warn", json.dumps({"message": text}))
+        OwedReport(f"{event_id}{text}", event_id, "run", "report.warn", warning(text))
         for event_id in (good, held_up)
         for text in ("first", "second")
     ]
     ledger.owe([*warnings, OwedReport("i", fine, "run", "report.info", "{}")])
     found = {one.id: one for one in overview.attention(ledger, WEEK)}
     assert found.keys() == {bad, held_up}
-    assert json.loads(found[held_up].held_up or "") == {"message": "second"}
+    assert found[held_up].held_up == warning("second")
     assert found[bad].held_up is None
     assert [one.id for one in overview.attention(ledger, timedelta(0))] == [held_up]
     assert [one.body["message"] for one in overview.reports(ledger, held_up)] == ["first", "second"]
+
+
+def test_what_has_got_on_since_is_not_held_up(ledger: Ledger) -> None:
+    (event_id,) = took_in(ledger, "a")
+    ledger.record_progress("dump_dna", [Progress(event_id, 0, 1, 0, is_begun=False)])
+    ledger.owe([OwedReport("w", event_id, "run", "report.warn", warning("no beekeeper"))])
+    for same in (
+        Progress(event_id, 0, 1, 0, is_begun=False),
+        Progress(event_id, 0, 1, 0, "words", is_begun=False),
+    ):
+        ledger.record_progress("dump_dna", [same])  # as after a restart of the triggerer
+        ledger.record_progress("dump_peptide", [Progress(event_id, 1, 2, 0)])  # another process
+        assert [one.id for one in overview.attention(ledger, WEEK)] == [event_id]
+    ledger.record_progress("dump_dna", [Progress(event_id, 0, 1, 0)])
+    assert overview.attention(ledger, WEEK) == []
+    assert view(ledger, event_id).held_up is None
 
 
 def test_what_is_not_over_is_counted_for_each_hive(ledger: Ledger) -> None:
