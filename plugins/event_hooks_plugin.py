@@ -20,7 +20,7 @@ class EventHooksPlugin(AirflowPlugin):
     name = "event_hooks"
     external_views = [
         {
-            "name": "Event board",
+            "name": "Events",
             "href": "/event-hooks/board",
             "destination": "nav",
             "url_route": "event-board",

@@ -95,7 +95,7 @@ class HiveJobTrigger(BaseTrigger):
         await self._leave(waiting)
 
     def left_behind(self) -> dict[str, Any]:
-        """Give further XComs of the task."""
+        """Give further XComs of the task, which are there from the beginning of the wait."""
         return {}
 
     async def warn(self, trouble: Trouble) -> bool:
@@ -128,6 +128,8 @@ class HiveJobTrigger(BaseTrigger):
             self.note_again()
         waiting = Waiting(ti=self._ti_id())
         await self._leave(waiting)
+        for key, value in self.left_behind().items():
+            await self._keep(key, value)
         return waiting
 
     async def _outcomes(self, job_ids: Sequence[int], waiting: Waiting) -> AsyncIterator[JobOutcome]:
@@ -192,11 +194,11 @@ class HiveJobTrigger(BaseTrigger):
         is_mine = left is not None and left.ti == waiting.ti
         if left and is_mine and (left.outcomes is not None or (left.is_over and not waiting.is_over)):
             return
-        await self._keep(waiting.dumps())
+        await self._keep("return_value", waiting.dumps())
 
-    async def _keep(self, text: str) -> None:
+    async def _keep(self, key: str, value: Any) -> None:
         if place := self._place():
-            await XCom.aset("return_value", text, **place)
+            await XCom.aset(key, value, **place)
 
     def _ti_id(self) -> str | None:
         return str(self.task_instance.id) if self.task_instance else None

@@ -29,8 +29,9 @@ class Remembered(HiveJobTrigger):
     async def _left(self) -> str | None:
         return self.kept[-1] if self.kept else None
 
-    async def _keep(self, text: str) -> None:
-        self.kept.append(text)
+    async def _keep(self, key: str, value: str) -> None:
+        assert key == "return_value"
+        self.kept.append(value)
 
     async def ended(self) -> TriggerEvent:
         """Run to the end, and keep what Airflow would keep."""
