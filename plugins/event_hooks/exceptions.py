@@ -36,7 +36,8 @@ class LookupInvalid(EventHooksError):
     """A lookup file cannot be used; the message names file, key and what was expected."""
 
     def __init__(self, file: object, key: str, expected: str) -> None:
-        super().__init__(f"{file}: {key or 'the whole file'}: {expected}")
+        self.file, self.key, self.expected = str(file), key or "the whole file", expected
+        super().__init__(f"{self.file}: {self.key}: {expected}")
 
 
 class EventInvalid(EventHooksError, AirflowFailException):

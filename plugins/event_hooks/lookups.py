@@ -44,6 +44,9 @@ class Process(BaseModel):
     job_timeout: float | None = None
     """Seconds that its job may take; None leaves it to the setting."""
 
+    emits: tuple[str, ...] = ()
+    """Types of the events that follow once its job is done."""
+
     def model_post_init(self, context: Any) -> None:
         """Give a process that has a ``hive_uri`` a connection id, so that the rest knows only connections."""
         if self.hive_uri:

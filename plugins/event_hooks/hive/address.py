@@ -24,12 +24,18 @@ def find(hive_conn_id: str) -> tuple[URL, dict[str, Any]]:
     :raises HiveUnreachable: if there is no such connection, or Airflow cannot give it now.
     :raises HiveRefused: if it is of another type.
     """
-    url = _in_lookup(hive_conn_id)
-    if url is None:
-        try:
-            return _from_connection(BaseHook.get_connection(hive_conn_id))
-        except AirflowNotFoundException as error:
-            raise HiveUnreachable(hive_conn_id, _NO_CONNECTION) from error
+    uri = lookups.hive_uri(hive_conn_id)
+    if uri is not None:
+        return at(uri)
+    try:
+        return _from_connection(BaseHook.get_connection(hive_conn_id))
+    except AirflowNotFoundException as error:
+        raise HiveUnreachable(hive_conn_id, _NO_CONNECTION) from error
+
+
+def at(hive_uri: str) -> tuple[URL, dict[str, Any]]:
+    """Give the same for an address as lookups have it."""
+    url = make_url(hive_uri)
     if url.password:
         mask_secret(url.password)
     return _with_options(url, None)
@@ -37,12 +43,13 @@ def find(hive_conn_id: str) -> tuple[URL, dict[str, Any]]:
 
 async def find_async(hive_conn_id: str) -> tuple[URL, dict[str, Any]]:
     """Give the same inside a trigger, where :func:`find` would block all others."""
-    url = _in_lookup(hive_conn_id)
-    if url is None:
+    uri = lookups.hive_uri(hive_conn_id)
+    if uri is None:
         try:
             return _from_connection(await Connection.async_get(hive_conn_id))
         except AirflowNotFoundException as error:
             raise HiveUnreachable(hive_conn_id, _NO_CONNECTION) from error
+    url = make_url(uri)
     if url.password:
         await amask_secret(url.password)
     return _with_options(url, None)
@@ -58,11 +65,6 @@ _SERVER_LIMITS = (
     "SET SESSION innodb_lock_wait_timeout = {lock}"
     "/*M!100101 , max_statement_time = {seconds} *//*!50708 , max_execution_time = {seconds}000 */"
 )
-
-
-def _in_lookup(hive_conn_id: str) -> URL | None:
-    uri = lookups.hive_uri(hive_conn_id)
-    return make_url(uri) if uri else None
 
 
 def _from_connection(connection: Connection) -> tuple[URL, dict[str, Any]]:
