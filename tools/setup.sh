@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs what is missing: Debian packages, then .venv with requirements.txt and requirements-dev.txt.
+# Installs what is missing: Debian packages, then .venv with requirements.txt, requirements-dev.txt and event-hooks.
 # Run from the top of the checkout (make setup). Does nothing, quickly, when all is there.
 set -euo pipefail
 
@@ -61,14 +61,15 @@ keep_services_from_starting() {
 
 make_venv() {
     local wanted
-    wanted=$({ "$python" --version; cat requirements.txt requirements-dev.txt; echo "$PWD"; } | sha256sum)
+    wanted=$({ "$python" --version; cat requirements.txt requirements-dev.txt pyproject.toml; echo "$PWD"; } | sha256sum)
     [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return
     echo "Installing the Python packages into .venv"
     # A copied or moved environment, or one of another Python, is of no use
     [ "$(.venv/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" = "$PWD/.venv" ] || rm -rf .venv
     [ -e .venv ] || "$python" -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version" &&
-        .venv/bin/uv pip sync --quiet --python .venv/bin/python requirements.txt requirements-dev.txt ||
+        .venv/bin/uv pip sync --quiet --python .venv/bin/python requirements.txt requirements-dev.txt &&
+        .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable . ||
         fail "The Python packages did not install; the message above says which. PyPI must be reachable."
     echo "$wanted" >"$stamp"
 }

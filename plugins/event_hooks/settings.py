@@ -13,7 +13,7 @@ from pathlib import Path
 
 from airflow.sdk.configuration import conf
 
-LOOKUPS = Path(__file__).parents[2] / "lookups"
+LOOKUPS = (Path(__file__).parent / "lookup_files").resolve()
 """The lookup files of this project, and the JSON schemas of all lookup files."""
 
 DAG_ID = "process_event"

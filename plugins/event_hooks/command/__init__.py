@@ -1,0 +1,1 @@
+"""The command event-hooks: the client for people, and for shell scripts."""

@@ -1,0 +1,111 @@
+"""Watching events until they are over."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from event_hooks.client import ClientError, EventClient
+from event_hooks.command import show
+
+Told = dict[str, Any]
+
+
+def follow(client: EventClient, ids: Sequence[int], timeout: float | None, is_quiet: bool) -> list[Told]:
+    """
+    Show how events are until all are over.
+
+    :param timeout: seconds; default none.
+    :param is_quiet: show nothing on standard output.
+    :return: how each event ended, in the order of ``ids``.
+    :raises TimeoutError: as :meth:`event_hooks.client.EventClient.follow`.
+    """
+    last: dict[int, Told] = {}
+    try:
+        with _view(is_quiet) as view:
+            for event in client.follow(ids, timeout=timeout):
+                last[event["id"]] = event
+                view.update(event)
+    except (KeyboardInterrupt, TimeoutError, ClientError):
+        left = [str(one) for one in ids if not last.get(one, {}).get("is_over")]
+        print(f"The events go on. To follow them again: event-hooks follow {' '.join(left)}", file=sys.stderr)
+        raise
+    return [last[one] for one in ids]
+
+
+class View(Protocol):
+    """Shows events."""
+
+    def update(self, event: Told) -> None:
+        """Take in how an event is now."""
+
+
+@contextmanager
+def _view(is_quiet: bool) -> Iterator[View]:
+    if is_quiet:
+        yield _Nothing()
+    elif not sys.stdout.isatty():
+        yield _Lines()
+    else:
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}", markup=False),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=show.console()) as bars:
+            yield _Bars(bars)
+
+
+class _Nothing:
+    def update(self, event: Told) -> None:
+        """Show nothing."""
+
+
+class _Lines:
+    """Prints a line whenever a process has changed."""
+
+    def __init__(self) -> None:
+        self._shown: dict[tuple[int, str], str] = {}
+
+    def update(self, event: Told) -> None:
+        """Print what is new."""
+        for process in event["processes"]:
+            key, line = (event["id"], process["process"]), show.progress(event, process)
+            if self._shown.get(key) != line:
+                self._shown[key] = line
+                show.lines([line])
+
+
+class _Bars:
+    """Shows a bar for each process."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[tuple[int, str], TaskID] = {}
+
+    def update(self, event: Told) -> None:
+        """Move the bars of an event."""
+        for process in event["processes"]:
+            key = event["id"], process["process"]
+            if key not in self._tasks:
+                self._tasks[key] = self._bars.add_task(show.label(event, process), total=None, state="")
+            done, total = process["done"] or 0, process["total"] or None
+            self._bars.update(self._tasks[key], completed=done, total=total, state=process["state"])
+            if process["is_over"]:
+                self._bars.stop_task(self._tasks[key])
+
+
+def verdict(events: Iterable[Told]) -> Iterator[str]:
+    """Say in a line for each event how it ended, and below it what failed of it."""
+    for event in events:
+        yield f"event {event['id']} ({event['type']}, {event['genome'] or '-'}): {event['state']}"
+        for process in event["processes"]:
+            if show.is_wrong(process):
+                reason = process["error"] or process["message"] or process["state"]
+                yield f"  {process['process']}, job {process['job'] or '-'}: {reason}"
