@@ -111,7 +111,14 @@ class Stack:
 
     def _write_env(self, airflow: AirflowServices) -> None:
         # Not the servers' addresses: a later `make up` of this shell, in another checkout, would obey them
-        variables = {**airflow.settings, "AIRFLOW_URL": airflow.url, "ADMIN_PASSWORD": airflow.password}
+        variables = {
+            **airflow.settings,
+            "AIRFLOW_URL": airflow.url,
+            "ADMIN_PASSWORD": airflow.password,
+            "EVENT_URI": f"{airflow.url}/event-hooks",
+            "EVENT_HOOKS_USER": "admin",
+            "EVENT_HOOKS_PASSWORD": airflow.password,
+        }
         lines = [f"export {name}={_single_quoted(value)}\n" for name, value in variables.items()]
         lines.append(f'export PATH={_single_quoted(str(PROGRAMS))}:"$PATH"\n')
         write_private(self.env_file, "".join(lines))

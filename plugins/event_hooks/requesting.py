@@ -24,10 +24,14 @@ RETRIES = 3
 PASSING = (502, 503, 504)
 """Statuses that another moment may change."""
 
+PAUSE = 0.5
+"""Seconds before the second repetition, twice as many before the third; the first comes at once."""
+
 LONGEST_PAUSE = 30
+"""Seconds, whatever the server asks for."""
 
 ADVICE = {
-    401: "log in, or give another token: one is good for a day",
+    401: "log in with user and password, or give another token: one is good for a day",
     403: "this user has no right to do that, or the token is too old: ask for the right, or log in again",
 }
 
@@ -124,7 +128,7 @@ def _session(auth: _Bearer | None, retries: int) -> requests.Session:
         total=retries,
         status_forcelist=PASSING,
         allowed_methods=None,  # any: the caller knows what is harmless
-        backoff_factor=0.5,
+        backoff_factor=PAUSE,
         retry_after_max=LONGEST_PAUSE,
         raise_on_status=False,
     )

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from event_hooks.client import ClientError, EventClient
+from event_hooks.client import EventClient, ServerUnreachable
 from event_hooks.command import show
 
 Told = dict[str, Any]
@@ -30,7 +30,7 @@ def follow(client: EventClient, ids: Sequence[int], timeout: float | None, is_qu
             for event in client.follow(ids, timeout=timeout):
                 last[event["id"]] = event
                 view.update(event)
-    except (KeyboardInterrupt, TimeoutError, ClientError):
+    except (KeyboardInterrupt, TimeoutError, ServerUnreachable):
         left = [str(one) for one in ids if not last.get(one, {}).get("is_over")]
         print(f"The events go on. To follow them again: event-hooks follow {' '.join(left)}", file=sys.stderr)
         raise
@@ -95,8 +95,10 @@ class _Bars:
             key = event["id"], process["process"]
             if key not in self._tasks:
                 self._tasks[key] = self._bars.add_task(show.label(event, process), total=None, state="")
-            done, total = process["done"] or 0, process["total"] or None
-            self._bars.update(self._tasks[key], completed=done, total=total, state=process["state"])
+            # The last look before the end may have missed some jobs: over is over.
+            total = process["total"] or (1 if process["is_over"] else None)
+            done = total if process["is_over"] else process["done"]
+            self._bars.update(self._tasks[key], completed=done or 0, total=total, state=process["state"])
             if process["is_over"]:
                 self._bars.stop_task(self._tasks[key])
 
@@ -108,4 +110,5 @@ def verdict(events: Iterable[Told]) -> Iterator[str]:
         for process in event["processes"]:
             if show.is_wrong(process):
                 reason = process["error"] or process["message"] or process["state"]
-                yield f"  {process['process']}, job {process['job'] or '-'}: {reason}"
+                told = reason.strip().replace("\n", "\n    ")
+                yield f"  {process['process']}, job {process['job'] or '-'}: {told}"

@@ -86,8 +86,11 @@ def fields(told: Told) -> None:
 
 def progress(event: Told, process: Told) -> str:
     """Say in a line how a process of an event is."""
-    counted = f" {process['done'] or 0}/{process['total']}" if process["total"] else ""
-    return f"{label(event, process)}: {_state(process)}{counted}"
+    if process["is_over"]:
+        return f"{label(event, process)}: {process['state']}"
+    counted = f", {process['done'] or 0} of {process['total']} jobs done" if process["total"] else ""
+    said = f", {process['message']}" if process["message"] else ""
+    return f"{label(event, process)}: {process['state']}{counted}{said}"
 
 
 def label(event: Told, process: Told) -> str:
