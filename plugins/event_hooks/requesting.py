@@ -141,9 +141,7 @@ def _session(auth: _Bearer | None, retries: int) -> requests.Session:
 
 def _innermost(error: BaseException) -> str:
     """Give the reason without the layers that libraries have put around it."""
-    while (inner := getattr(error, "reason", None) or (error.args or (None,))[0]) and isinstance(
-        inner, BaseException
-    ):
+    while isinstance(inner := getattr(error, "reason", None) or next(iter(error.args), None), BaseException):
         error = inner
     return str(error)
 

@@ -29,7 +29,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
     :param words: of the command line; default the process's own.
     """
-    asked = parser().parse_args(words)
+    asked = _parser().parse_args(words)
     try:
         return int(asked.verb(asked))
     except (ServerUnreachable, TimeoutError) as error:
@@ -45,20 +45,19 @@ def _failed(error: Exception, status: int) -> int:
     return status
 
 
-def parser() -> ArgumentParser:
-    """Describe the command line."""
+def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         "event-hooks", description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = _adder(parser)
-    for verb in (add("submit", verbs.submit), add("plan", verbs.plan)):
+    submit, plan = add("submit", verbs.submit), add("plan", verbs.plan)
+    for verb in (submit, plan):
         verb.add_argument("events", nargs="?", metavar="EVENT", help=EVENTS)
         verb.add_argument(
             "--idempotency-key", help="names the request: the same again is answered as the first"
         )
-        if verb.prog.endswith("submit"):
-            verb.add_argument("--follow", action="store_true", help="show how it goes until all is over")
-            _timeout(verb)
+    submit.add_argument("--follow", action="store_true", help="show how it goes until all is over")
+    _timeout(submit)
     retrieve = _of_job(add("retrieve", verbs.retrieve))
     retrieve.add_argument("--failures", action="store_true", help="only the messages of what failed")
     retrieve.add_argument("--email", help="an address that is given back")
