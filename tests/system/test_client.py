@@ -114,6 +114,14 @@ def test_without_a_good_token_it_says_what_to_do(command: Command, token: str) -
     assert not token or token not in done.stderr
 
 
+def test_who_may_only_look_is_told_so(command: Command, system: System) -> None:
+    token = system.airflow.token("looker")
+    assert command("events", EVENT_HOOKS_TOKEN=token).returncode == 0
+    refused = command("submit", '{"type": "idle"}', EVENT_HOOKS_TOKEN=token)
+    assert refused.returncode == 2
+    assert "this user has no right to do that" in refused.stderr
+
+
 def test_a_login_does_instead_of_a_token(command: Command, system: System) -> None:
     login = {"EVENT_HOOKS_TOKEN": "", "EVENT_HOOKS_USER": "admin"}
     done = command("events", EVENT_HOOKS_PASSWORD=system.airflow.password, **login)
