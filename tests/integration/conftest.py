@@ -6,12 +6,13 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, inspect, text
 
 from tests.support.practice_hive import tables
 from tests.support.practice_hive.database import parse
@@ -24,6 +25,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker("integration")
+
+
+KEPT = {"hive_meta", "analysis_base", "analysis_stats", "resource_class", "resource_description"}
+"""Tables of a hive that a pipeline has before its first job."""
 
 
 class PracticeHive:
@@ -61,6 +66,17 @@ class PracticeHive:
             dependent=dependent_job_id,
         )
 
+    def wipe(self) -> None:
+        """Take out all jobs, with all that is known of them, and who worked on them."""
+        with self.engine.begin() as connection:
+            connection.execute(text("SET FOREIGN_KEY_CHECKS = 0"))
+            for name in set(inspect(self.engine).get_table_names()) - KEPT:
+                connection.execute(text(f"DELETE FROM `{name}`"))
+            counts = ("total", "semaphored", "ready", "done", "failed")
+            zero = ", ".join(f"{name}_job_count = 0" for name in counts)
+            connection.execute(text(f"UPDATE analysis_stats SET status = 'EMPTY', {zero}"))
+            connection.execute(text("SET FOREIGN_KEY_CHECKS = 1"))
+
     def work(self) -> None:
         """Do the jobs that the hive's statistics tell of, until there are none."""
         with Worker(self.url) as worker:
@@ -94,20 +110,21 @@ def sqlite_folder(tmp_path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture
-def make_hive(
-    mysql_url: str, sqlite_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., PracticeHive]]:
-    """Give a function that makes a new hive: ``make_hive("mysql" or "sqlite", variant=…, triggers=…)``."""
+MakeHive = Callable[..., PracticeHive]
+
+
+@contextmanager
+def hives_made(mysql_url: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[MakeHive]:
+    """Give a function that makes a new hive, and drop what it has made."""
     made: list[PracticeHive] = []
     numbers = itertools.count()
 
     def make(server: str = "mysql", **options: Any) -> PracticeHive:
         name = f"hive_{uuid4().hex}"
-        url = f"{mysql_url}/{name}" if server == "mysql" else f"sqlite:///{sqlite_folder}/{name}.sqlite"
+        url = f"{mysql_url}/{name}" if server == "mysql" else f"sqlite:///{folder}/{name}.sqlite"
         conn_id = f"hive_test_{next(numbers)}"
         tables.create(url, **options)
-        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", url)
+        patch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", url)
         made.append(PracticeHive(conn_id, url))
         return made[-1]
 
@@ -116,6 +133,13 @@ def make_hive(
         if hive.url.startswith("mysql"):
             hive.change(f"DROP DATABASE `{hive.url.rpartition('/')[2]}`")
         hive.engine.dispose()
+
+
+@pytest.fixture
+def make_hive(mysql_url: str, sqlite_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeHive]:
+    """Give a function that makes a new hive: ``make_hive("mysql" or "sqlite", variant=…, triggers=…)``."""
+    with hives_made(mysql_url, sqlite_folder, monkeypatch) as make:
+        yield make
 
 
 @pytest.fixture(params=["mysql", "sqlite"])

@@ -84,7 +84,7 @@ class Intake:
         entries = await self._taking.do((arrival, user))
         new = [entry for entry in entries if entry.is_new]
         standing = {
-            entry.id: [Standing(entry.id, entry.position, *one) for one in processes]
+            entry.id: [Standing(entry.id, entry.position, *one) for one in sorted(processes)]
             for entry, processes in zip(entries, arrival.processes, strict=True)
             if entry.is_new
         }

@@ -52,7 +52,7 @@ class Submitted(BaseModel):
     event: dict[str, Any]
     id: int = Field(description="Of the event in the ledger.")
     run_id: str | None
-    job_id: int | None = Field(description="The job of the first process.")
+    job_id: int | None = Field(description="The job of the first process, by their names.")
     processes: list[ProcessJob]
     url: str = Field(description="Its page on the event board.")
 

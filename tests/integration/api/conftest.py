@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,34 +16,60 @@ from event_hooks.api import access
 from event_hooks.api.app import create_app
 from event_hooks.ledger import database
 from event_hooks.ledger.ledger import Ledger
-from tests.integration.conftest import PracticeHive
-from tests.integration.ledger.conftest import empty_database
+from tests.integration.conftest import PracticeHive, hives_made
+from tests.integration.ledger.conftest import databases_made, migrated
 
-__all__ = ["empty_database"]
+
+@pytest.fixture(scope="package")
+def patch() -> Iterator[pytest.MonkeyPatch]:
+    """Sets what holds for all tests here."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="package")
+def kept_ledger(patch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+    """A ledger on PostgreSQL."""
+    with databases_made(Path(), patch) as make:
+        make("postgresql")
+        ledger = migrated()
+        yield ledger
+        ledger.close()
+
+
+@pytest.fixture(scope="package")
+def kept_hives(mysql_url: str, patch: pytest.MonkeyPatch) -> Iterator[list[PracticeHive]]:
+    """The hive of both processes of new_assembly, and another."""
+    with hives_made(mysql_url, Path(), patch) as make:
+        yield [make(analyses=("event_dump_dna", "event_dump_peptide")), make()]
 
 
 @pytest.fixture
-def ledger(empty_database: Callable[[str], str]) -> Iterator[Ledger]:
-    """A new ledger on PostgreSQL."""
-    empty_database("postgresql")
-    engine = database.engine()
-    database.migrate(engine)
-    engine.dispose()
-    ledger = Ledger()
-    yield ledger
-    ledger.close()
+def ledger(kept_ledger: Ledger) -> Iterator[Ledger]:
+    """A ledger without an event; to make a new one for each test would take most of the time."""
+    yield kept_ledger
+    with database.engine().begin() as connection:
+        connection.exec_driver_sql("TRUNCATE event, event_process, report")
 
 
 @pytest.fixture
-def first(make_hive: Callable[..., PracticeHive]) -> PracticeHive:
+def hives(kept_hives: list[PracticeHive]) -> Iterator[list[PracticeHive]]:
+    """Two hives without a job."""
+    yield kept_hives
+    for hive in kept_hives:
+        hive.wipe()
+
+
+@pytest.fixture
+def first(hives: list[PracticeHive]) -> PracticeHive:
     """The hive of both processes of new_assembly."""
-    return make_hive(analyses=("event_dump_dna", "event_dump_peptide"))
+    return hives[0]
 
 
 @pytest.fixture
-def other(make_hive: Callable[..., PracticeHive]) -> PracticeHive:
+def other(hives: list[PracticeHive]) -> PracticeHive:
     """The hive of dump_other."""
-    return make_hive()
+    return hives[1]
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -22,15 +23,15 @@ _SERVERS = {
 """The variable with a server's address, its driver, and a database that is always there."""
 
 
-@pytest.fixture
-def empty_database(sqlite_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
-    """Give a function that makes an empty database of a kind, and the connection to it: its URI."""
+@contextmanager
+def databases_made(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Give a function that makes an empty database of a kind, and drop what it has made."""
     made = []
 
     def make(kind: str) -> str:
         name = f"ledger_{uuid4().hex[:20]}"
         if kind == "sqlite":
-            uri = f"sqlite://{str(sqlite_folder / name).replace('/', '%2F')}"
+            uri = f"sqlite://{str(folder / name).replace('/', '%2F')}"
         else:
             variable, driver, first = _SERVERS[kind]
             admin = os.environ[variable].rstrip("/")
@@ -41,13 +42,20 @@ def empty_database(sqlite_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
                 root.exec_driver_sql(f"CREATE DATABASE {name}")
             made.append((admin, f"DROP DATABASE {name}" + (" WITH (FORCE)" if kind == "postgresql" else "")))
             uri = admin.rpartition("/")[0].replace(driver, "", 1) + f"/{name}"
-        monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", uri)
+        patch.setenv("AIRFLOW_CONN_EVENT_LEDGER", uri)
         return uri
 
     yield make
     for admin, statement in made:
         with create_engine(admin, isolation_level="AUTOCOMMIT").connect() as root:
             root.exec_driver_sql(statement)
+
+
+@pytest.fixture
+def empty_database(sqlite_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Give a function that makes an empty database of a kind, and the connection to it: its URI."""
+    with databases_made(sqlite_folder, monkeypatch) as make:
+        yield make
 
 
 @pytest.fixture(params=["postgresql", "mysql", "sqlite"])
@@ -60,12 +68,17 @@ def server(request: pytest.FixtureRequest, empty_database: Callable[[str], str])
 @pytest.fixture
 def ledger(server: str) -> Iterator[Ledger]:
     """A ledger that has nothing written in it."""
+    ledger = migrated()
+    yield ledger
+    ledger.close()
+
+
+def migrated() -> Ledger:
+    """Make the tables in the database to which ``event_ledger`` leads."""
     engine = database.engine()
     database.migrate(engine)
     engine.dispose()
-    ledger = Ledger()
-    yield ledger
-    ledger.close()
+    return Ledger()
 
 
 @pytest.fixture
