@@ -36,6 +36,12 @@ def test_every_file_is_one_documented_dag_of_its_name(dag_bag: DagBag) -> None:
     assert dag_bag.import_errors == {}
     assert set(dag_bag.dags) == {path.stem for path in DAGS.glob("*.py")}
     assert all(dag.doc_md and dag.tags for dag in dag_bag.dags.values())
+    for dag in dag_bag.dags.values():
+        assert all(task.owner == "event_hooks" for task in dag.tasks), dag.dag_id
+
+
+def test_each_task_of_process_event_says_what_it_does(dag_bag: DagBag) -> None:
+    assert all(task.doc_md for task in dag_bag.dags["process_event"].tasks)
 
 
 def test_a_file_parses_within_a_second(dag_bag: DagBag) -> None:

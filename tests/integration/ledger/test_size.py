@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event as listening
 from sqlalchemy import text
 
-from event_hooks.ledger import database
+from event_hooks.ledger import database, overview
 from event_hooks.ledger.ledger import (
     Ledger,
     Outcome,
@@ -23,6 +23,7 @@ from event_hooks.ledger.ledger import (
     key_in_run,
     key_of,
 )
+from event_hooks.ledger.overview import Wanted
 
 EVENTS = 1_000_000
 RUN_SIZE = 100
@@ -60,6 +61,28 @@ def ledger(empty_database: Callable[[str], str]) -> Iterator[Ledger]:
     ledger = Ledger()
     yield ledger
     ledger.close()
+
+
+def look_around(ledger: Ledger) -> None:
+    """Ask what the event board asks."""
+    week = timedelta(days=7)
+    for wanted, count in (
+        (Wanted(), 50),
+        (Wanted(state="failed"), 0),
+        (Wanted(state="open"), 0),
+        (Wanted(state="complete"), 50),
+        (Wanted(type="new_assembly"), 50),
+        (Wanted(type="unheard_of"), 0),
+        (Wanted(genome="genome_77777"), 11),
+        (Wanted(run_id="run_77"), 50),
+        (Wanted(state="failed", genome="genome_7"), 0),
+    ):
+        assert len(overview.events(ledger, wanted)) == count, wanted
+    assert len(overview.events(ledger, Wanted(), before=500_000)) == 50
+    assert overview.attention(ledger, week) == []
+    assert overview.backlogs(ledger) == []
+    assert overview.one(ledger, 77_777)
+    assert len(overview.reports(ledger, 77_777)) == 1
 
 
 def test_a_million_events_slow_nothing_down(ledger: Ledger) -> None:
@@ -100,8 +123,9 @@ def test_a_million_events_slow_nothing_down(ledger: Ledger) -> None:
     ledger.assign("new", [waiting.id])
     ledger.plan("new", [])
     assert not ledger.has_work()
+    look_around(ledger)
 
-    assert len(asked) > 15
+    assert len(asked) > 30
     slow = [(round(seconds, 4), statement[:200]) for seconds, statement, _ in asked if seconds > LIMIT]
     assert slow == []
     with database.engine().connect() as connection:

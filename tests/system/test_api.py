@@ -1,0 +1,88 @@
+"""Events that come in over the event API, with everything that runs after its answer."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from event_hooks.ledger.ledger import Arrival, Ledger, Received, key_of
+from tests.support.running_airflow import LIMIT, System
+from tools.runs import DAG
+
+
+def event(genome: str, **more: Any) -> dict[str, Any]:
+    """Give an event with an event_id."""
+    return {"type": "new_genebuild", "genome": genome, "event_id": uuid4().hex, **more}
+
+
+def posted(system: System, asked: dict[str, Any], status: int = 201) -> dict[str, Any]:
+    """Send an event, and give the answer."""
+    answer = system.api("POST", "/jobs", json=asked)
+    assert answer.status_code == status, answer.text
+    return dict(answer.json())
+
+
+def until_over(system: System, event_id: int) -> str:
+    """Wait until an event is over, and give its state."""
+    how = lambda: system.api("GET", f"/events/{event_id}").json()  # noqa: E731
+    system.runs.until(lambda: how()["is_over"], LIMIT, lambda: str(how()))
+    return str(how()["state"])
+
+
+def test_what_came_together_is_watched_by_one_run_and_stays_known(system: System, genome: str) -> None:
+    events = [event(f"{genome}_{n}", comment="from the archive") for n in range(20)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda one: posted(system, one), events))
+    assert {until_over(system, one["id"]) for one in answers} == {"complete"}
+    runs = {one["run_id"] for one in answers}
+    assert len(runs) <= 3  # as many as half seconds that a slow machine needs
+    for run_id in runs:
+        assert system.runs.until_over(run_id, LIMIT) == "success"
+        assert system.runs.ask("GET", f"{DAG}/dagRuns/{run_id}").json()["note"] == "from the archive"
+    jobs = sorted(job_id for run_id in runs for job_id, _ in system.jobs(run_id))
+    assert jobs == sorted(one["job_id"] for one in answers)
+    assert [system.keys(one["genome"]) for one in events] == [["report.info"]] * len(events)
+    for one, answer in zip(events[:3], answers, strict=False):
+        assert posted(system, one, 200)["job_id"] == answer["job_id"]
+
+
+def test_a_run_that_the_api_server_did_not_live_to_start_is_started(
+    system: System, genome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
+    asked, run_id = event(genome), f"api__{uuid4().hex}"
+    received = Received(key_of("new_genebuild", asked["event_id"]), "new_genebuild", genome, asked, "api")
+    ledger = Ledger()
+    ledger.take([Arrival([received], [[("dump_peptide", "hive_test", "event_dump_peptide")]])], run_id, 0)
+    ledger.close()
+    job_id = posted(system, asked, 200)["job_id"]  # the sender, who had no answer, asks again
+    engine = create_engine(system.airflow.ledger_url.replace("://", "+psycopg2://", 1))
+    with engine.begin() as connection:
+        earlier = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome = :genome"
+        connection.execute(text(earlier), {"genome": genome})
+    engine.dispose()
+    system.tend()
+    until_started = lambda: system.runs.ask("GET", f"{DAG}/dagRuns/{run_id}").ok  # noqa: E731
+    system.runs.until(until_started, 1.5 * LIMIT, lambda: "tend_ledger started nothing")
+    assert system.runs.until_over(run_id, LIMIT) == "success"
+    assert [job for job, _ in system.jobs(run_id)] == [job_id]
+
+
+def test_a_run_triggered_over_airflows_own_api_has_the_comment_as_its_note(
+    system: System, genome: str
+) -> None:
+    run_id = system.start(event(genome, comment="by hand"))
+    assert system.runs.ask("GET", f"{DAG}/dagRuns/{run_id}").json()["note"] == "by hand"
+
+
+def test_the_documentation_shows_every_route(system: System) -> None:
+    assert system.api("GET", "/apidocs").status_code == 200
+    document = system.api("GET", "/openapi.json").json()
+    assert document["servers"] == [{"url": "/event-hooks"}]
+    assert {"/jobs", "/plan", "/events", "/processes", "/jobs/{process}", "/jobs/{process}/{job_id}"} <= {
+        *document["paths"]
+    }
