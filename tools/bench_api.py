@@ -61,6 +61,7 @@ class Bench:
 
     def run(self) -> Iterator[Measured]:
         """Yield each figure, once it is measured."""
+        self._until_quiet()  # its services have just started
         self._post_each(self._events("warm up", 50), AT_A_TIME)
         self._until_quiet()
         api = self._api_server()
@@ -188,6 +189,14 @@ class Bench:
 
 
 @contextmanager
+def broker() -> Iterator[Any]:
+    """Open a channel for a moment: in minutes without a word, RabbitMQ would close it."""
+    connection = pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))
+    yield connection.channel()
+    connection.close()
+
+
+@contextmanager
 def bench() -> Iterator[Bench]:
     """Start an Airflow of its own, and end it with all that it wrote."""
     name = f"bench_{uuid4().hex[:16]}"
@@ -196,8 +205,8 @@ def bench() -> Iterator[Bench]:
     database = f"{os.environ['POSTGRES_URL'].rpartition('/')[0]}/{name}"
     folder = CHECKOUT / ".stack" / "tests" / name
     folder.mkdir(parents=True, mode=0o700)
-    connection = pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))
-    connection.channel().exchange_declare(name, "topic", durable=True)
+    with broker() as channel:
+        channel.exchange_declare(name, "topic", durable=True)
     airflow = AirflowServices(
         folder,
         database_url=database,
@@ -224,8 +233,8 @@ def bench() -> Iterator[Bench]:
         ledger.dispose()
     finally:
         airflow.stop()
-        connection.channel().exchange_delete(name)
-        connection.close()
+        with broker() as channel:
+            channel.exchange_delete(name)
         with create_engine(parse(hive_url), isolation_level="AUTOCOMMIT").connect() as root:
             root.exec_driver_sql(f"DROP DATABASE {name}")
         server = create_engine(os.environ["POSTGRES_URL"], isolation_level="AUTOCOMMIT")

@@ -52,6 +52,10 @@ def ledger(empty_database: Callable[[str], str]) -> Iterator[Ledger]:
     database.migrate(engine)
     with engine.begin() as connection:
         connection.execute(text("SET statement_timeout = 0"))
+        # Quicker by half: what is filled in refers to what is there, and no crash is to be outlived
+        connection.execute(text("SET session_replication_role = replica"))
+        for table in ("report", "event_process", "event"):
+            connection.execute(text(f"ALTER TABLE {table} SET UNLOGGED"))
         for statement in _FILL:
             connection.execute(text(statement), {"events": EVENTS, "size": RUN_SIZE})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
