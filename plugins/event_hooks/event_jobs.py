@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from event_hooks import links, settings
+from event_hooks.exceptions import JobElsewhere
 from event_hooks.hive.operator import HiveSubmitOperator
 from event_hooks.hive.sensor import HiveJobSensor
 from event_hooks.hive.trigger import HiveJobTrigger, as_numbers
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from event_hooks.hive.troubles import Trouble
     from event_hooks.hive.visitor import Findings
     from event_hooks.hive.visitor import Progress as HiveProgress
+    from event_hooks.ledger.ledger import Standing
     from event_hooks.reports.report import Report
 
 PROGRESS_PAUSE = 2.0
@@ -47,10 +49,15 @@ class EventSubmitOperator(HiveSubmitOperator):
         self.guihive = guihive
 
     def execute(self, context: Context) -> list[int]:
-        """Submit, note and tell: if the second fails, the retry finds the same jobs."""
-        job_ids = super().execute(context)
+        """
+        Submit, note and tell: if the second fails, the retry finds the same jobs.
+
+        :raises JobElsewhere: the API server, which reads a changed lookup first, has submitted it elsewhere.
+        """
         run = context["dag_run"]
         story, ledger = Story(run.conf, run.run_id), Ledger()
+        self._see_where_jobs_are(ledger.standing(run.run_id))
+        job_ids = super().execute(context)
         ids = positions(ledger, run.run_id)
         jobs = dict(zip(self.positions, job_ids, strict=True))
         reports = [story.submitted(at, self.process, job_id) for at, job_id in jobs.items()]
@@ -58,6 +65,12 @@ class EventSubmitOperator(HiveSubmitOperator):
         ledger.record_jobs(noted, owed(reports, run.run_id, ids))
         ledger.close()
         return job_ids
+
+    def _see_where_jobs_are(self, standing: Sequence[Standing]) -> None:
+        for one in standing:
+            is_here = (one.hive, one.analysis) == (self.hive_conn_id, self.analysis)
+            if one.process == self.process and one.job_id is not None and not is_here:
+                raise JobElsewhere(self.process, one.job_id, one.hive, one.analysis)
 
 
 class EventJobSensor(HiveJobSensor):

@@ -10,6 +10,7 @@ Errors of event hooks.
   + HiveRefused           the hive answered, and said no            a retry cannot help
     - AnalysisNotFound    the hive lacks the analysis
     - HiveTooOld          the hive's tables are of an early eHive
+  + JobElsewhere          the lookup changed after the submission   a retry cannot help
   + ReportNotPublished    the broker did not take a report          a retry may help
   + KeyTaken              another event came under this key         a retry cannot help
   + LedgerUnreachable     no answer, or none in time                a retry may help
@@ -99,6 +100,17 @@ class HiveTooOld(HiveRefused):
     def __init__(self, hive: str, version: str | None, oldest: int) -> None:
         super().__init__(
             hive, f"its schema version is {version or 'not set'}, and {oldest} is the oldest supported"
+        )
+
+
+class JobElsewhere(EventHooksError, AirflowFailException):
+    """The job of an event is in another hive, or analysis, than the one that the run knows."""
+
+    def __init__(self, process: str, job_id: int, hive: str, analysis: str) -> None:
+        super().__init__(
+            f"the job of {process} is in hive {hive!r} already, job {job_id} of {analysis}: the lookup has"
+            " changed since, and it is not done twice. Stop that job, and send the event again with another"
+            " event_id; or take the change back, and clear this task"
         )
 
 

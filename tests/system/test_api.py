@@ -72,6 +72,26 @@ def test_a_run_that_the_api_server_did_not_live_to_start_is_started(
     assert [job for job, _ in system.jobs(run_id)] == [job_id]
 
 
+def test_a_lookup_that_changes_in_between_makes_no_second_job(
+    system: System, genome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server reads a changed lookup at once, and Airflow's DAG some seconds later."""
+    monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
+    asked, run_id = event(genome), f"test_{uuid4().hex}"
+    key = key_of("new_genebuild", asked["event_id"])
+    received = Received(key, "new_genebuild", genome, asked, "api")
+    ledger = Ledger()
+    arrival = Arrival([received], [[("dump_peptide", "hive_idle", "event_dump_dna")]])
+    ((entry,),), _ = ledger.take([arrival], run_id, 0)  # type: ignore[misc] # it is no refusal
+    ledger.record_jobs({(entry.id, "dump_peptide"): 4711})
+    ledger.close()
+    assert system.runs.trigger(asked, run_id).ok
+    assert system.runs.until_over(run_id, LIMIT) == "failed"
+    assert system.jobs(run_id) == []
+    assert "in hive 'hive_idle' already, job 4711" in system.log(run_id, "dump_peptide.submit")
+    assert system.keys(genome) == ["report.fatal"]
+
+
 def test_a_run_triggered_over_airflows_own_api_has_the_comment_as_its_note(
     system: System, genome: str
 ) -> None:

@@ -131,7 +131,8 @@ def last_word(story: Story, end: Ended, one: Standing) -> tuple[State, str, Repo
 
     Only what was read from the hive is a success: that a task is green, as a person may mark it, is not.
     """
-    job_id = dict(zip(end.positions, end.job_ids or (), strict=False)).get(one.position)
+    # The API server may have submitted a job, too, of a process that the run does not know any more.
+    job_id = dict(zip(end.positions, end.job_ids or (), strict=False)).get(one.position, one.job_id)
     if end.submit_error or job_id is None:
         error = end.submit_error or "no job was submitted: the log of the task submit tells why"
         return State.NOT_SUBMITTED, error, story.not_submitted(one.position, one.process, error)

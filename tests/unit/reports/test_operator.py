@@ -56,6 +56,14 @@ def test_without_an_outcome_from_the_hive_nothing_is_success(
     assert "succeeded" not in report.message
 
 
+def test_a_job_that_only_the_api_server_submitted_is_named() -> None:
+    end = ended(positions=[], job_ids=None, wait_state=None)
+    state, error, report = last_word(Story(CONF, "run"), end, standing(job_id=9))
+    assert (state, report.routing_key) == (State.UNKNOWN, "report.fatal")
+    assert "left the lookup while its job ran" in error
+    assert '"id": 9' in report.message
+
+
 def test_the_same_failure_of_a_submit_is_told_once_and_another_one_again() -> None:
     ids = set()
     for error in ("disk full", "disk full", "no memory"):
