@@ -64,8 +64,8 @@ def process_event() -> None:
         ti = context["ti"]
         run = context["dag_run"]
         with reason.left_behind(ti):
-            planned = routing.plan(run.conf, LOOKUPS)
             ledger = Ledger()
+            planned = routing.plan(run.conf, LOOKUPS, ledger.planned(run.run_id))
             known = intake.record(ledger, run.conf, run.run_id, run.run_type.value)
             plan = routing.without(planned, known)
             outbox.receive(ledger, Story(run.conf, run.run_id), plan, known, LOOKUPS.processes)

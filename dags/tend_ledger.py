@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -51,10 +52,12 @@ def tend_ledger() -> None:
         """Do what is left to do; to find that there is nothing costs one query."""
         ledger = Ledger()
         if ledger.has_work():
-            for run_id, events in not_started(ledger):
-                log.info("Starting %s with %s events", run_id, len(events))
-                start(run_id, {"events": events})
-            log.info("%s reports that were owed are sent", send_owed(ledger))
+            # Each whatever becomes of the others; the last error is the task's
+            with ExitStack() as deeds:
+                deeds.callback(lambda: log.info("%s reports that were owed are sent", send_owed(ledger)))
+                for run_id, events in not_started(ledger):
+                    log.info("Starting %s with %s events", run_id, len(events))
+                    deeds.callback(start, run_id, {"events": events})
         if datetime.now(UTC).minute == SPARE_MINUTE:
             count = ledger.prune(timedelta(days=settings.ledger_days()))
             log.info("%s events are forgotten", count)
@@ -78,7 +81,9 @@ def start(run_id: str, conf: dict[str, Any]) -> None:
     """Start a run of process_event, unless it was started before."""
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS  # exists only in a task
 
-    answer = SUPERVISOR_COMMS.send(TriggerDagRun(dag_id=settings.DAG_ID, run_id=run_id, conf=conf))
+    note = watch.note_of(conf["events"])
+    asked = TriggerDagRun(dag_id=settings.DAG_ID, run_id=run_id, conf=conf, note=note)
+    answer = SUPERVISOR_COMMS.send(asked)
     if isinstance(answer, ErrorResponse) and answer.error != ErrorType.DAGRUN_ALREADY_EXISTS:
         raise RuntimeError(f"the run {run_id} could not be started: {answer.error.value}, {answer.detail}")
 

@@ -183,6 +183,8 @@ def log_in(uri: str, user: str, password: str, *, timeout: float = TIMEOUT) -> s
     """
     airflow = Requester(uri.rstrip("/").removesuffix(ROOM), None, timeout)
     told, _ = airflow.ask("POST", "/auth/token", json={"username": user, "password": password})
+    if not isinstance(told, dict) or "access_token" not in told:
+        raise RequestRefused(200, f"{airflow.root} gives no token: is it Airflow?")
     return str(told["access_token"])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from event_hooks import links, settings
+from event_hooks import links, reason, settings
 from event_hooks.exceptions import JobElsewhere
 from event_hooks.hive.operator import HiveSubmitOperator
 from event_hooks.hive.sensor import HiveJobSensor
@@ -56,7 +56,8 @@ class EventSubmitOperator(HiveSubmitOperator):
         """
         run = context["dag_run"]
         story, ledger = Story(run.conf, run.run_id), Ledger()
-        self._see_where_jobs_are(ledger.standing(run.run_id))
+        with reason.left_behind(context["ti"]):
+            self._see_where_jobs_are(ledger.standing(run.run_id))
         job_ids = super().execute(context)
         ids = positions(ledger, run.run_id)
         jobs = dict(zip(self.positions, job_ids, strict=True))

@@ -97,6 +97,11 @@ class AnalysisNotFound(HiveRefused):
 class HiveTooOld(HiveRefused):
     """The hive's tables come from an eHive before version 2.5."""
 
+    @property
+    def public(self) -> str:
+        """What a caller of the API is told."""
+        return str(self)
+
     def __init__(self, hive: str, version: str | None, oldest: int) -> None:
         super().__init__(
             hive, f"its schema version is {version or 'not set'}, and {oldest} is the oldest supported"

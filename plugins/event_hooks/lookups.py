@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -61,17 +62,23 @@ class Lookups(BaseModel):
     process_names: dict[str, tuple[str, ...]]
     processes: dict[str, Process]
 
-    def plan(self, batch: EventBatch) -> dict[str, list[int]]:
+    def plan(
+        self, batch: EventBatch, noted: Mapping[int, Sequence[str]] | None = None
+    ) -> dict[str, list[int]]:
         """
         Give each process the events that it reacts to.
 
+        :param noted: ``{position: processes}`` of events for which that was decided before, and submitted, by
+            lookups that may have changed since. A process that is gone is left out.
         :return: ``{process: [position of an event in the batch, …]}``, without the processes that have none.
         :raises EventTypeUnknown: if an event's type is in no lookup.
         """
         positions: dict[str, list[int]] = {}
         for position, event in enumerate(batch.events):
-            for name in self._names(event, f"events[{position}].type" if len(batch.events) > 1 else "type"):
-                positions.setdefault(name, []).append(position)
+            where = f"events[{position}].type" if len(batch.events) > 1 else "type"
+            for name in (noted or {}).get(position) or self._names(event, where):
+                if name in self.processes:
+                    positions.setdefault(name, []).append(position)
         return positions
 
     def params(self) -> dict[str, Param]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from event_hooks.hive.hook import HiveHook
 if TYPE_CHECKING:
     from event_hooks.events import EventBatch
     from event_hooks.lookups import Lookups, Process
+
+log = logging.getLogger(__name__)
 
 LATER = "(made when it is submitted)"
 
@@ -37,19 +40,26 @@ async def plan(batch: EventBatch, intake: Intake, name: str | None) -> list[dict
     left = routing.without(planned, done)
     checks = await asyncio.gather(*(_problem(intake, known.processes[process]) for process in left))
     problems = dict(zip(left, checks, strict=True))
-    return [_event(at, batch, known, left, problems, done) for at in range(len(batch.events))]
+    mine: dict[int, list[str]] = {}
+    for process, positions in left.items():
+        for at in positions:
+            mine.setdefault(at, []).append(process)
+    return await asyncio.to_thread(
+        lambda: [
+            _event(at, batch, known, mine.get(at, []), problems, done) for at in range(len(batch.events))
+        ]
+    )
 
 
 def _event(
     at: int,
     batch: EventBatch,
     known: Lookups,
-    planned: dict[str, list[int]],
+    mine: list[str],
     problems: dict[str, tuple[bool | None, str | None]],
     done: dict[int, str | None],
 ) -> dict[str, Any]:
     event = batch.events[at]
-    mine = [process for process, positions in planned.items() if at in positions]
     job_input = {"event": event.payload(), "event_hooks": {"run_id": LATER, "token": LATER}}
     processes = [
         {
@@ -64,16 +74,16 @@ def _event(
         for process in mine
     ]
     others = [
-        {"process": process, "reason": _reason(process, event.type, known, at in done, done.get(at))}
+        {"process": process, "reason": _reason(process, event.type, known, done.get(at))}
         for process in known.processes
         if process not in mine
     ]
     return {"event": event.payload(), "processes": processes, "others": others}
 
 
-def _reason(process: str, event_type: str, known: Lookups, is_done: bool, run_id: str | None) -> str:
+def _reason(process: str, event_type: str, known: Lookups, run_id: str | None) -> str:
     if process in known.process_names[event_type]:
-        return f"the event is known, and not done again: run {run_id} has it" if is_done else "unknown"
+        return f"the event is known, and not done again: run {run_id} has it"
     types = sorted(name for name, processes in known.process_names.items() if process in processes)
     return f"it does not react to {event_type}, but to {', '.join(types) or 'no event'}"
 
@@ -84,6 +94,7 @@ async def _problem(intake: Intake, process: Process) -> tuple[bool | None, str |
     try:
         await intake.hives.ask(process.hive_conn_id, question, settings.write_through_limit())
     except HiveRefused as error:
+        log.warning("Told in a plan: %s", error)
         return False, error.public
     except HiveUnreachable as error:
         return None, error.public

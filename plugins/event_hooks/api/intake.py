@@ -93,7 +93,9 @@ class Intake:
                 self.ledger().standing_of, [entry.id for entry in entries if not entry.is_new]
             )
             for entry in entries:
-                standing.setdefault(entry.id, [one for one in known if one.event_id == entry.id])
+                standing.setdefault(entry.id, [])
+            for one in known:
+                standing[one.event_id].append(one)
         return await self._submit(entries, standing)
 
     async def close(self) -> None:
@@ -107,14 +109,9 @@ class Intake:
 
     async def _submit(self, entries: Sequence[Entry], standing: dict[int, list[Standing]]) -> list[Taken]:
         """Put the jobs that are missing into their hives, all hives at once."""
-        by_id = {entry.id: entry for entry in entries}
-        missing: dict[str, list[tuple[Standing, str]]] = {}
-        for of_event in standing.values():
-            for one in of_event:
-                if one.state == State.PLANNED and one.job_id is None and by_id[one.event_id].run_id:
-                    missing.setdefault(one.hive, []).append((one, _input(by_id[one.event_id], one.process)))
         found: dict[tuple[int, str], int | EventHooksError] = {}
         if settings.write_through():
+            missing = await asyncio.to_thread(_missing, entries, standing)
             hives = list(missing)
             answers = await asyncio.gather(*(self._put(hive, missing[hive]) for hive in hives))
             for hive, answer in zip(hives, answers, strict=True):
@@ -138,6 +135,18 @@ class Intake:
         except EventHooksError as error:
             log.warning("%s events go on without their job ids: %s", len(missing), error)
             return error
+
+
+def _missing(
+    entries: Sequence[Entry], standing: Mapping[int, Sequence[Standing]]
+) -> dict[str, list[tuple[Standing, str]]]:
+    """Give what is not in its hive yet, with its input: ``{hive: [(standing, input), …]}``."""
+    missing: dict[str, list[tuple[Standing, str]]] = {}
+    for entry in {entry.id: entry for entry in entries if entry.run_id}.values():
+        for one in standing[entry.id]:
+            if one.state == State.PLANNED and one.job_id is None:
+                missing.setdefault(one.hive, []).append((one, _input(entry, one.process)))
+    return missing
 
 
 def _taken(

@@ -207,6 +207,8 @@ def _process(name: str) -> Process:
 def _status(taken: Taken) -> int:
     if any(one.job_id is None and one.state == State.PLANNED for one in taken.processes):
         return 202
+    if not (taken.processes or taken.entry.is_new or taken.entry.is_planned):
+        return 202  # another run has it, and is about to plan it
     return 201 if taken.entry.is_new else 200
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class Run:
     """A run that is not started yet."""
 
     run_id: str
+    began: float = field(default_factory=time.monotonic)
     count: int = 0
     users: dict[str, None] = field(default_factory=dict)
 
@@ -70,8 +72,10 @@ class Watch:
         answers: list[list[Entry] | KeyTaken] = []
         with self._lock:
             while len(answers) < len(asked):
+                if self._open.count and time.monotonic() - self._open.began > WINDOW:
+                    self._end(self._open)  # its timer waits for us, and tend_ledger does not wait for ever
                 answers += self._take(self._fitting(asked[len(answers) :]))
-                if self._open.count >= FULL:
+                if self._open.count >= _full():
                     self._end(self._open)
         return list(answers)
 
@@ -82,7 +86,7 @@ class Watch:
 
     def _fitting(self, asked: Sequence[tuple[Arrival, str]]) -> Sequence[tuple[Arrival, str]]:
         """Give as many as the open run has room for; a large batch gets a run of its own."""
-        room = FULL - self._open.count
+        room = _full() - self._open.count
         for number, (arrival, _) in enumerate(asked):
             room -= len(arrival.events)
             if room < 0:
@@ -107,7 +111,9 @@ class Watch:
             timer.daemon = True
             timer.start()
         run.count += new
-        run.users.update((user, None) for _, user in asked)
+        for (_, user), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, list) and any(entry.is_new for entry in answer):
+                run.users[user] = None
         return answers
 
     def _end_in_time(self, run: Run) -> None:
@@ -125,6 +131,10 @@ class Watch:
             self._start(run.run_id, self._ledger(), ", ".join(run.users)[:200])
         except Exception:
             log.exception("Run %s could not be started now: tend_ledger does it", run.run_id)
+
+
+def _full() -> int:
+    return min(FULL, settings.max_events())
 
 
 def start_run(run_id: str, ledger: Ledger, user: str) -> None:

@@ -28,8 +28,8 @@ class HiveHook(BaseHook):
 
     :param hive_conn_id: as :func:`event_hooks.hive.address.find` takes it.
     :param place: what ``address.find_async`` gave, inside a trigger, which must not block.
-    :param keeps: whether connections are kept for the next call, and looked at before they are used again.
-        An address that has changed since is not noticed; :meth:`close` ends it.
+    :param keeps: whether connections are kept for the next call, as long as the address is the same, and
+        looked at before they are used again. :meth:`close` ends it.
     """
 
     conn_name_attr = "hive_conn_id"
@@ -47,11 +47,11 @@ class HiveHook(BaseHook):
         self.hive_conn_id = hive_conn_id
         self.place = place
         self.keeps = keeps
-        self._kept: dict[str, Engine] = {}
+        self._kept: dict[str, tuple[object, Engine]] = {}
 
     def close(self) -> None:
         """Close connections that were kept."""
-        for engine in self._kept.values():
+        for _, engine in self._kept.values():
             engine.dispose()
         self._kept.clear()
 
@@ -144,9 +144,12 @@ class HiveHook(BaseHook):
         raise RuntimeError("unreachable: the last attempt returns or raises")
 
     def _engine(self, isolation: str) -> Engine:
-        if isolation in self._kept:
-            return self._kept[isolation]
-        url, options = self.place or address.find(self.hive_conn_id)
+        place = url, options = self.place or address.find(self.hive_conn_id)
+        known_place, known = self._kept.get(isolation, (None, None))
+        if known and known_place == place:
+            return known
+        self.close()
+        name = isolation
         if url.get_backend_name() == "sqlite" and isolation != "AUTOCOMMIT":
             isolation = "SERIALIZABLE"
         pool = {"pool_pre_ping": True} if self.keeps else {"poolclass": NullPool}
@@ -154,7 +157,7 @@ class HiveHook(BaseHook):
             url, isolation_level=isolation, connect_args=options, hide_parameters=True, **pool
         )
         if self.keeps:
-            self._kept[isolation] = engine
+            self._kept[name] = (place, engine)
         return engine
 
 

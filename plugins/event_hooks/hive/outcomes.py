@@ -294,10 +294,15 @@ def masked(value: Any) -> Any:
     """Hide the passwords of addresses: eHive's own messages name the database with its password."""
     match value:
         case str():
-            return _PASSWORD.sub(r"\g<url>\g<option>***\g<at>", value)
+            return mended(_PASSWORD.sub(r"\g<url>\g<option>***\g<at>", value))
         case list():
             return [masked(item) for item in value]
         case dict():
-            return {key: masked(item) for key, item in value.items()}
+            return {mended(key): masked(item) for key, item in value.items()}
         case _:
             return value
+
+
+def mended(text: str) -> str:
+    """Replace lone surrogates, which JSON may hold and no answer, page or database."""
+    return text.encode("utf-8", "replace").decode()

@@ -119,6 +119,17 @@ def _inputs(connection: Connection, rows: Sequence[Any]) -> dict[int, str]:
 
 def _read(text: str) -> Any:
     try:
-        return perl.loads(text)
+        return _mended(perl.loads(text))
     except ValueError:
         return outcomes.masked(text)
+
+
+def _mended(value: Any) -> Any:
+    match value:
+        case str():
+            return outcomes.mended(value)
+        case list():
+            return [_mended(item) for item in value]
+        case dict():
+            return {outcomes.mended(key): _mended(item) for key, item in value.items()}
+    return value

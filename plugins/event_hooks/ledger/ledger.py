@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -99,6 +99,9 @@ class Entry:
 
     is_new: bool = False
     """Whether it was this call that wrote it."""
+
+    is_planned: bool = field(default=False, compare=False)
+    """Whether its run has noted what will be done for it."""
 
 
 @dataclass(frozen=True)
@@ -359,6 +362,13 @@ class Ledger:
         """Give how each (process, event) of a run stands, in the order of positions."""
         return self._standing(event.c.run_id == run_id)
 
+    def planned(self, run_id: str) -> dict[int, list[str]]:
+        """Give the processes that are noted for a run's events: ``{position: processes}``."""
+        noted: dict[int, list[str]] = {}
+        for one in self.standing(run_id):
+            noted.setdefault(one.position, []).append(one.process)
+        return noted
+
     def standing_of(self, event_ids: Sequence[int]) -> list[Standing]:
         """Give how each process of some events stands."""
         return [one for some in _chunks(event_ids) for one in self._standing(event.c.id.in_(some))]
@@ -393,7 +403,15 @@ class Ledger:
         """Note the job of each (event id, process) that waits for one, and reports of that."""
         now = datetime.now(UTC)
         rows = [
-            {"of": of, "by": by, "job_id": job_id, "submitted_at": now, "state": State.SUBMITTED}
+            {
+                "of": of,
+                "by": by,
+                "job_id": job_id,
+                "submitted_at": now,
+                "state": State.SUBMITTED,
+                "error": None,
+                "ended_at": None,
+            }
             for (of, by), job_id in sorted(jobs.items())
         ]
         mine = (event_process.c.event_id == bindparam("of")) & (event_process.c.process == bindparam("by"))
@@ -696,7 +714,7 @@ def _refusal(arrival: Arrival, seen: Mapping[str, Mapping[str, Any]]) -> KeyTake
     payloads: dict[str, Any] = {}
     for position, one in enumerate(arrival.events):
         before = payloads.setdefault(one.key, seen.get(one.key, one.payload))
-        if before != one.payload:
+        if _as_compared(before) != _as_compared(one.payload):
             return KeyTaken(position)
     if arrival.unlike:
         is_known = {one.key in seen for one in arrival.events}
@@ -705,8 +723,19 @@ def _refusal(arrival: Arrival, seen: Mapping[str, Mapping[str, Any]]) -> KeyTake
     return None
 
 
+def _as_compared(payload: Mapping[str, Any]) -> str:
+    """Write a payload so that equal ones are equal: 1 is no true, but event_id 42 is "42"."""
+    event_id = payload.get("event_id")
+    same = {
+        **payload,
+        "event_id": None if event_id is None else str(event_id),
+        "genome": payload.get("genome"),
+    }
+    return json.dumps(same, sort_keys=True)
+
+
 def _entry(row: Any, *, is_new: bool = False) -> Entry:
-    return Entry(row.id, json.loads(row.payload), row.run_id, row.position, is_new)
+    return Entry(row.id, json.loads(row.payload), row.run_id, row.position, is_new, row.routed_at is not None)
 
 
 def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -17,6 +17,9 @@ from event_hooks.ledger.tables import event, event_process, report
 HELD_UP = "report.warn"
 """Routing key of the reports that jobs do not get on."""
 
+MOST = 500
+"""Events that are looked at to find those that need attention."""
+
 BAD = tuple(state for state in State if state not in (*OPEN, State.COMPLETE))
 """States of what is over and did not succeed."""
 
@@ -159,6 +162,7 @@ def attention(ledger: Ledger, age: timedelta, limit: int = 20) -> list[EventView
     """Give the newest events that failed within that time, or that are open and were told to be held up."""
     recent = event_process.c.ended_at >= datetime.now(UTC) - age
     failed = select(event_process.c.event_id).where(event_process.c.state.in_(BAD), recent)
+    ids = {row.event_id for row in ledger.read(failed.order_by(event_process.c.ended_at.desc()).limit(MOST))}
     warned = event_process.join(report, report.c.event_id == event_process.c.event_id)
     held_up = (
         select(event_process.c.event_id)
@@ -166,9 +170,10 @@ def attention(ledger: Ledger, age: timedelta, limit: int = 20) -> list[EventView
         .where(event_process.c.state.in_(OPEN), report.c.routing_key == HELD_UP)
         .where(or_(event_process.c.changed_at.is_(None), event_process.c.changed_at < report.c.owed_at))
     )
-    concerned = event.c.id.in_(failed) | event.c.id.in_(held_up)
-    found = _viewed(ledger, select(*_COLUMNS).where(concerned).order_by(event.c.id.desc()).limit(limit))
-    return [one for one in found if one.state == EventState.FAILED or one.held_up]
+    ids |= {row.event_id for row in ledger.read(held_up.limit(MOST))}
+    chosen = select(*_COLUMNS).where(event.c.id.in_(sorted(ids, reverse=True))).order_by(event.c.id.desc())
+    found = _viewed(ledger, chosen) if ids else []
+    return [one for one in found if one.state == EventState.FAILED or one.held_up][:limit]
 
 
 def one(ledger: Ledger, event_id: int) -> tuple[EventView, dict[str, Any]] | None:
@@ -221,8 +226,8 @@ def _in_state(state: str) -> ColumnElement[bool]:
         case "failed":
             return event.c.id.in_(processes.where(event_process.c.state.in_(BAD)))
         case "open":
-            unplanned = event.c.routed_at.is_(None)
-            return event.c.id.in_(processes.where(event_process.c.state.in_(OPEN))) | unplanned
+            unplanned = select(event.c.id).where(event.c.routed_at.is_(None))
+            return event.c.id.in_(processes.where(event_process.c.state.in_(OPEN)).union_all(unplanned))
         case "complete":
             mine = processes.where(event_process.c.event_id == event.c.id)
             not_complete = mine.where(event_process.c.state != State.COMPLETE)

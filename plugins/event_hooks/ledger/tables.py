@@ -94,7 +94,7 @@ event_process = Table(
     Column("error", _long),
     Column("ended_at", Instant),
     Index("event_process_job", "hive", "job_id"),
-    Index("event_process_by_state", "state", "event_id"),
+    Index("event_process_by_state", "state", "ended_at"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )

@@ -85,6 +85,7 @@ class ReportOperator(BaseOperator):
         plan = ti.xcom_pull(task_ids=route, key=key)
         if plan is None:
             error = _why_no_plan(ti, route)
+            self._give_up(ledger, story, ids, error)
             return [story.refused(at, error) for at in range(len(story.events))]
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[story.run_id]).get(story.run_id, {})
         open_ones: dict[str, list[Standing]] = {}
@@ -104,6 +105,18 @@ class ReportOperator(BaseOperator):
                 owed([report for *_, report in made], story.run_id, ids),
             )
         return list(summaries(story, ledger.standing(story.run_id), ids))
+
+    @staticmethod
+    def _give_up(ledger: Ledger, story: Story, ids: Mapping[int, int], error: str) -> None:
+        """Give an outcome to what was planned, or submitted, before the run failed to plan."""
+        for one in ledger.standing(story.run_id):
+            if not one.is_over:
+                end = Ended([], None if one.job_id else error, None, None, error, None)
+                state, why, report = last_word(story, end, one)
+                outcome = Outcome(one.event_id, state, None, why)
+                told = owed([report], story.run_id, ids)
+                ledger.record_outcomes(one.process, [outcome], end.attempt, told)
+        ledger.plan(story.run_id, ())
 
 
 def _why_no_plan(ti: Any, route: str) -> str:

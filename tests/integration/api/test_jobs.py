@@ -153,3 +153,14 @@ def test_an_event_is_told_as_the_ledger_has_it(api: TestClient) -> None:
         404,
         {"error": "event 4711: the ledger has no such event"},
     )
+
+
+def test_an_odd_result_spoils_no_list(api: TestClient, first: PracticeHive) -> None:
+    job_id = submitted(api)
+    first.change("UPDATE job SET status = 'DONE' WHERE job_id = :id", id=job_id)
+    odd = '{"s": "\\ud83d", "n": NaN}'
+    first.change("INSERT INTO result (job_id, output) VALUES (:id, :odd)", id=job_id, odd=odd)
+    strange = first.add_job(input_id='{"event" => {"x" => "\\x{d800}"}}', status="READY")
+    listed = {one["id"]: one for one in api.get("/jobs/dump_dna").json()}
+    assert listed[job_id]["output"]["s"] == "?"
+    assert listed[strange]["input"] == {"event": {"x": "?"}}

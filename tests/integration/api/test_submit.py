@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from event_hooks.api import watch
-from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.ledger import Ledger, Received, key_of
 from tests.integration.conftest import PracticeHive
 
 EVENT = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": "42"}
@@ -60,6 +60,24 @@ def test_a_key_with_another_body_is_refused(api: TestClient, first: PracticeHive
     assert answer.status_code == 409
     assert "event_id" in answer.json()["error"]
     assert len(ready_jobs(first)) == 2
+
+
+def test_what_is_equal_for_json_is_the_same_and_nothing_else(api: TestClient) -> None:
+    api.post("/jobs", json={"type": "nothing", "event_id": 42, "x": 1})
+    for same in ({"event_id": "42", "x": 1}, {"x": 1, "event_id": 42, "genome": None}):
+        assert api.post("/jobs", json={"type": "nothing", **same}).status_code != 409
+    for x in (True, 1.0, "1", None):
+        assert api.post("/jobs", json={"type": "nothing", "event_id": 42, "x": x}).status_code == 409
+
+
+def test_an_event_that_another_run_is_about_to_plan_is_202(api: TestClient, ledger: Ledger) -> None:
+    ledger.accept(
+        [Received(key_of("nothing", "43"), "nothing", None, {"type": "nothing", "event_id": "43"}, "rest")],
+        "r",
+    )
+    assert api.post("/jobs", json={"type": "nothing", "event_id": "43"}).status_code == 202
+    ledger.plan("r", ())
+    assert api.post("/jobs", json={"type": "nothing", "event_id": "43"}).status_code == 200
 
 
 def test_an_idempotency_key_names_a_request(api: TestClient, first: PracticeHive) -> None:
@@ -118,6 +136,26 @@ def test_a_full_run_is_followed_by_the_next(
     assert {one["run_id"] for one in large}.isdisjoint(runs)
     assert [entry.position for entry in ledger.events_of(large[0]["run_id"])] == list(range(12))
     until(lambda: started == [runs[0], large[0]["run_id"]])
+
+
+def test_a_run_has_no_more_events_than_a_run_may_have(
+    api: TestClient, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__MAX_EVENTS", "3")
+    runs = [api.post("/jobs", json={"type": "nothing"}).json()["run_id"] for _ in range(4)]
+    assert len(set(runs[:3])) == 1
+    assert runs[3] != runs[0]
+    until(lambda: started[:1] == [runs[0]])
+
+
+def test_a_hive_that_moves_is_followed(
+    api: TestClient, first: PracticeHive, other: PracticeHive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.post("/jobs", json={"type": "new_genebuild"})
+    monkeypatch.setenv(f"AIRFLOW_CONN_{other.conn_id.upper()}", first.url)
+    answer = api.post("/jobs", json={"type": "new_genebuild"}).json()
+    assert set(job_ids(answer)) <= set(ready_jobs(first))
+    assert len(ready_jobs(other)) == 1
 
 
 def test_a_run_whose_writing_failed_gets_no_more_events(
@@ -209,6 +247,10 @@ def test_a_ledger_that_is_away_is_503_and_nothing_is_written(
         ('{"events": [{"type": "nothing"}]}', "application/json", 422, "events"),
         ('{"type": "new_assembly", "x": "#expr(`id`)expr#"}', "application/json", 422, "x"),
         ('{"type": "new_assembly", "x": NaN}', "application/json", 400, "body"),
+        ('{"type": "new_assembly", "x": ["a\\u0000b"]}', "application/json", 422, "x[0]"),
+        ('{"type": "new_assembly", "x": {"y": 18446744073709551616}}', "application/json", 422, "x.y"),
+        ('{"type": "new_assembly", "x": 1e16}', "application/json", 422, "x"),
+        ('{"type": "new_assembly", "x": -0.0}', "application/json", 422, "x"),
         ("{", "application/json", 400, "body"),
         ("\xff", "application/json", 400, "body"),
         ("[" * 100_000, "application/json", 400, "body"),

@@ -38,7 +38,8 @@ _FILL = (
         timestamp '2026-01-01' + n * interval '20 seconds'
     FROM generate_series(0, :events - 1) n""",
     """INSERT INTO event_process (event_id, process, hive, analysis, job_id, submitted_at, state, ended_at)
-    SELECT id, 'dump', 'hive', 'event_dump', id, received_at, 'complete', received_at FROM event""",
+    SELECT id, 'dump', 'hive', 'event_dump', id, received_at,
+        CASE WHEN id % 100 = 0 THEN 'failed' ELSE 'complete' END, received_at FROM event""",
     """INSERT INTO report (message_id, event_id, run_id, routing_key, body, owed_at, sent_at)
     SELECT 'm' || id, id, run_id, 'report.info', '{}', received_at, received_at FROM event""",
 )
@@ -72,19 +73,19 @@ def look_around(ledger: Ledger) -> None:
     week = timedelta(days=7)
     for wanted, count in (
         (Wanted(), 50),
-        (Wanted(state="failed"), 0),
-        (Wanted(state="open"), 0),
+        (Wanted(state="failed"), 50),
+        (Wanted(state="open"), 1),
         (Wanted(state="complete"), 50),
         (Wanted(type="new_assembly"), 50),
         (Wanted(type="unheard_of"), 0),
         (Wanted(genome="genome_77777"), 11),
         (Wanted(run_id="run_77"), 50),
-        (Wanted(state="failed", genome="genome_7"), 0),
+        (Wanted(state="failed", genome="genome_77777"), 0),
     ):
         assert len(overview.events(ledger, wanted)) == count, wanted
     assert len(overview.events(ledger, Wanted(), before=500_000)) == 50
     assert overview.attention(ledger, week) == []
-    assert overview.backlogs(ledger) == []
+    assert [backlog.hive for backlog in overview.backlogs(ledger)] == ["hive"]
     assert overview.one(ledger, 77_777)
     assert len(overview.reports(ledger, 77_777)) == 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from event_hooks.hive.hook import HiveHook
 
 if TYPE_CHECKING:
     from event_hooks.api.hives import Hives
+
+log = logging.getLogger(__name__)
 
 FRESH = 10.0
 """Seconds for which an answer is shown to everybody."""
@@ -55,5 +58,7 @@ class Beekeepers:
             word = Word(*await self._hives.ask(hive, HiveHook.beekeeper))
         except EventHooksError as error:
             word = Word(None, error.public)
+            if self._told.get(hive) != word:
+                log.warning("Told on the event board: %s", error)
         self._told[hive] = word
         return word

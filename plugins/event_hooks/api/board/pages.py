@@ -176,6 +176,8 @@ def _facts(report: Mapping[str, Any] | str) -> dict[str, Any]:
         facts = json.loads(rest)
     except ValueError:
         facts = {"error": rest} if rest else {}
+    if not isinstance(facts, dict):
+        facts = {"error": rest}
     return {**facts, "told": words, "step": _about(body).get("step", "")}
 
 

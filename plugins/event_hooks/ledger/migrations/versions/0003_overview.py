@@ -17,4 +17,4 @@ def upgrade() -> None:
     with op.batch_alter_table("event_process") as process:
         process.add_column(sa.Column("started_at", Instant))
         process.add_column(sa.Column("changed_at", Instant))
-        process.create_index("event_process_by_state", ["state", "event_id"])
+        process.create_index("event_process_by_state", ["state", "ended_at"])
