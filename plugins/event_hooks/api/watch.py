@@ -1,8 +1,9 @@
-"""Runs for what came in: one for all events of half a second, and at most 500 of them."""
+"""Runs for what came in: one for all events of half a second, or of a burst, and at most 500 of them."""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,12 @@ PREFIX = "api__"
 WINDOW = 0.5
 """Seconds after a run's first event in which more may join it."""
 
+LONGEST_WINDOW = 4.0
+"""
+The same while events keep coming: each window is twice the last. Their jobs are in the hives meanwhile, and
+each run costs Airflow seconds of work, so that two runs a second for minutes would be more than it can do.
+"""
+
 FULL = 500
 """Events from which on no more join a run."""
 
@@ -41,14 +48,15 @@ class Run:
     """A run that is not started yet."""
 
     run_id: str
+    window: float = WINDOW
     began: float = field(default_factory=time.monotonic)
     count: int = 0
     users: dict[str, None] = field(default_factory=dict)
 
     @classmethod
-    def new(cls) -> Run:
+    def new(cls, window: float = WINDOW) -> Run:
         """Make one with an id that no other process of us makes."""
-        return cls(f"{PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S}_{uuid4().hex[:12]}")
+        return cls(f"{PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S}_{uuid4().hex[:12]}", window)
 
 
 class Watch:
@@ -64,6 +72,7 @@ class Watch:
         self._ledger = ledger
         self._start = start
         self._open = Run.new()
+        self._last = (-math.inf, WINDOW)  # when the last run ended, and its window
         self._lock = threading.Lock()  # of the open run: its timer goes off in a thread of its own
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="start runs")
 
@@ -72,7 +81,7 @@ class Watch:
         answers: list[list[Entry] | KeyTaken] = []
         with self._lock:
             while len(answers) < len(asked):
-                if self._open.count and time.monotonic() - self._open.began > WINDOW:
+                if self._open.count and time.monotonic() - self._open.began > self._open.window:
                     self._end(self._open)  # its timer waits for us, and tend_ledger does not wait for ever
                 answers += self._take(self._fitting(asked[len(answers) :]))
                 if self._open.count >= _full():
@@ -98,7 +107,10 @@ class Watch:
 
     def _take(self, asked: Sequence[tuple[Arrival, str]]) -> list[list[Entry] | KeyTaken]:
         if not self._open.count:
-            self._open = Run.new()  # its id tells when its first event came
+            ended, window = self._last
+            goes_on = time.monotonic() - ended < WINDOW
+            # Made now, for its id tells when its first event came
+            self._open = Run.new(min(2 * window, LONGEST_WINDOW) if goes_on else WINDOW)
         run = self._open
         try:
             answers, new = self._ledger().take([arrival for arrival, _ in asked], run.run_id, run.count)
@@ -107,7 +119,7 @@ class Watch:
             self._end(run)
             raise
         if new and not run.count:
-            timer = threading.Timer(WINDOW, self._end_in_time, [run])
+            timer = threading.Timer(run.window, self._end_in_time, [run])
             timer.daemon = True
             timer.start()
         run.count += new
@@ -123,6 +135,7 @@ class Watch:
     def _end(self, run: Run) -> None:
         """Let no more events into a run, and start it."""
         if run is self._open:
+            self._last = (time.monotonic(), run.window)
             self._open = Run.new()
             self._starter.submit(self._start_logged, run)
 

@@ -126,6 +126,19 @@ def test_what_comes_within_half_a_second_shares_a_run(
     assert later != run_id
 
 
+def test_runs_of_a_burst_gather_longer(api: TestClient, started: list[str]) -> None:
+    first_run = api.post("/jobs", json={"type": "nothing"}).json()["run_id"]
+    until(lambda: started == [first_run])
+    second = [api.post("/jobs", json={"type": "nothing"}).json()["run_id"]]
+    time.sleep(1.3 * watch.WINDOW)
+    second.append(api.post("/jobs", json={"type": "nothing"}).json()["run_id"])
+    assert len({first_run, *second}) == 2
+    until(lambda: started == [first_run, second[0]])
+    time.sleep(1.3 * watch.WINDOW)  # quiet again
+    third = api.post("/jobs", json={"type": "nothing"}).json()["run_id"]
+    until(lambda: started[2:] == [third])
+
+
 def test_a_full_run_is_followed_by_the_next(
     api: TestClient, ledger: Ledger, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +204,7 @@ def test_a_hive_that_is_down_turns_the_answer_into_202(
 def test_a_hive_that_hangs_holds_up_nobody_else(
     api: TestClient, first: PracticeHive, other: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__WRITE_THROUGH_LIMIT", "0.5")
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__WRITE_THROUGH_LIMIT", "2")
     with other.transaction() as blocking:
         blocking.exec_driver_sql("UPDATE analysis_stats SET ready_job_count = ready_job_count + 1")
         began = time.monotonic()
@@ -199,8 +212,8 @@ def test_a_hive_that_hangs_holds_up_nobody_else(
         slow.start()
         quick = [seconds_of(api, {"type": "new_assembly"}) for _ in range(5)]
         slow.join()
-        assert max(quick) < 0.4
-        assert time.monotonic() - began < 2
+        assert max(quick) < 1.5  # whoever waits for the other hive waits for two seconds
+        assert time.monotonic() - began < 6
         hung = api.post("/jobs", json={"type": "new_genebuild"})  # not asked again while it hangs
         assert hung.status_code == 202
         blocking.rollback()
