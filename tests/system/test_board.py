@@ -141,6 +141,11 @@ def test_tasks_lead_to_the_board_while_they_wait(system: System, page: Page, gen
     expect(page.locator(f"#event-{event_id}")).to_be_visible()
 
 
+def test_the_documentation_of_the_api_can_be_read(system: System, page: Page) -> None:
+    page.goto(f"{system.airflow.url}/event-hooks/apidocs")
+    expect(page.locator(".opblock")).to_have_count(8)
+
+
 def test_everything_is_reached_from_the_keyboard(system: System, page: Page, genome: str) -> None:
     event_id = post(system, genome, "idle")
     page.goto(board(system, f"?genome={genome}"))

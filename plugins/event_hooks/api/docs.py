@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
-from swagger_ui_bundle import swagger_ui_path
 
 from event_hooks.api.access import MAY_READ
 
 router = APIRouter(include_in_schema=False)
 
+FOLDER = Path(str(files("fastapi_swagger.resources")))
 FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 
 
@@ -43,4 +44,4 @@ async def file(name: str) -> FileResponse:
     """Give a file of the page."""
     if name not in FILES:
         raise HTTPException(404, "no such file")
-    return FileResponse(Path(swagger_ui_path) / name)
+    return FileResponse(FOLDER / name)
