@@ -37,6 +37,9 @@ EVENT_LOOKUP = {
     "idle_for_long": ["dump_idle_for_long"],
 }
 
+GUIHIVE = "http://guihive.invalid/?hive=idle"
+"""Where people would look at the idle hive."""
+
 USERS = {"admin": "admin", "operator": "user", "looker": "viewer", "stranger": ""}
 """``{name: role}``; a stranger has none."""
 
@@ -203,7 +206,7 @@ def lookup_files(folder: Path, hives: list[str]) -> dict[str, Path]:
         "dump_peptide": {"analysis": "event_dump_peptide", "hive_conn_id": "hive_test"},
         "dump_old": {"analysis": "event_dump_dna", "hive_uri": hives[1]},
         "dump_nothing": {"analysis": "event_dump_nothing", "hive_conn_id": "hive_test"},
-        "dump_idle": {"analysis": "event_dump_dna", "hive_conn_id": "hive_idle"},
+        "dump_idle": {"analysis": "event_dump_dna", "hive_conn_id": "hive_idle", "guihive": GUIHIVE},
         "dump_idle_for_long": {
             "analysis": "event_dump_dna",
             "hive_conn_id": "hive_idle",

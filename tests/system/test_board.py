@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.support.running_airflow import LIMIT, System
+from tests.support.running_airflow import GUIHIVE, LIMIT, System
 from tools.airflow_services import CHECKOUT
 from tools.runs import DAG
 
@@ -133,7 +133,7 @@ def test_tasks_lead_to_the_board_while_they_wait(system: System, page: Page, gen
 
     def is_linked(task: str) -> bool:
         found = system.runs.ask("GET", f"{path}/dump_idle.{task}/links").json()
-        return bool(found.get("extra_links", {}).get("Event board") == expected)
+        return bool(found.get("extra_links") == {"Event board": expected, "guiHIVE": GUIHIVE})
 
     system.runs.until(lambda: is_linked("submit") and is_linked("wait"), LIMIT, lambda: "no links")
     assert system.runs.task_states(run_id)["dump_idle.wait"] == "deferred"
