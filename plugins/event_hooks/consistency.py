@@ -22,7 +22,8 @@ from event_hooks.exceptions import EventHooksError, LedgerUnreachable
 from event_hooks.hive import address, perl
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.visitor import HiveVisitor
-from event_hooks.ledger.ledger import Entry, KeptReport, Ledger, Standing, State
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.records import Entry, KeptReport, Standing, State
 from event_hooks.reports.report import ABOUT
 from event_hooks.reports.story import Step
 

@@ -13,7 +13,8 @@ from event_hooks.exceptions import JobElsewhere
 from event_hooks.hive.operator import HiveSubmitOperator
 from event_hooks.hive.sensor import HiveJobSensor
 from event_hooks.hive.trigger import HiveJobTrigger, as_numbers
-from event_hooks.ledger.ledger import Ledger, Progress
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.records import Progress
 from event_hooks.links import LINKS
 from event_hooks.reports.outbox import owed, positions, settle
 from event_hooks.reports.story import Story
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from event_hooks.hive.troubles import Trouble
     from event_hooks.hive.visitor import Findings
     from event_hooks.hive.visitor import Progress as HiveProgress
-    from event_hooks.ledger.ledger import Standing
+    from event_hooks.ledger.records import Standing
     from event_hooks.reports.report import Report
 
 PROGRESS_PAUSE = 2.0

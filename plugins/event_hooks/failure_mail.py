@@ -12,7 +12,8 @@ from airflow.sdk.configuration import conf
 
 from event_hooks import settings
 from event_hooks.exceptions import EventHooksError
-from event_hooks.ledger.ledger import Ledger, Standing, State
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.records import Standing, State
 from event_hooks.reports.story import MEND
 
 if TYPE_CHECKING:

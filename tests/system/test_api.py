@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import create_engine, text
 
-from event_hooks.ledger.ledger import Arrival, Ledger, Received, key_of
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.records import Arrival, Received, key_of
 from tests.support.running_airflow import LIMIT, System
 from tools.runs import DAG
 

@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Connection, create_engine, text
 
-from event_hooks.ledger.ledger import Ledger, Received
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.records import Received
 from tests.support.running_airflow import LIMIT, System
 
 

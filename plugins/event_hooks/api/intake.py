@@ -16,16 +16,8 @@ from event_hooks.api.watch import Start, Watch
 from event_hooks.events import Event, EventBatch, job_input
 from event_hooks.exceptions import EventHooksError, EventInvalid
 from event_hooks.hive import perl
-from event_hooks.ledger.ledger import (
-    Arrival,
-    Entry,
-    Ledger,
-    Received,
-    Standing,
-    State,
-    key_named,
-    key_of,
-)
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.records import Arrival, Entry, Received, Standing, State, key_named, key_of
 
 if TYPE_CHECKING:
     from event_hooks.lookups import Lookups

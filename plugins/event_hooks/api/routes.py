@@ -17,7 +17,7 @@ from event_hooks.api.body import EVENT_BODY, read_json
 from event_hooks.api.intake import Intake, Taken, checked
 from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger import overview
-from event_hooks.ledger.ledger import State
+from event_hooks.ledger.records import State
 
 if TYPE_CHECKING:
     from event_hooks.hive.intervention import Change

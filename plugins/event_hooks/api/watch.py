@@ -17,7 +17,8 @@ from event_hooks import settings
 
 if TYPE_CHECKING:
     from event_hooks.exceptions import KeyTaken
-    from event_hooks.ledger.ledger import Arrival, Entry, Ledger
+    from event_hooks.ledger.ledger import Ledger
+    from event_hooks.ledger.records import Arrival, Entry
 
 log = logging.getLogger(__name__)
 

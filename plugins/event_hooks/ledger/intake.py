@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from event_hooks.events import EventBatch
-from event_hooks.ledger.ledger import Ledger, Received, key_in_run, key_of
+from event_hooks.ledger.records import Received, key_in_run, key_of
+
+if TYPE_CHECKING:
+    from event_hooks.ledger.ledger import Ledger
 
 
 def record(ledger: Ledger, conf: object, run_id: str, source: str) -> dict[int, str]:

@@ -7,201 +7,60 @@ crash has the same cure, to do it again. All raise :class:`LedgerUnreachable` if
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import partial
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    Integer,
-    Table,
-    bindparam,
-    case,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
-from sqlalchemy.dialects import mysql, postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
-from event_hooks.exceptions import KeyTaken
 from event_hooks.ledger import database
-from event_hooks.ledger.tables import Instant, event, event_process, report
+from event_hooks.ledger.records import (
+    OPEN,
+    Arrival,
+    Entry,
+    KeptReport,
+    Outcome,
+    OwedReport,
+    Progress,
+    Received,
+    Standing,
+    State,
+)
+from event_hooks.ledger.statements import (
+    CHUNK,
+    COUNTS,
+    HOW_FAR,
+    TAKEN,
+    chunks,
+    code_of,
+    delete_events,
+    entries,
+    entry,
+    event_row,
+    insert_new,
+    is_deadlock,
+    is_one_of,
+    one_of,
+    owe,
+    owed_report,
+    owed_reports,
+    refusal_of,
+    text,
+    update_many,
+)
+from event_hooks.ledger.tables import event, event_process, report
+
+if TYPE_CHECKING:
+    from event_hooks.exceptions import KeyTaken
 
 T = TypeVar("T")
-
-CHUNK = 1000
-"""Rows that one statement names or writes."""
-
-
-class State(StrEnum):
-    """What a (process, event) has come to."""
-
-    PLANNED = "planned"
-    SUBMITTED = "submitted"
-    COMPLETE = "complete"
-    FAILED = "failed"
-    STOPPED = "stopped"
-    MISSING = "missing"
-    TIMED_OUT = "timed out"
-    NOT_SUBMITTED = "not submitted"
-    UNKNOWN = "unknown"  # nobody looked how the job ended
-
-
-OPEN = (State.PLANNED, State.SUBMITTED)
-"""States of what is not over."""
-
-COUNTS = ("done", "total", "failed")
-"""Columns that count jobs of a tree."""
-
-_DEADLOCKS = {"1213", "1205", "40P01", "55P03"}  # MySQL's, then PostgreSQL's
-_TAKEN = {"1205", "3572", "55P03"}  # a row that somebody else has locked: MariaDB's, MySQL's, PostgreSQL's
-
-
-@dataclass(frozen=True)
-class Received:
-    """An event that has arrived."""
-
-    key: str
-    """From :func:`key_of` or :func:`key_in_run`."""
-
-    type: str
-    genome: str | None
-    payload: Mapping[str, Any]
-    source: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An event as the ledger has it."""
-
-    id: int
-    payload: dict[str, Any]
-    run_id: str | None
-    """None as long as no run was started for it."""
-
-    position: int
-    """In its run, from 0; as long as it has none, in the call that wrote it."""
-
-    is_new: bool = False
-    """Whether it was this call that wrote it."""
-
-    is_planned: bool = field(default=False, compare=False)
-    """Whether its run has noted what will be done for it."""
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """Events that came in together, as in one request, with what will be done for them."""
-
-    events: Sequence[Received]
-    processes: Sequence[Sequence[tuple[str, str, str]]]
-    """For each event the (process, hive, analysis) that it gets."""
-
-    unlike: str | None = None
-    """A key that is there only if other events came under the same name; with it, all or none are known."""
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a (process, event) of a run stands."""
-
-    event_id: int
-    position: int
-    process: str
-    hive: str
-    analysis: str
-    job_id: int | None = None
-    state: str = State.PLANNED
-    error: str | None = None
-    attempt: str | None = None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether it has an outcome."""
-        return self.state not in OPEN
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the job tree of a (process, event) is."""
-
-    event_id: int
-    done: int
-    total: int
-    failed: int
-    message: str | None = None
-    is_begun: bool = True
-    """Whether a job of it was seen at work."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How the job of a (process, event) has ended."""
-
-    event_id: int
-    state: str
-    result: Any = None
-    error: str | None = None
-    counts: Sequence[int] | None = None
-    """How many jobs of its tree are done, are known, and have failed; None leaves what is noted."""
-
-
-@dataclass(frozen=True)
-class OwedReport:
-    """A report as it will be sent."""
-
-    message_id: str
-    event_id: int | None
-    """None if the event could not be read, or is known from another run."""
-
-    run_id: str
-    routing_key: str
-    body: str
-
-
-@dataclass(frozen=True)
-class KeptReport:
-    """A report as the ledger has it."""
-
-    event_id: int | None
-    routing_key: str
-    body: str
-    owed_at: datetime
-    sent_at: datetime | None
-
-
-def key_of(event_type: str, event_id: str | int) -> str:
-    """Give the key of an event with an ``event_id``; 42 and "42" are the same."""
-    return _digest("id", event_type, str(event_id))
-
-
-def key_in_run(run_id: str, position: int) -> str:
-    """Give the key of an event without one: it is the same only where it came."""
-    return _digest("run", run_id, str(position))
-
-
-def key_named(name: str, position: int) -> str:
-    """Give the key of an event without an ``event_id`` whose sender has named the request ."""
-    return _digest("named", name, str(position))
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 class Ledger:
@@ -235,16 +94,16 @@ class Ledger:
         """
         now, intake = datetime.now(UTC), uuid4().hex
         rows = [
-            _event_row(one, now, intake, run_id, position)
+            event_row(one, now, intake, run_id, position)
             for position, one in zip(positions or range(len(received)), received, strict=True)
         ]
         rows.sort(key=itemgetter("event_key"))  # all in one order, so that two calls do not lock each other
 
         def write(connection: Connection) -> dict[str, Entry]:
-            _insert_new(connection, event, rows)
-            return _entries(connection, [one.key for one in received], intake)
+            insert_new(connection, event, rows)
+            return entries(connection, [one.key for one in received], intake)
 
-        found = self._write(write)
+        found = self.write(write)
         return [found[one.key] for one in received]
 
     def take(
@@ -263,25 +122,25 @@ class Ledger:
         def write(connection: Connection) -> tuple[list[list[Entry] | KeyTaken], int]:
             keys = [one.key for arrival in arrivals for one in arrival.events]
             keys += [arrival.unlike for arrival in arrivals if arrival.unlike]
-            known = _entries(connection, keys)
+            known = entries(connection, keys)
             new: dict[str, tuple[Received, Sequence[tuple[str, str, str]]]] = {}
             refusals: list[KeyTaken | None] = []
             for arrival in arrivals:
                 seen = {key: entry.payload for key, entry in known.items()}
                 seen |= {key: dict(one.payload) for key, (one, _) in new.items()}
-                refusals.append(_refusal(arrival, seen))
+                refusals.append(refusal_of(arrival, seen))
                 if refusals[-1] is None:
                     for one, processes in zip(arrival.events, arrival.processes, strict=True):
                         if one.key not in seen:
                             new.setdefault(one.key, (one, processes))
             now, intake = datetime.now(UTC), uuid4().hex
             rows = [
-                _event_row(one, now, intake, run_id, position)
+                event_row(one, now, intake, run_id, position)
                 for position, (one, _) in enumerate(new.values(), first)
             ]
             if rows:
                 connection.execute(insert(event), rows)  # fails if another call was quicker with a key
-                written = _entries(connection, list(new), intake)
+                written = entries(connection, list(new), intake)
                 planned = [
                     {
                         "event_id": written[key].id,
@@ -302,12 +161,12 @@ class Ledger:
             ]
             return answers, len(new)
 
-        return self._write(write, lambda error: _is_deadlock(error) or isinstance(error, IntegrityError))
+        return self.write(write, lambda error: is_deadlock(error) or isinstance(error, IntegrityError))
 
     def known(self, keys: Sequence[str]) -> dict[str, Entry]:
         """Give the events that are there under these keys: ``{key: entry}``."""
         with self._transaction() as connection:
-            return _entries(connection, keys)
+            return entries(connection, keys)
 
     def has_work(self) -> bool:
         """Tell, by one query, whether there is an event that no run has planned, or a report not sent."""
@@ -331,7 +190,7 @@ class Ledger:
             .limit(limit)
         )
         found = sorted(self.read(wanted), key=lambda row: (row.received_at, row.position))
-        return [_entry(row) for row in found]
+        return [entry(row) for row in found]
 
     def assign(self, run_id: str, event_ids: Sequence[int]) -> list[Entry]:
         """
@@ -347,16 +206,16 @@ class Ledger:
                 .values(run_id=run_id, position=bindparam("at"))
             )
             places = [{"of": event_id, "at": at} for at, event_id in enumerate(event_ids)]
-            for some in _chunks(places):
+            for some in chunks(places):
                 connection.execute(mine, some)
 
-        self._write(write)
+        self.write(write)
         return self.events_of(run_id)
 
     def events_of(self, run_id: str) -> list[Entry]:
         """Give a run's events, in the order of their positions."""
         found = self.read(select(event).where(event.c.run_id == run_id))
-        return sorted((_entry(row) for row in found), key=lambda entry: entry.position)
+        return sorted((entry(row) for row in found), key=lambda entry: entry.position)
 
     def standing(self, run_id: str) -> list[Standing]:
         """Give how each (process, event) of a run stands, in the order of positions."""
@@ -371,7 +230,7 @@ class Ledger:
 
     def standing_of(self, event_ids: Sequence[int]) -> list[Standing]:
         """Give how each process of some events stands."""
-        return [one for some in _chunks(event_ids) for one in self._standing(event.c.id.in_(some))]
+        return [one for some in chunks(event_ids) for one in self._standing(event.c.id.in_(some))]
 
     def _standing(self, whose: ColumnElement[bool]) -> list[Standing]:
         columns = event_process.c
@@ -393,11 +252,11 @@ class Ledger:
         )
 
         def write(connection: Connection) -> None:
-            _insert_new(connection, event_process, rows)
+            insert_new(connection, event_process, rows)
             connection.execute(routed)
-            _owe(connection, reports)
+            owe(connection, reports)
 
-        self._write(write)
+        self.write(write)
 
     def record_jobs(self, jobs: Mapping[tuple[int, str], int], reports: Sequence[OwedReport] = ()) -> None:
         """Note the job of each (event id, process) that waits for one, and reports of that."""
@@ -415,8 +274,8 @@ class Ledger:
             for (of, by), job_id in sorted(jobs.items())
         ]
         mine = (event_process.c.event_id == bindparam("of")) & (event_process.c.process == bindparam("by"))
-        waits = _is_one_of(State.PLANNED, State.NOT_SUBMITTED)
-        self._update(update(event_process).where(mine, waits), rows, reports)
+        waits = is_one_of(State.PLANNED, State.NOT_SUBMITTED)
+        self._rewrite(update(event_process).where(mine, waits), rows, reports)
 
     def record_progress(
         self, process: str, progress: Sequence[Progress], reports: Sequence[OwedReport] = ()
@@ -430,7 +289,7 @@ class Ledger:
                 "done": one.done,
                 "total": one.total,
                 "failed": one.failed,
-                "message": None if one.message is None else _text(one.message),
+                "message": None if one.message is None else text(one.message),
                 "started_at": now if one.is_begun else None,
                 "now": now,
             }
@@ -438,11 +297,11 @@ class Ledger:
         ]
 
         def write(connection: Connection) -> None:
-            for some in _chunks(rows):
-                connection.execute(_HOW_FAR, some)
-            _owe(connection, reports)
+            for some in chunks(rows):
+                connection.execute(HOW_FAR, some)
+            owe(connection, reports)
 
-        self._write(write)
+        self.write(write)
 
     def record_outcomes(
         self, process: str, outcomes: Sequence[Outcome], attempt: str, reports: Sequence[OwedReport]
@@ -462,7 +321,7 @@ class Ledger:
                 "of": one.event_id,
                 "state": one.state,
                 "result": json.dumps(one.result),
-                "error": None if one.error is None else _text(one.error),
+                "error": None if one.error is None else text(one.error),
                 "ended_at": now,
                 "attempt": attempt,
             }
@@ -473,26 +332,26 @@ class Ledger:
             for one in outcomes
             if one.counts is not None
         ]
-        later = _is_one_of(*OPEN) | (columns.attempt < attempt)
+        later = is_one_of(*OPEN) | (columns.attempt < attempt)
         known = select(columns.event_id).where(columns.process == process, columns.attempt == attempt)
 
         def write(connection: Connection) -> None:
-            _update(connection, _one_of(process).where(later), counted)
-            _update(connection, _one_of(process).where(later), rows)
+            update_many(connection, one_of(process).where(later), counted)
+            update_many(connection, one_of(process).where(later), rows)
             mine = {
                 event_id
-                for some in _chunks([one.event_id for one in outcomes])
+                for some in chunks([one.event_id for one in outcomes])
                 for event_id in connection.execute(known.where(columns.event_id.in_(some))).scalars()
             }
-            _owe(connection, [one for one in reports if one.event_id in mine])
+            owe(connection, [one for one in reports if one.event_id in mine])
 
-        self._write(write)
+        self.write(write)
 
     def reopen(self, process: str, event_ids: Collection[int]) -> None:
         """Note that jobs which were over are waited for again."""
         closed = {"state": State.SUBMITTED, "result": None, "error": None, "ended_at": None}
-        over = ~_is_one_of(*OPEN, State.NOT_SUBMITTED)
-        self._update(_one_of(process).where(over), [{"of": event_id, **closed} for event_id in event_ids])
+        over = ~is_one_of(*OPEN, State.NOT_SUBMITTED)
+        self._rewrite(one_of(process).where(over), [{"of": event_id, **closed} for event_id in event_ids])
 
     def runs_since(self, since: datetime) -> list[str]:
         """Give the runs of the events that came since then, the oldest first."""
@@ -508,7 +367,7 @@ class Ledger:
 
     def owe(self, reports: Sequence[OwedReport]) -> None:
         """Note reports that have to be sent; one with a known ``message_id`` is left as it is."""
-        self._write(lambda connection: _owe(connection, reports))
+        self.write(lambda connection: owe(connection, reports))
 
     def count_owed(self, run_id: str | None = None) -> int:
         """Count the reports not sent yet, of a run or of all; counts no further than 10,000."""
@@ -536,9 +395,9 @@ class Ledger:
         """
         with self._transaction() as connection:
             try:
-                rows = connection.execute(_owed(run_id, limit)).all()
+                rows = connection.execute(owed_reports(run_id, limit)).all()
             except OperationalError as error:
-                if _code(error) in _TAKEN:
+                if code_of(error) in TAKEN:
                     return 0
                 raise
             if not rows:
@@ -547,11 +406,11 @@ class Ledger:
             sent: list[int] = []
             failure = None
             try:
-                for one in publish([_owed_report(row) for row in rows]):
+                for one in publish([owed_report(row) for row in rows]):
                     sent.append(ids[one.message_id])
             except Exception as error:
                 failure = error
-            for some in _chunks(sent):
+            for some in chunks(sent):
                 noted = update(report).where(report.c.id.in_(some)).values(sent_at=datetime.now(UTC))
                 connection.execute(noted)
         if failure:
@@ -568,7 +427,7 @@ class Ledger:
         """
         cutoff = datetime.now(UTC) - older_than
         of_none = report.c.event_id.is_(None) & (report.c.sent_at < cutoff)
-        self._write(lambda connection: connection.execute(delete(report).where(of_none)))
+        self.write(lambda connection: connection.execute(delete(report).where(of_none)))
         owed = select(report.c.id).where(report.c.event_id == event.c.id, report.c.sent_at.is_(None))
         wanted = (
             select(event.c.id)
@@ -579,31 +438,31 @@ class Ledger:
         )
         count = 0
         while ids := [row.id for row in self.read(wanted)]:
-            self._write(partial(_delete, ids))
+            self.write(partial(delete_events, ids))
             count += len(ids)
         return count
 
-    def _update(
+    def _rewrite(
         self, rows_of: Any, rows: Sequence[dict[str, Any]], reports: Sequence[OwedReport] = ()
     ) -> None:
         def write(connection: Connection) -> None:
-            _update(connection, rows_of, rows)
-            _owe(connection, reports)
+            update_many(connection, rows_of, rows)
+            owe(connection, reports)
 
-        self._write(write)
+        self.write(write)
 
     def read(self, statement: Any) -> Sequence[Any]:
         """Give the rows of a SELECT."""
         with database.errors_named(self.conn_id), self._engine.connect() as connection:
             return connection.execute(statement).all()
 
-    def _write(
+    def write(
         self, write: Callable[[Connection], T], passes: Callable[[BaseException], bool] | None = None
     ) -> T:
         """Do it in a transaction, and again after a deadlock, or another error that passes."""
         with database.errors_named(self.conn_id):
             for attempt in Retrying(
-                retry=retry_if_exception(passes or _is_deadlock),
+                retry=retry_if_exception(passes or is_deadlock),
                 stop=stop_after_attempt(5),
                 wait=wait_random(0, 0.2),
                 reraise=True,
@@ -616,154 +475,3 @@ class Ledger:
     def _transaction(self) -> Iterator[Connection]:
         with database.errors_named(self.conn_id), self._engine.begin() as connection:
             yield connection
-
-
-def _text(value: str) -> str:
-    """Replace what a database does not take: NUL, and lone surrogates."""
-    return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
-
-
-def _one_of(process: str) -> Any:
-    mine = event_process.c.event_id == bindparam("of")
-    return update(event_process).where(mine, event_process.c.process == process)
-
-
-def _how_far() -> Any:
-    """Give the statement that notes how far trees are; only what has changed is news."""
-    columns, counts = event_process.c, {name: bindparam(name, type_=Integer()) for name in COUNTS}
-    started = bindparam("started_at", type_=Instant())
-    is_news = [columns[name].is_distinct_from(count) for name, count in counts.items()]
-    is_news.append(columns.started_at.is_(None) & started.is_not(None))
-    return (
-        update(event_process)
-        .where(columns.event_id == bindparam("of"), columns.process == bindparam("by"), _is_one_of(*OPEN))
-        .ordered_values(  # this order: MySQL would compare with what it has just set
-            (
-                columns.changed_at,
-                case((or_(*is_news), bindparam("now", type_=Instant())), else_=columns.changed_at),
-            ),
-            *((columns[name], count) for name, count in counts.items()),
-            (columns.started_at, func.coalesce(columns.started_at, started)),
-            (columns.message, bindparam("message")),
-        )
-    )
-
-
-def _is_one_of(*states: State) -> ColumnElement[bool]:
-    return or_(*(event_process.c.state == state for state in states))  # IN cannot be executed many times
-
-
-_HOW_FAR = _how_far()
-
-
-def _update(connection: Connection, rows_of: Any, rows: Sequence[dict[str, Any]]) -> None:
-    if rows:
-        statement = rows_of.values({name: bindparam(name) for name in rows[0].keys() - {"of", "by"}})
-        for some in _chunks(rows):
-            connection.execute(statement, some)
-
-
-def _delete(event_ids: Sequence[int], connection: Connection) -> None:
-    connection.execute(delete(event).where(event.c.id.in_(event_ids)))
-
-
-def _owe(connection: Connection, reports: Sequence[OwedReport]) -> None:
-    now = datetime.now(UTC)
-    _insert_new(connection, report, [{**vars(one), "owed_at": now} for one in reports])
-
-
-def _owed(run_id: str | None, limit: int) -> Any:
-    wanted = select(report).where(report.c.sent_at.is_(None))
-    if run_id is not None:
-        wanted = wanted.where(report.c.run_id == run_id)
-    return wanted.order_by(report.c.id).limit(limit).with_for_update(nowait=True)
-
-
-def _owed_report(row: Any) -> OwedReport:
-    return OwedReport(row.message_id, row.event_id, row.run_id, row.routing_key, row.body)
-
-
-def _event_row(
-    one: Received, received_at: datetime, intake: str, run_id: str | None, position: int
-) -> dict[str, Any]:
-    return {
-        "event_key": one.key,
-        "type": _text(one.type)[:255],
-        "genome": None if one.genome is None else _text(one.genome)[:255],
-        "payload": json.dumps(one.payload),
-        "source": one.source,
-        "received_at": received_at,
-        "intake": intake,
-        "run_id": run_id,
-        "position": position,
-    }
-
-
-def _entries(connection: Connection, keys: Sequence[str], intake: str | None = None) -> dict[str, Entry]:
-    """Read events by their keys; those of this intake are new."""
-    wanted = select(event).where(event.c.event_key.in_(bindparam("keys", expanding=True)))
-    return {
-        row.event_key: _entry(row, is_new=row.intake == intake)
-        for some in _chunks(keys)
-        for row in connection.execute(wanted, {"keys": some})
-    }
-
-
-def _refusal(arrival: Arrival, seen: Mapping[str, Mapping[str, Any]]) -> KeyTaken | None:
-    """Tell whether a key of an arrival stands for something else already."""
-    payloads: dict[str, Any] = {}
-    for position, one in enumerate(arrival.events):
-        before = payloads.setdefault(one.key, seen.get(one.key, one.payload))
-        if _as_compared(before) != _as_compared(one.payload):
-            return KeyTaken(position)
-    if arrival.unlike:
-        is_known = {one.key in seen for one in arrival.events}
-        if arrival.unlike in seen or len(is_known) > 1:
-            return KeyTaken(0)
-    return None
-
-
-def _as_compared(payload: Mapping[str, Any]) -> str:
-    """Write a payload so that equal ones are equal: 1 is no true, but event_id 42 is "42"."""
-    event_id = payload.get("event_id")
-    same = {
-        **payload,
-        "event_id": None if event_id is None else str(event_id),
-        "genome": payload.get("genome"),
-    }
-    return json.dumps(same, sort_keys=True)
-
-
-def _entry(row: Any, *, is_new: bool = False) -> Entry:
-    return Entry(row.id, json.loads(row.payload), row.run_id, row.position, is_new, row.routed_at is not None)
-
-
-def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows, and leave those alone whose key is there."""
-    statement: Any
-    match connection.dialect.name:
-        case "mysql" | "mariadb":
-            first = next(iter(table.primary_key))  # sets nothing; IGNORE would also hide what is wrong
-            statement = mysql.insert(table).on_duplicate_key_update({first.name: first})
-        case "postgresql":
-            statement = postgresql.insert(table).on_conflict_do_nothing()
-        case "sqlite":
-            statement = sqlite.insert(table).on_conflict_do_nothing()
-        case _:
-            statement = insert(table)
-    for some in _chunks(rows):
-        connection.execute(statement, list(some))
-
-
-def _is_deadlock(error: BaseException) -> bool:
-    if not isinstance(error, OperationalError):
-        return False
-    return _code(error) in _DEADLOCKS
-
-
-def _code(error: OperationalError) -> str:
-    return str(getattr(error.orig, "pgcode", None) or next(iter(getattr(error.orig, "args", ())), None))
-
-
-def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))

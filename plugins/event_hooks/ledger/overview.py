@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Select, func, or_, select
 
-from event_hooks.ledger.ledger import CHUNK, OPEN, Ledger, State
+from event_hooks.ledger.records import OPEN, State
+from event_hooks.ledger.statements import CHUNK
 from event_hooks.ledger.tables import event, event_process, report
+
+if TYPE_CHECKING:
+    from event_hooks.ledger.ledger import Ledger
 
 HELD_UP = "report.warn"
 """Routing key of the reports that jobs do not get on."""
@@ -42,7 +46,7 @@ class ProcessView:
     analysis: str
     job_id: int | None
     state: str
-    """One of :class:`event_hooks.ledger.ledger.State`."""
+    """One of :class:`event_hooks.ledger.records.State`."""
 
     done: int | None
     total: int | None

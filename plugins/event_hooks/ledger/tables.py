@@ -88,7 +88,7 @@ event_process = Table(
     Column("total", Integer),  # jobs of its tree known so far
     Column("failed", Integer),  # jobs of its tree that have failed
     Column("message", _long),  # the newest of the hive's job_progress
-    Column("state", String(16), nullable=False),  # one of ledger.State
+    Column("state", String(16), nullable=False),  # one of records.State
     Column("attempt", String(36)),  # task instance of the wait that saw the end; later ones sort higher
     Column("result", _long),  # what the pipeline wrote, JSON
     Column("error", _long),

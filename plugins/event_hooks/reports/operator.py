@@ -10,7 +10,8 @@ from airflow.sdk import BaseOperator
 
 from event_hooks import reason, xcom
 from event_hooks.exceptions import EventInvalid
-from event_hooks.ledger.ledger import Ledger, Outcome, Standing, State
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.records import Outcome, Standing, State
 from event_hooks.reports.outbox import owed, positions, send_all_of, settle
 from event_hooks.reports.story import Story, unreadable
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from event_hooks import settings
 from event_hooks.exceptions import ReportNotPublished
-from event_hooks.ledger.ledger import Ledger, Outcome, OwedReport, Standing, State
+from event_hooks.ledger.records import Outcome, OwedReport, Standing, State
 from event_hooks.reports.hook import RabbitMQHook
 from event_hooks.reports.report import Report, is_as_important
 
 if TYPE_CHECKING:
+    from event_hooks.ledger.ledger import Ledger
     from event_hooks.lookups import Process
     from event_hooks.reports.story import Story
 

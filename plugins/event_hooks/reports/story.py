@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from event_hooks.events import EventBatch
-from event_hooks.ledger.ledger import Progress, Standing, State
+from event_hooks.ledger.records import Progress, Standing, State
 from event_hooks.reports.report import Report, ReportType, event_report, told
 
 MEND = "mend the cause, then clear {task} of the run with Downstream"

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from event_hooks.ledger.ledger import Ledger, Outcome, Progress
-from event_hooks.ledger.ledger import OwedReport as Owed
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.records import Outcome, Progress
+from event_hooks.ledger.records import OwedReport as Owed
 from tests.integration.conftest import PracticeHive
 
 

@@ -12,16 +12,8 @@ from sqlalchemy import select, text, update
 
 from event_hooks.exceptions import LedgerRefused
 from event_hooks.ledger import database
-from event_hooks.ledger.ledger import (
-    Ledger,
-    Outcome,
-    OwedReport,
-    Progress,
-    Received,
-    Standing,
-    key_in_run,
-    key_of,
-)
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.records import Outcome, OwedReport, Progress, Received, Standing, key_in_run, key_of
 from event_hooks.ledger.tables import event, event_process
 
 

@@ -8,16 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from event_hooks.ledger import overview
-from event_hooks.ledger.ledger import (
-    Arrival,
-    Ledger,
-    Outcome,
-    OwedReport,
-    Progress,
-    Received,
-    key_in_run,
-)
+from event_hooks.ledger.ledger import Ledger
 from event_hooks.ledger.overview import EventState, EventView, Wanted
+from event_hooks.ledger.records import Arrival, Outcome, OwedReport, Progress, Received, key_in_run
 
 WEEK = timedelta(days=7)
 

@@ -9,7 +9,8 @@ from sqlalchemy import text
 
 from event_hooks.exceptions import LedgerRefused
 from event_hooks.ledger import database
-from event_hooks.ledger.ledger import Ledger, OwedReport
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.records import OwedReport
 from event_hooks.scribe import scribe_of_loop
 from tests.integration.ledger.test_sender import heard
 

@@ -10,7 +10,8 @@ import time
 import pika
 import pytest
 
-from event_hooks.ledger.ledger import Ledger, OwedReport
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.records import OwedReport
 from event_hooks.reports.outbox import send_owed
 
 KILLED = """

@@ -13,17 +13,9 @@ from sqlalchemy import event as listening
 from sqlalchemy import text
 
 from event_hooks.ledger import database, overview
-from event_hooks.ledger.ledger import (
-    Ledger,
-    Outcome,
-    OwedReport,
-    Progress,
-    Received,
-    Standing,
-    key_in_run,
-    key_of,
-)
+from event_hooks.ledger.ledger import Ledger
 from event_hooks.ledger.overview import Wanted
+from event_hooks.ledger.records import Outcome, OwedReport, Progress, Received, Standing, key_in_run, key_of
 
 EVENTS = 1_000_000
 RUN_SIZE = 100

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from event_hooks.ledger.ledger import Progress, Standing
+from event_hooks.ledger.records import Progress, Standing
 from event_hooks.reports.report import Report
 from event_hooks.reports.story import Story
 

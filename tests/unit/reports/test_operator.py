@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from event_hooks.ledger.ledger import Standing, State
+from event_hooks.ledger.records import Standing, State
 from event_hooks.reports.operator import Ended, last_word, summaries
 from event_hooks.reports.story import Story
 

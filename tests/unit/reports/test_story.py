@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from event_hooks.ledger.ledger import Progress
+from event_hooks.ledger.records import Progress
 from event_hooks.reports.report import Report, is_as_important
 from event_hooks.reports.story import Story, unreadable
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from event_hooks.ledger.ledger import State
+from event_hooks.ledger.records import State
 
 if TYPE_CHECKING:
     from event_hooks.ledger.overview import EventView, ProcessView

@@ -1,0 +1,161 @@
+"""What the ledger keeps, as its callers see it; an event's key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """What a (process, event) has come to."""
+
+    PLANNED = "planned"
+    SUBMITTED = "submitted"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    MISSING = "missing"
+    TIMED_OUT = "timed out"
+    NOT_SUBMITTED = "not submitted"
+    UNKNOWN = "unknown"  # nobody looked how the job ended
+
+
+OPEN = (State.PLANNED, State.SUBMITTED)
+"""States of what is not over."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """An event that has arrived."""
+
+    key: str
+    """From :func:`key_of` or :func:`key_in_run`."""
+
+    type: str
+    genome: str | None
+    payload: Mapping[str, Any]
+    source: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An event as the ledger has it."""
+
+    id: int
+    payload: dict[str, Any]
+    run_id: str | None
+    """None as long as no run was started for it."""
+
+    position: int
+    """In its run, from 0; as long as it has none, in the call that wrote it."""
+
+    is_new: bool = False
+    """Whether it was this call that wrote it."""
+
+    is_planned: bool = field(default=False, compare=False)
+    """Whether its run has noted what will be done for it."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Events that came in together, as in one request, with what will be done for them."""
+
+    events: Sequence[Received]
+    processes: Sequence[Sequence[tuple[str, str, str]]]
+    """For each event the (process, hive, analysis) that it gets."""
+
+    unlike: str | None = None
+    """A key that is there only if other events came under the same name; with it, all or none are known."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a (process, event) of a run stands."""
+
+    event_id: int
+    position: int
+    process: str
+    hive: str
+    analysis: str
+    job_id: int | None = None
+    state: str = State.PLANNED
+    error: str | None = None
+    attempt: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has an outcome."""
+        return self.state not in OPEN
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the job tree of a (process, event) is."""
+
+    event_id: int
+    done: int
+    total: int
+    failed: int
+    message: str | None = None
+    is_begun: bool = True
+    """Whether a job of it was seen at work."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the job of a (process, event) has ended."""
+
+    event_id: int
+    state: str
+    result: Any = None
+    error: str | None = None
+    counts: Sequence[int] | None = None
+    """How many jobs of its tree are done, are known, and have failed; None leaves what is noted."""
+
+
+@dataclass(frozen=True)
+class OwedReport:
+    """A report as it will be sent."""
+
+    message_id: str
+    event_id: int | None
+    """None if the event could not be read, or is known from another run."""
+
+    run_id: str
+    routing_key: str
+    body: str
+
+
+@dataclass(frozen=True)
+class KeptReport:
+    """A report as the ledger has it."""
+
+    event_id: int | None
+    routing_key: str
+    body: str
+    owed_at: datetime
+    sent_at: datetime | None
+
+
+def key_of(event_type: str, event_id: str | int) -> str:
+    """Give the key of an event with an ``event_id``; 42 and "42" are the same."""
+    return _digest("id", event_type, str(event_id))
+
+
+def key_in_run(run_id: str, position: int) -> str:
+    """Give the key of an event without one: it is the same only where it came."""
+    return _digest("run", run_id, str(position))
+
+
+def key_named(name: str, position: int) -> str:
+    """Give the key of an event without an ``event_id`` whose sender has named the request ."""
+    return _digest("named", name, str(position))
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
