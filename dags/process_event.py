@@ -8,6 +8,7 @@ or a batch of them: `{"events": [{…}, {…}]}`.
   others are skipped. An event that is known (its type and `event_id`) is not done again.
 - `<process>.submit` puts one job per event into the process's hive; again, it finds the same jobs.
 - `<process>.wait` waits for these jobs and all that grows from them, without a worker.
+- `hand_on` gives the events that follow from them to the event server.
 - `report` sees that each has an outcome and RabbitMQ has all reports, whatever happened.
 
 **If a `wait` failed**, its log shows the message of the job that failed. Mend the cause, then clear the
@@ -23,9 +24,9 @@ from typing import Any
 
 from airflow.sdk import TaskGroup, dag, task
 
-from event_hooks import failure_mail, lookups, reason, routing, settings
+from event_hooks import failure_mail, handing_on, lookups, reason, routing, settings, starting
 from event_hooks.event_jobs import EventJobSensor, EventSubmitOperator
-from event_hooks.ledger import intake
+from event_hooks.ledger import intake, joins
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.reports import outbox
 from event_hooks.reports.operator import ReportOperator
@@ -41,6 +42,7 @@ PATIENT = {
     "max_retry_delay": timedelta(minutes=10),
 }
 HIVE_RETRIES = 12  # over an hour
+HAND_ON_RETRIES = 3
 REPORT_RETRIES = 300  # over two days: a broker that is down delays a report and loses none
 
 
@@ -68,7 +70,13 @@ def process_event() -> None:
             planned = routing.plan(run.conf, LOOKUPS, ledger.planned(run.run_id))
             known = intake.record(ledger, run.conf, run.run_id, run.run_type.value)
             plan = routing.without(planned, known)
-            outbox.receive(ledger, Story(run.conf, run.run_id), plan, known, LOOKUPS.processes)
+            mine = [entry for entry in ledger.events_of(run.run_id) if entry.position not in known]
+            for joined in joins.note(ledger, mine, LOOKUPS.reactions.joins):
+                log.info("All that a process waits for has come: %s", joined)
+                starting.start(ledger, joined)
+            story = Story(run.conf, run.run_id)
+            claims = routing.claims(story.events, plan, LOOKUPS)
+            plan = outbox.receive(ledger, story, plan, known, LOOKUPS.processes, claims)
         ledger.close()
         for position, first in known.items():
             log.warning("Event %s is not done again: run %s has it", position, first)
@@ -77,10 +85,24 @@ def process_event() -> None:
             ti.xcom_push(process, positions)
         return [routing.submit_task(process) for process in plan]
 
+    @task(
+        doc_md="Give the events that follow to the event server. While it is away, `tend_ledger` goes on.",
+        retries=HAND_ON_RETRIES,
+    )
+    def hand_on(**context: Any) -> int:
+        """Hand on the events that follow from this run's, and give their number."""
+        ledger = Ledger()
+        count = handing_on.hand_on(ledger, context["dag_run"].run_id)
+        ledger.close()
+        return count
+
     routed = route()
+    # Teardowns run however the jobs ended, and never hide a failed one from the run's state.
+    handed_on = hand_on().as_teardown(on_failure_fail_dagrun=True)
     report = ReportOperator(
         task_id="report",
         plan=("route", "plan"),
+        emits=LOOKUPS.emits,
         doc_md="See that each event has an outcome, and RabbitMQ all reports; whatever happened before.",
         retries=REPORT_RETRIES,
     ).as_teardown()
@@ -93,6 +115,7 @@ def process_event() -> None:
                 analysis=process.analysis,
                 positions=routed[process.name],
                 guihive=process.guihive,
+                pool=process.pool,
                 doc_md=f"Put a job of `{process.analysis}` into `{process.hive_conn_id}` for each event."
                 " Again, it finds the same jobs.",
             )
@@ -102,6 +125,7 @@ def process_event() -> None:
                 hive_conn_id=process.hive_conn_id,
                 job_ids=_pulled(f"{process.name}.submit", "return_value"),
                 positions=_pulled("route", process.name),
+                emits=process.emits,
                 guihive=process.guihive,
                 doc_md="Wait, without a worker, until the jobs and all that grows from them are over. The log"
                 " shows the message of a job that failed. Mend the cause, then clear this with *Downstream*.",
@@ -109,7 +133,8 @@ def process_event() -> None:
                 timeout=process.job_timeout or settings.job_timeout(),
                 retries=0,
             )
-        routed >> submit >> wait >> report
+        routed >> submit >> wait >> handed_on
+    handed_on >> report
 
 
 def _pulled(task_id: str, key: str) -> str:

@@ -95,6 +95,7 @@ class AirflowServices:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self._passwords_file),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._sqlalchemy_url,
             "AIRFLOW_CONN_EVENT_LEDGER": self.ledger_url,
+            "AIRFLOW_CONN_EVENT_SERVER": f"http://admin:{self.password}@127.0.0.1:{self._port('api')}",
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self._port("api")),
             "AIRFLOW__API__BASE_URL": self.url,
@@ -146,6 +147,11 @@ class AirflowServices:
         migration = ProcessFolder(self.folder / "migration")
         migration.run([str(PROGRAMS / "airflow"), "db", "migrate"], self.environment, MIGRATE_SECONDS)
         self._kept.set("migrated", self._database_version())
+
+    def run(self, *command: str) -> None:
+        """Run an ``airflow`` command, such as ``pools set …``."""
+        place = ProcessFolder(self.folder / "command")
+        place.run([str(PROGRAMS / "airflow"), *command], self.environment, MIGRATE_SECONDS)
 
     def _create_database(self, url: str) -> None:
         parts = urlsplit(url)

@@ -104,6 +104,8 @@ def _report_faults(standing: Sequence[Standing], reports: Sequence[KeptReport]) 
         if about.get("step") == Step.ENDED:
             told[report.event_id, about["processes"][0]].append(report.routing_key)
     for one in standing:
+        if one.state == State.SKIPPED:
+            continue
         keys = told[one.event_id, one.process]
         wanted = (
             {"report.info", "report.warn"} if one.state == State.COMPLETE else {"report.fatal", "report.warn"}

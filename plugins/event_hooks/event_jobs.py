@@ -81,6 +81,7 @@ class EventJobSensor(HiveJobSensor):
 
     :param process: its name, in reports.
     :param positions: a template of the events that the jobs are for, counted from 0, in the jobs' order.
+    :param emits: types of the events that follow from a success.
     :param guihive: as of :class:`EventSubmitOperator`.
     """
 
@@ -88,10 +89,17 @@ class EventJobSensor(HiveJobSensor):
     template_fields: Sequence[str] = (*HiveJobSensor.template_fields, "positions")
     trigger_cls: ClassVar[str] = "event_hooks.event_jobs.EventJobTrigger"
 
-    def __init__(self, *, process: str, positions: str, guihive: str | None = None, **kwargs: Any) -> None:
-        super().__init__(
-            trigger_kwargs={"process": process, "positions": positions, "guihive": guihive}, **kwargs
-        )
+    def __init__(
+        self,
+        *,
+        process: str,
+        positions: str,
+        emits: Sequence[str] = (),
+        guihive: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        given = {"process": process, "positions": positions, "emits": list(emits), "guihive": guihive}
+        super().__init__(trigger_kwargs=given, **kwargs)
         self.positions = positions
         self.guihive = guihive
 
@@ -107,10 +115,16 @@ class EventJobTrigger(HiveJobTrigger):
     """
 
     def __init__(
-        self, process: str, positions: Sequence[int] | str, guihive: str | None = None, **kwargs: Any
+        self,
+        process: str,
+        positions: Sequence[int] | str,
+        emits: Sequence[str] = (),
+        guihive: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.process = process
+        self.emits = emits
         self.guihive = guihive
         self.positions = positions
         self._last: asyncio.Future[None] | None = None
@@ -122,7 +136,8 @@ class EventJobTrigger(HiveJobTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Give class path and arguments."""
         _, arguments = super().serialize()
-        own = {"process": self.process, "positions": self.positions, "guihive": self.guihive}
+        names = ("process", "positions", "emits", "guihive")
+        own = {name: getattr(self, name) for name in names}
         return "event_hooks.event_jobs.EventJobTrigger", {**arguments, **own}
 
     @cached_property
@@ -215,7 +230,7 @@ class EventJobTrigger(HiveJobTrigger):
 
     def _settle(self, outcomes: Sequence[JobOutcome], ledger: Ledger) -> None:
         told = {self.places[outcome.job_id]: outcome.as_dict() for outcome in outcomes}
-        settle(ledger, self.story, self.process, self._known(ledger), told, self._ti_id() or "")
+        settle(ledger, self.story, self.process, self._known(ledger), told, self._ti_id() or "", self.emits)
 
     def _note_progress(
         self, changed: Mapping[int, HiveProgress], shown: Mapping[int, HiveProgress], ledger: Ledger

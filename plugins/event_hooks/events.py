@@ -15,6 +15,31 @@ FORM_FIELDS = "further_fields"
 """The field of the trigger form that holds an event's further fields as one object."""
 
 
+MAX_HOPS = 10
+"""Events that may follow from one another."""
+
+
+class Follows(BaseModel):
+    """What an event follows from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    correlation_id: str = Field(description="The same for all that follows from one event: its run/position.")
+    causation_id: str = Field(description="What it follows from: run/position/process.")
+    hops: int = Field(ge=1, description="How many events led to it.")
+    chain: list[str] = Field(description="Types and processes that led to it, the first one first.")
+
+
+class Joined(BaseModel):
+    """The events that a process has waited for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    process: str
+    missing: list[str] = Field(description="Types that did not come in time.")
+    events: list[dict[str, Any]] = Field(description="What came, in the order in which it came.")
+
+
 class Event(BaseModel):
     """
     One thing that happened upstream; fields that we do not know are kept and given to the jobs.
@@ -31,6 +56,10 @@ class Event(BaseModel):
     event_id: str | int | None = Field(
         None, description="Chosen by the sender. The same id twice is the same event."
     )
+    force: bool | None = Field(None, description="Whether to do again what is done once per something.")
+    reason: str | None = Field(None, description="Why it is to be done again.")
+    follows: Follows | None = Field(None, description="What it follows from; made by event hooks.")
+    joined: Joined | None = Field(None, description="What a process waited for; made by event hooks.")
 
     def payload(self) -> dict[str, Any]:
         """Give the event as its sender wrote it: no field added, none left out."""
@@ -65,9 +94,41 @@ class EventBatch(BaseModel):
             raise EventInvalid(others[0], "expected either 'events' or the fields of one event, not both")
         return cls(events=tuple(_events(fields["events"])))
 
+    def check_sender(self) -> None:
+        """
+        Refuse what only event hooks themselves say.
+
+        :raises EventInvalid: an event claims to be made of several.
+        """
+        for position, event in enumerate(self.events):
+            if event.joined:
+                where = f"events[{position}]." if len(self.events) > 1 else ""
+                raise EventInvalid(f"{where}joined", "expected none: event hooks make it")
+
     def job_input(self, position: int, run_id: str, task_id: str) -> dict[str, Any]:
         """Give what :func:`job_input` gives for one of these events."""
         return job_input(self.events[position].payload(), position, run_id, task_id)
+
+
+def place(run_id: str, position: int) -> str:
+    """Give the name of an event by where it came, as correlation and causation ids have it."""
+    return f"{run_id}/{position}"
+
+
+def following(payload: Mapping[str, Any], run_id: str, position: int, process: str) -> dict[str, Any]:
+    """
+    Give the ``follows`` of an event that follows from a process of another one.
+
+    :param payload: of that other one, as for the rest.
+    """
+    before = payload.get("follows") or {}
+    here = place(run_id, position)
+    return {
+        "correlation_id": before.get("correlation_id", here),
+        "causation_id": f"{here}/{process}",
+        "hops": before.get("hops", 0) + 1,
+        "chain": [*before.get("chain", ()), payload["type"], process],
+    }
 
 
 def job_input(payload: Mapping[str, Any], position: int, run_id: str, task_id: str) -> dict[str, Any]:
@@ -109,12 +170,22 @@ def _events(listed: object) -> Iterable[Event]:
 def _event(fields: object, where: str) -> Event:
     if not isinstance(fields, Mapping):
         raise EventInvalid(where, f"expected an object with the event's fields, not {_kind(fields)}")
+    prefix = f"{where}." if where else ""
     try:
-        return Event.model_validate(dict(fields))
+        event = Event.model_validate(dict(fields))
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "event"
-        raise EventInvalid(f"{where}.{name}" if where else name, _expected(name, first)) from None
+        # Of a union, pydantic names the member as well; of an object in the event, the field is wanted.
+        steps = first["loc"] if first["loc"][:1] in (("follows",), ("joined",)) else first["loc"][:1]
+        name = ".".join(map(str, steps)) or "event"
+        raise EventInvalid(f"{prefix}{name}", _expected(name, first)) from None
+    if event.force and not (event.reason or "").strip():
+        raise EventInvalid(f"{prefix}reason", "expected a text that says why, beside force")
+    if event.follows and event.follows.hops > MAX_HOPS:
+        chain = " → ".join([*event.follows.chain, event.type])
+        expected = f"expected at most {MAX_HOPS}, not {event.follows.hops}: {chain}"
+        raise EventInvalid(f"{prefix}follows.hops", expected)
+    return event
 
 
 def _expected(name: str, error: Mapping[str, Any]) -> str:
@@ -122,6 +193,8 @@ def _expected(name: str, error: Mapping[str, Any]) -> str:
         "type": "a string that is not empty",
         "genome": "a string or null",
         "event_id": "a string, a whole number or null",
+        "force": "true, false or null",
+        "reason": "a string or null",
     }
     found = "nothing" if error["type"] == "missing" else _kind(error["input"])
     return f"expected {kinds.get(name, error['msg'])}, not {found}"

@@ -11,6 +11,9 @@ Errors of event hooks.
     - AnalysisNotFound    the hive lacks the analysis
     - HiveTooOld          the hive's tables are of an early eHive
   + JobElsewhere          the lookup changed after the submission   a retry cannot help
+  + MetadataUnreachable   no answer, or none in time                a retry may help
+  + EventServerUnreachable  no answer, or none that helps           a retry may help
+  + EventNotTaken         the event server refuses an event         a retry cannot help
   + ReportNotPublished    the broker did not take a report          a retry may help
   + KeyTaken              another event came under this key         a retry cannot help
   + LedgerUnreachable     no answer, or none in time                a retry may help
@@ -117,6 +120,24 @@ class JobElsewhere(EventHooksError, AirflowFailException):
             " changed since, and it is not done twice. Stop that job, and send the event again with another"
             " event_id; or take the change back, and clear this task"
         )
+
+
+class MetadataUnreachable(EventHooksError):
+    """The ensembl_metadata database cannot be read now."""
+
+    def __init__(self, conn_id: str, reason: str) -> None:
+        super().__init__(f"ensembl_metadata, connection {conn_id!r}, cannot be read: {reason}")
+
+
+class EventServerUnreachable(EventHooksError):
+    """The event server does not answer, or cannot take events now."""
+
+    def __init__(self, conn_id: str, reason: str) -> None:
+        super().__init__(f"event server {conn_id!r} takes no events now: {reason}")
+
+
+class EventNotTaken(EventHooksError):
+    """The event server refuses an event; the message says why."""
 
 
 class ReportNotPublished(EventHooksError):

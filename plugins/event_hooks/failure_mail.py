@@ -13,7 +13,7 @@ from airflow.sdk.configuration import conf
 from event_hooks import settings
 from event_hooks.exceptions import EventHooksError
 from event_hooks.ledger.ledger import Ledger
-from event_hooks.ledger.records import Standing, State
+from event_hooks.ledger.records import BAD, Standing, State
 from event_hooks.reports.story import MEND
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ class FailureMail(SmtpNotifier):
         try:
             ledger = Ledger()
             events = {entry.position: entry.payload for entry in ledger.events_of(run.run_id)}
-            failed = [
-                one for one in ledger.standing(run.run_id) if one.is_over and one.state != State.COMPLETE
-            ]
+            failed = [one for one in ledger.standing(run.run_id) if one.state in BAD]
             ledger.close()
             note = "" if failed else "No process has failed: the event was refused, or a report not sent."
         except EventHooksError as error:

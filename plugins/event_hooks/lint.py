@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -63,7 +62,7 @@ def lint(
 
 
 def _unused(found: Lookups, file: str) -> Iterator[Finding]:
-    used = {name for names in found.process_names.values() for name in names}
+    used = {name for event_type in found.types for name in found.reactions.all_of(event_type)}
     for name in found.processes:
         if name not in used:
             advice = "no event type names it: name it in the event lookup, or take it out"
@@ -73,34 +72,11 @@ def _unused(found: Lookups, file: str) -> Iterator[Finding]:
 def _follow_ups(found: Lookups, file: str) -> Iterator[Finding]:
     for name, process in found.processes.items():
         for position, event_type in enumerate(process.emits):
-            if event_type not in found.process_names:
-                known = ", ".join(sorted(found.process_names))
+            if event_type not in found.types:
+                known = ", ".join(found.types)
                 yield Finding(
                     "error", file, f"{name}.emits[{position}]", f"expected one of {known}, not {event_type!r}"
                 )
-        if process.emits:
-            yield Finding("warning", file, f"{name}.emits", "not acted upon yet: send these events yourself")
-    if chain := _loop(found):
-        advice = f"expected no loop, found {' → '.join(chain)}: take one of its types out of an emits"
-        yield Finding("error", file, f"{chain[1]}.emits", advice)
-
-
-def _loop(found: Lookups) -> list[str]:
-    """Give a chain that ends where it begins: type, process, emitted type, …; nothing if there is none."""
-    graph: TopologicalSorter[tuple[str, str]] = TopologicalSorter()
-    for event_type, names in found.process_names.items():
-        for name in names:
-            graph.add(("process", name), ("type", event_type))
-    for name, process in found.processes.items():
-        for event_type in process.emits:
-            graph.add(("type", event_type), ("process", name))
-    try:
-        graph.prepare()
-    except CycleError as error:
-        nodes = error.args[1][:-1]
-        first = nodes.index(min(node for node in nodes if node[0] == "type"))
-        return [name for _, name in (*nodes[first:], *nodes[:first], nodes[first])]
-    return []
 
 
 def _passwords(found: Lookups, file: str) -> Iterator[Finding]:

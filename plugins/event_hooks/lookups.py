@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 from airflow.sdk import Param
@@ -17,9 +17,10 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from event_hooks import settings
+from event_hooks import reactions, settings
 from event_hooks.events import FORM_FIELDS, Event, EventBatch
-from event_hooks.exceptions import EventTypeUnknown, LookupInvalid
+from event_hooks.exceptions import EventInvalid, EventTypeUnknown, LookupInvalid
+from event_hooks.reactions import Reactions
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,9 @@ class Process(BaseModel):
     job_timeout: float | None = None
     """Seconds that its job may take; None leaves it to the setting."""
 
+    pool: str = "default_pool"
+    """Airflow's pool that limits how many tasks put jobs into its hive at a time."""
+
     emits: tuple[str, ...] = ()
     """Types of the events that follow once its job is done."""
 
@@ -59,8 +63,18 @@ class Lookups(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    process_names: dict[str, tuple[str, ...]]
+    reactions: Reactions
     processes: dict[str, Process]
+
+    @property
+    def types(self) -> list[str]:
+        """Give the types of events, sorted."""
+        return sorted(self.reactions.process_names)
+
+    @property
+    def emits(self) -> dict[str, tuple[str, ...]]:
+        """Give the types of the events that follow: ``{process: types}``."""
+        return {name: process.emits for name, process in self.processes.items()}
 
     def plan(
         self, batch: EventBatch, noted: Mapping[int, Sequence[str]] | None = None
@@ -70,13 +84,16 @@ class Lookups(BaseModel):
 
         :param noted: ``{position: processes}`` of events for which that was decided before, and submitted, by
             lookups that may have changed since. A process that is gone is left out.
-        :return: ``{process: [position of an event in the batch, …]}``, without the processes that have none.
+        :return: ``{process: [position of an event in the batch, …]}``, without the processes that have none,
+            and those that wait for further events.
         :raises EventTypeUnknown: if an event's type is in no lookup.
+        :raises EventInvalid: an event lacks a field for whose values a process runs only once.
         """
         positions: dict[str, list[int]] = {}
         for position, event in enumerate(batch.events):
-            where = f"events[{position}].type" if len(batch.events) > 1 else "type"
-            for name in (noted or {}).get(position) or self._names(event, where):
+            where = f"events[{position}]." if len(batch.events) > 1 else ""
+            names = (noted or {}).get(position)
+            for name in self._names(event, where) if names is None else names:
                 if name in self.processes:
                     positions.setdefault(name, []).append(position)
         return positions
@@ -94,9 +111,9 @@ class Lookups(BaseModel):
                 type=["null", "string"],
                 # Examples, no enum: Airflow checks the params again before each task, and a type that has
                 # left the lookup meanwhile would keep the run's report from ever being sent.
-                examples=list(self.process_names),
+                examples=list(self.reactions.process_names),
                 title="Type",
-                description=f"What happened: one of {', '.join(self.process_names)}.",
+                description=f"What happened: one of {', '.join(self.reactions.process_names)}.",
             ),
             "genome": Param(
                 None, type=["null", "string"], title="Genome", description=fields["genome"].description
@@ -119,12 +136,19 @@ class Lookups(BaseModel):
             ),
         }
 
-    def _names(self, event: Event, field: str) -> tuple[str, ...]:
-        try:
-            return self.process_names[event.type]
-        except KeyError:
-            known = ", ".join(sorted(self.process_names))
-            raise EventTypeUnknown(field, f"expected one of {known}, not {event.type[:100]!r}") from None
+    def _names(self, event: Event, where: str) -> Sequence[str]:
+        if event.type not in self.reactions.process_names:
+            expected = f"expected one of {', '.join(self.types)}, not {event.type[:100]!r}"
+            raise EventTypeUnknown(f"{where}type", expected)
+        names = [event.joined.process] if event.joined else self.reactions.process_names[event.type]
+        payload = event.payload()
+        for name in names if event.joined else self.reactions.all_of(event.type):
+            for field in self.reactions.once_per.get(name, ()):
+                if field not in payload:
+                    rule = ", ".join(self.reactions.once_per[name])
+                    wanted = f"expected a value, or null: {name} is done once per {rule}"
+                    raise EventInvalid(f"{where}{field}", wanted)
+        return names
 
 
 def load(event_lookup: Path, process_lookup: Path) -> Lookups:
@@ -185,22 +209,26 @@ def hive_uri(hive_conn_id: str) -> str | None:
 
 
 def _read(event_lookup: Path, process_lookup: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    process_names = _checked(event_lookup, "event_lookup")
+    events = _checked(event_lookup, "event_lookup")
     processes = _checked(process_lookup, "process_lookup")
     for name, fields in processes.items():
         if "hive_uri" in fields and not _is_address(fields["hive_uri"]):
             raise LookupInvalid(process_lookup, f"{name}.hive_uri", _ADDRESS)
-    for event_type, names in process_names.items():
-        for position, name in enumerate(names):
-            if name not in processes:
-                expected = f"expected a process that {process_lookup} has, not {name!r}"
-                raise LookupInvalid(event_lookup, f"{event_type}[{position}]", expected)
-    return process_names, processes
+    for key, name in reactions.names_in(events):
+        if name not in processes:
+            raise LookupInvalid(
+                event_lookup, key, f"expected a process that {process_lookup} has, not {name!r}"
+            )
+    emits = {name: fields.get("emits", ()) for name, fields in processes.items()}
+    if chain := reactions.loop(reactions.read(events, event_lookup), emits):
+        advice = f"expected no loop, found {' → '.join(chain)}: take one of its types out of an emits"
+        raise LookupInvalid(process_lookup, f"{chain[1]}.emits", advice)
+    return events, processes
 
 
-def _lookups(process_names: dict[str, Any], processes: dict[str, Any]) -> Lookups:
+def _lookups(events: dict[str, Any], processes: dict[str, Any]) -> Lookups:
     return Lookups(
-        process_names=process_names,
+        reactions=reactions.read(events, settings.event_lookup()),
         processes={name: Process(name=name, **fields) for name, fields in processes.items()},
     )
 
@@ -271,5 +299,6 @@ def _expectation(error: jsonschema.ValidationError) -> str:
     if rule == "exclusiveMinimum":
         return f"expected a number above {wanted}, not {error.instance!r}"
     if rule == "type":
-        return f"expected {wanted}, not {type(error.instance).__name__}"
+        kinds = wanted if isinstance(wanted, str) else " or ".join(cast("list[str]", wanted))
+        return f"expected {kinds}, not {type(error.instance).__name__}"
     return str(error.message)

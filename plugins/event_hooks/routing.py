@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from event_hooks.events import EventBatch
 from event_hooks.exceptions import EventInvalid
 from event_hooks.hive import perl
+from event_hooks.ledger.records import Claim
 
 if TYPE_CHECKING:
+    from event_hooks.ledger.records import Claims
     from event_hooks.lookups import Lookups
 
 
@@ -49,6 +51,21 @@ def plan_batch(
         _check_keeps(payload, where)
         perl.dumps(payload, where)
     return planned
+
+
+def claims(
+    events: Mapping[int, Mapping[str, Any]], plan: Mapping[str, Sequence[int]], lookups: Lookups
+) -> Claims:
+    """
+    Give what is done once for some values, of what is planned.
+
+    :param events: ``{position: payload}``.
+    """
+    return {
+        (at, process): Claim({name: events[at].get(name) for name in fields}, bool(events[at].get("force")))
+        for process, fields in lookups.reactions.once_per.items()
+        for at in plan.get(process, ())
+    }
 
 
 def _check_keeps(value: object, field: str) -> None:

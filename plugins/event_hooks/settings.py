@@ -125,6 +125,36 @@ def failure_mail_to() -> list[str]:
     return [address.strip() for address in _setting("failure_mail_to", "").split(",") if address.strip()]
 
 
+def metadata_timeout() -> float:
+    """Give the seconds that ensembl_metadata may take to connect, and to answer; default 120."""
+    return _number("metadata_timeout", 120)
+
+
+def collect_schedule() -> str:
+    """Give when events are collected, as a cron expression in UTC; default every 15 minutes."""
+    return _setting("collect_schedule", "*/15 * * * *")
+
+
+def collect_overlap() -> float:
+    """Give the seconds before its window that a collection looks at again; default 6 h."""
+    return _number("collect_overlap", 6 * 3600)
+
+
+def collect_chunk() -> int:
+    """Give how many collected events one run gets; default 500."""
+    return int(min(_number("collect_chunk", 500), max_events()))
+
+
+def event_uri() -> str | None:
+    """Give the address of the event server that events are handed on to; default the connection's."""
+    return _setting("event_uri", "", "EVENT_URI") or None
+
+
+def event_server_timeout() -> float:
+    """Give the seconds that the event server may take to connect, and to answer; default 30."""
+    return _number("event_server_timeout", 30)
+
+
 def ledger_timeout() -> float:
     """Give the seconds that the ledger may take to connect, and to answer one statement; default 10."""
     return _number("ledger_timeout", 10)

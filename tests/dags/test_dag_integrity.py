@@ -53,13 +53,15 @@ def test_a_file_parses_within_a_second(dag_bag: DagBag) -> None:
 def test_a_process_is_a_group_of_submit_and_wait(dag_bag: DagBag) -> None:
     dag = dag_bag.dags["process_event"]
     processes = ("dump_dna", "dump_peptide")
-    assert set(dag.task_ids) == {"route", "report"} | {
+    assert set(dag.task_ids) == {"route", "hand_on", "report"} | {
         f"{process}.{task}" for process in processes for task in ("submit", "wait")
     }
     for process in processes:
         assert dag.task_dict[f"{process}.submit"].upstream_task_ids == {"route"}
         assert dag.task_dict[f"{process}.wait"].upstream_task_ids == {f"{process}.submit"}
-    assert dag.task_dict["report"].is_teardown
+        assert dag.task_dict[f"{process}.wait"].downstream_task_ids == {"hand_on"}
+    assert dag.task_dict["report"].upstream_task_ids == {"hand_on"}
+    assert all(dag.task_dict[name].is_teardown for name in ("hand_on", "report"))
 
 
 def test_no_template_of_a_wait_hangs_the_triggerer(dag_bag: DagBag) -> None:

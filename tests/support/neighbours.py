@@ -14,6 +14,7 @@ from sqlalchemy import create_engine
 from tests.support.practice_hive import tables
 from tests.support.practice_hive.database import parse
 from tests.support.practice_hive.worker import Worker
+from tests.support.practice_metadata import PracticeMetadata
 
 SECRETS = ("secret_of_one_hive", "secret_of_the_other", "secret_of_the_idle")
 """The passwords with which Airflow reaches the hives."""
@@ -46,6 +47,23 @@ def hives() -> Iterator[list[str]]:
         for name in names:
             connection.exec_driver_sql(f"DROP DATABASE {name}")
             connection.exec_driver_sql(f"DROP USER {name}@'%%'")
+
+
+@pytest.fixture(scope="session")
+def practice_metadata() -> Iterator[tuple[PracticeMetadata, str]]:
+    """An ensembl_metadata, and the address by which Airflow reads it."""
+    server, name = os.environ["MYSQL_URL"].rstrip("/"), f"metadata_{uuid4().hex[:16]}"
+    with create_engine(parse(f"{server}/mysql")).begin() as root:
+        root.exec_driver_sql(f"CREATE DATABASE {name}")
+        root.exec_driver_sql(f"CREATE USER {name}@'%%' IDENTIFIED BY 'secret_of_metadata'")
+        root.exec_driver_sql(f"GRANT SELECT ON {name}.* TO {name}@'%%'")
+    made = PracticeMetadata(f"{server}/{name}")
+    made.create()
+    yield made, f"mysql://{name}:secret_of_metadata@{server.rpartition('@')[2]}/{name}"
+    made.close()
+    with create_engine(parse(f"{server}/mysql")).begin() as root:
+        root.exec_driver_sql(f"DROP DATABASE {name}")
+        root.exec_driver_sql(f"DROP USER {name}@'%%'")
 
 
 @pytest.fixture(scope="session")

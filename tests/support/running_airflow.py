@@ -22,6 +22,7 @@ from sqlalchemy import Engine, create_engine, text
 
 from tests.support.neighbours import IDLE
 from tests.support.practice_hive.database import parse
+from tests.support.practice_metadata import PracticeMetadata
 from tools.airflow_services import CHECKOUT, AirflowServices
 from tools.ports import free_port
 from tools.runs import DAG, Runs
@@ -35,6 +36,13 @@ EVENT_LOOKUP = {
     "half_wrong": ["dump_nothing", "dump_dna"],
     "idle": ["dump_idle"],
     "idle_for_long": ["dump_idle_for_long"],
+    "new_handover": ["dump_first"],
+    "new_features": ["dump_second"],
+    "new_xrefs": [
+        {"process": "dump_joined", "after": ["new_xrefs", "new_variation"], "within": "1h", "then": "run"}
+    ],
+    "new_variation": [],
+    "new_release": [{"process": "dump_once", "once_per": ["genome", "assembly"]}],
 }
 
 GUIHIVE = "http://guihive.invalid/?hive=idle"
@@ -142,6 +150,18 @@ class System:
         answer = self.runs.ask("POST", "/dags/tend_ledger/dagRuns", json={"logical_date": None})
         assert answer.status_code == 200, answer.text
 
+    def collect(self, **conf: Any) -> dict[str, Any]:
+        """Run collect_events for a window, and give what it tells."""
+        dag = "/dags/collect_events"
+        self.runs.ask("PATCH", dag, json={"is_paused": False})
+        answer = self.runs.ask("POST", f"{dag}/dagRuns", json={"logical_date": None, "conf": conf})
+        assert answer.status_code == 200, answer.text
+        run = f"{dag}/dagRuns/{answer.json()['dag_run_id']}"
+        is_over = lambda: self.runs.ask("GET", run).json()["state"] in ("success", "failed")  # noqa: E731
+        self.runs.until(is_over, LIMIT, lambda: str(self.runs.ask("GET", f"{run}/taskInstances").json()))
+        path = f"{run}/taskInstances/collect/xcomEntries/return_value"
+        return dict(self.runs.ask("GET", path).json()["value"])
+
     def log(self, run_id: str, task_id: str, attempt: int = 1) -> str:
         """Give the log of a task, as the web page shows it."""
         path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
@@ -213,6 +233,15 @@ def lookup_files(folder: Path, hives: list[str]) -> dict[str, Path]:
             "ready_limit": 1,
             "job_timeout": 8,
         },
+        "dump_first": {
+            "analysis": "event_dump_dna",
+            "hive_conn_id": "hive_test",
+            "pool": "hive_test",
+            "emits": ["new_features"],
+        },
+        "dump_second": {"analysis": "event_dump_peptide", "hive_conn_id": "hive_test"},
+        "dump_joined": {"analysis": "event_dump_dna", "hive_conn_id": "hive_test"},
+        "dump_once": {"analysis": "event_dump_dna", "hive_conn_id": "hive_test"},
     }
     files = {}
     for name, content in (("event_lookup", EVENT_LOOKUP), ("process_lookup", processes)):
@@ -251,6 +280,7 @@ def system(
     exchange: tuple[str, dict[str, str]],
     lookup_files: dict[str, Path],
     mailbox: Mailbox,
+    practice_metadata: tuple[PracticeMetadata, str],
 ) -> Iterator[System]:
     """Airflow with PostgreSQL, scheduler, triggerer, DAG processor and API server."""
     database = f"test_{uuid4().hex[:20]}"
@@ -258,6 +288,7 @@ def system(
     environment = {
         "AIRFLOW_CONN_HIVE_TEST": hives[0],
         "AIRFLOW_CONN_HIVE_IDLE": hives[IDLE],
+        "AIRFLOW_CONN_ENSEMBL_METADATA": practice_metadata[1],
         "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(
             {
                 "conn_type": "smtp",
@@ -283,6 +314,7 @@ def system(
     airflow = AirflowServices(folder, database_url=f"{server}/{database}", environment=environment)
     try:
         airflow.prepare()
+        airflow.run("pools", "set", "hive_test", "4", "submit tasks of one hive")
         airflow.start()
         airflow.wait_ready()
         engines = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from event_hooks.api.intake import Intake, key
 from event_hooks.exceptions import HiveRefused, HiveUnreachable
 from event_hooks.hive import perl
 from event_hooks.hive.hook import HiveHook
+from event_hooks.ledger import joins, once
 
 if TYPE_CHECKING:
     from event_hooks.events import EventBatch
@@ -38,6 +40,14 @@ async def plan(batch: EventBatch, intake: Intake, name: str | None) -> list[dict
     entries = await asyncio.to_thread(lambda: intake.ledger().known(named)) if named else {}
     done = {at: entries[one].run_id for at, one in enumerate(keys) if one in entries}
     left = routing.without(planned, done)
+    claims = routing.claims({at: one.payload() for at, one in enumerate(batch.events)}, left, known)
+    skipped = await asyncio.to_thread(lambda: once.holders(intake.ledger(), claims)) if claims else {}
+    reasons = {key: once.why_skipped(key[1], claims[key], holder) for key, holder in skipped.items()}
+    left = {
+        process: [at for at in positions if (at, process) not in reasons]
+        for process, positions in left.items()
+    }
+    reasons |= await asyncio.to_thread(_why_waiting, batch, known, intake, done)
     checks = await asyncio.gather(*(_problem(intake, known.processes[process]) for process in left))
     problems = dict(zip(left, checks, strict=True))
     mine: dict[int, list[str]] = {}
@@ -46,7 +56,8 @@ async def plan(batch: EventBatch, intake: Intake, name: str | None) -> list[dict
             mine.setdefault(at, []).append(process)
     return await asyncio.to_thread(
         lambda: [
-            _event(at, batch, known, mine.get(at, []), problems, done) for at in range(len(batch.events))
+            _event(at, batch, known, mine.get(at, []), problems, done, reasons)
+            for at in range(len(batch.events))
         ]
     )
 
@@ -58,6 +69,7 @@ def _event(
     mine: list[str],
     problems: dict[str, tuple[bool | None, str | None]],
     done: dict[int, str | None],
+    reasons: dict[tuple[int, str], str],
 ) -> dict[str, Any]:
     event = batch.events[at]
     job_input = {"event": event.payload(), "event_hooks": {"run_id": LATER, "token": LATER}}
@@ -74,7 +86,10 @@ def _event(
         for process in mine
     ]
     others = [
-        {"process": process, "reason": _reason(process, event.type, known, done.get(at))}
+        {
+            "process": process,
+            "reason": reasons.get((at, process)) or _reason(process, event.type, known, done.get(at)),
+        }
         for process in known.processes
         if process not in mine
     ]
@@ -82,10 +97,37 @@ def _event(
 
 
 def _reason(process: str, event_type: str, known: Lookups, run_id: str | None) -> str:
-    if process in known.process_names[event_type]:
+    if process in known.reactions.all_of(event_type):
         return f"the event is known, and not done again: run {run_id} has it"
-    types = sorted(name for name, processes in known.process_names.items() if process in processes)
+    types = [name for name in known.types if process in known.reactions.all_of(name)]
     return f"it does not react to {event_type}, but to {', '.join(types) or 'no event'}"
+
+
+def _why_waiting(
+    batch: EventBatch, known: Lookups, intake: Intake, done: dict[int, str | None]
+) -> dict[tuple[int, str], str]:
+    """Tell for each event which processes wait for others: ``{(position, process): reason}``."""
+    reasons = {}
+    for at, event in enumerate(batch.events):
+        for process, join in known.reactions.joins.items():
+            if event.type not in join.after or at in done:
+                continue
+            open_ones = joins.waiting(intake.ledger(), event.genome)
+            mine = [one for one in open_ones if (one.process, one.genome) == (process, event.genome)]
+            there = {one.type for one in mine[0].came} if mine else set()
+            missing = [name for name in join.after if name not in {*there, event.type}]
+            until = mine[0].closes_at if mine else datetime.now(UTC) + timedelta(seconds=join.within)
+            whose = f"for {event.genome}" if event.genome else "without a genome"
+            reasons[at, process] = (
+                f"it waits until {' and '.join(join.after)} have come {whose}: {' and '.join(missing)} is"
+                f" missing; on {until:%Y-%m-%d %H:%M} UTC it would {_THEN[join.then]}"
+                if missing
+                else f"it runs, by an event of its own, because {' and '.join(join.after)} have come {whose}"
+            )
+    return reasons
+
+
+_THEN = {"run": "run with what came", "alert": "report a warning"}
 
 
 async def _problem(intake: Intake, process: Process) -> tuple[bool | None, str | None]:

@@ -74,16 +74,13 @@ class Intake:
         known_lookups = lookups.current()
         arrival = await asyncio.to_thread(_arrival, batch, known_lookups, name)
         entries = await self._taking.do((arrival, user))
-        new = [entry for entry in entries if entry.is_new]
         standing = {
             entry.id: [Standing(entry.id, entry.position, *one) for one in sorted(processes)]
             for entry, processes in zip(entries, arrival.processes, strict=True)
-            if entry.is_new
+            if entry.is_new and not arrival.claims  # else the ledger has decided what is done
         }
-        if len(new) < len(entries):
-            known = await asyncio.to_thread(
-                self.ledger().standing_of, [entry.id for entry in entries if not entry.is_new]
-            )
+        if unread := [entry.id for entry in entries if entry.id not in standing]:
+            known = await asyncio.to_thread(self.ledger().standing_of, unread)
             for entry in entries:
                 standing.setdefault(entry.id, [])
             for one in known:
@@ -163,11 +160,11 @@ def checked(body: object) -> EventBatch:
 
     :raises EventInvalid: names the first wrong field and what was expected.
     """
-    if isinstance(body, list):
-        return EventBatch.from_conf({"events": body})
     if isinstance(body, dict) and "events" in body:
         raise EventInvalid("events", "expected an event's fields; a batch is an array of events")
-    return EventBatch.from_conf(body)
+    batch = EventBatch.from_conf({"events": body} if isinstance(body, list) else body)
+    batch.check_sender()
+    return batch
 
 
 def _arrival(batch: EventBatch, known: Lookups, name: str | None) -> Arrival:
@@ -187,7 +184,9 @@ def _arrival(batch: EventBatch, known: Lookups, name: str | None) -> Arrival:
         )
         for at, event in enumerate(batch.events)
     ]
-    return Arrival(received, processes, key_named(name, len(received)) if name else None)
+    payloads = {at: event.payload() for at, event in enumerate(batch.events)}
+    claims = routing.claims(payloads, planned, known)
+    return Arrival(received, processes, claims, key_named(name, len(received)) if name else None)
 
 
 def key(event: Event, position: int, name: str | None) -> str | None:

@@ -43,7 +43,7 @@ class ProcessJob(BaseModel):
     hive: str
     analysis: str
     state: str
-    message: str | None = Field(None, description="Why there is no job yet.")
+    message: str | None = Field(None, description="Why there is no job yet, or will be none.")
 
 
 class Submitted(BaseModel):
@@ -71,8 +71,8 @@ class ProcessState(BaseModel):
     analysis: str
     job: int | None = Field(description="job.job_id; null while it is not known.")
     state: str = Field(
-        description="planned, submitted, complete, failed, stopped, missing, timed out, not submitted or"
-        " unknown."
+        description="planned, submitted, complete, failed, stopped, missing, timed out, not submitted,"
+        " unknown or skipped (another event has what is done once)."
     )
     is_over: bool
     done: int | None = Field(description="Jobs of its tree that are over; null before the first look.")

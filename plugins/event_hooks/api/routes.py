@@ -92,7 +92,7 @@ async def plan(request: Request, key: Key = None) -> Response:
 @router.get("/events", dependencies=[MAY_READ], responses=models.answers({}, 503))
 async def events() -> list[str]:
     """List the types of events."""
-    return sorted(lookups.current().process_names)
+    return lookups.current().types
 
 
 @router.get(
@@ -221,9 +221,12 @@ def _submitted(taken: Taken, root: str) -> dict[str, Any]:
             "hive": one.hive,
             "analysis": one.analysis,
             "state": one.state,
-            **({"message": taken.problems[one.process]} if one.process in taken.problems else {}),
+            **({"message": message} if message else {}),
         }
         for one in taken.processes
+        for message in [
+            taken.problems.get(one.process) or (one.error if one.state == State.SKIPPED else None)
+        ]
     ]
     return {
         "event": taken.entry.payload,

@@ -66,6 +66,7 @@ def _checked(body: bytes) -> tuple[str | None, bytes]:
     try:
         asked = json.loads(body)
         batch = EventBatch.from_conf(asked.get("conf") or {})
+        batch.check_sender()
         routing.plan_batch(batch, lookups.current())
         if not asked.get("note") and (note := note_of([event.payload() for event in batch.events])):
             body = json.dumps({**asked, "note": note}).encode()

@@ -20,13 +20,15 @@ from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, ins
 from sqlalchemy.exc import IntegrityError, OperationalError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
-from event_hooks.ledger import database
+from event_hooks.ledger import database, once
+from event_hooks.ledger.follow_ups import owe_events
 from event_hooks.ledger.records import (
     OPEN,
     Arrival,
     Entry,
     KeptReport,
     Outcome,
+    OwedEvent,
     OwedReport,
     Progress,
     Received,
@@ -52,10 +54,11 @@ from event_hooks.ledger.statements import (
     owed_report,
     owed_reports,
     refusal_of,
+    states_of,
     text,
     update_many,
 )
-from event_hooks.ledger.tables import event, event_process, report
+from event_hooks.ledger.tables import awaited, event, event_process, follow_up, report
 
 if TYPE_CHECKING:
     from event_hooks.exceptions import KeyTaken
@@ -141,19 +144,18 @@ class Ledger:
             if rows:
                 connection.execute(insert(event), rows)  # fails if another call was quicker with a key
                 written = entries(connection, list(new), intake)
+                claims = {
+                    (written[one.key].id, process): claim
+                    for arrival in arrivals
+                    for (at, process), claim in arrival.claims.items()
+                    if (one := arrival.events[at]).key in written
+                }
                 planned = [
-                    {
-                        "event_id": written[key].id,
-                        "process": process,
-                        "hive": hive,
-                        "analysis": analysis,
-                        "state": State.PLANNED,
-                    }
+                    Standing(written[key].id, written[key].position, *process)
                     for key, (_, processes) in new.items()
-                    for process, hive, analysis in processes
+                    for process in processes
                 ]
-                if planned:
-                    connection.execute(insert(event_process), planned)
+                once.add_planned(connection, planned, claims)
                 known |= written
             answers = [
                 refusal or [known[one.key] for one in arrival.events]
@@ -169,10 +171,16 @@ class Ledger:
             return entries(connection, keys)
 
     def has_work(self) -> bool:
-        """Tell, by one query, whether there is an event that no run has planned, or a report not sent."""
-        unrouted = select(event.c.id).where(event.c.routed_at.is_(None)).exists()
-        owed = select(report.c.id).where(report.c.sent_at.is_(None)).exists()
-        return bool(self.read(select(or_(unrouted, owed)))[0][0])
+        """Tell, by one query, whether there is something that ``tend_ledger`` has to do."""
+        is_owed = follow_up.c.sent_at.is_(None) & follow_up.c.error.is_(None)
+        is_late = (awaited.c.open_mark == 1) & (awaited.c.closes_at <= datetime.now(UTC))
+        whether = [
+            select(event.c.id).where(event.c.routed_at.is_(None)).exists(),
+            select(report.c.id).where(report.c.sent_at.is_(None)).exists(),
+            select(follow_up.c.id).where(is_owed).exists(),
+            select(awaited.c.id).where(is_late).exists(),
+        ]
+        return bool(self.read(select(or_(*whether)))[0][0])
 
     def without_run(self, limit: int, age: timedelta = timedelta(0)) -> list[Entry]:
         """Give the oldest accepted events that no run has, and that have waited for as long as ``age``."""
@@ -217,15 +225,22 @@ class Ledger:
         found = self.read(select(event).where(event.c.run_id == run_id))
         return sorted((entry(row) for row in found), key=lambda entry: entry.position)
 
+    def entry(self, event_id: int) -> Entry | None:
+        """Give an event."""
+        found = self.read(select(event).where(event.c.id == event_id))
+        return entry(found[0]) if found else None
+
     def standing(self, run_id: str) -> list[Standing]:
         """Give how each (process, event) of a run stands, in the order of positions."""
         return self._standing(event.c.run_id == run_id)
 
     def planned(self, run_id: str) -> dict[int, list[str]]:
-        """Give the processes that are noted for a run's events: ``{position: processes}``."""
+        """Give what is noted for a run's events, and not skipped: ``{position: processes}``."""
         noted: dict[int, list[str]] = {}
         for one in self.standing(run_id):
-            noted.setdefault(one.position, []).append(one.process)
+            names = noted.setdefault(one.position, [])
+            if one.state != State.SKIPPED:
+                names.append(one.process)
         return noted
 
     def standing_of(self, event_ids: Sequence[int]) -> list[Standing]:
@@ -241,22 +256,36 @@ class Ledger:
         found = self.read(wanted.where(whose))
         return sorted((Standing(*row) for row in found), key=lambda one: (one.position, one.process))
 
-    def plan(self, run_id: str, planned: Sequence[Standing], reports: Sequence[OwedReport] = ()) -> None:
-        """Note what a run will do for its events, together with the reports that are owed for it."""
-        names = ("event_id", "process", "hive", "analysis", "state")
-        rows = [{name: getattr(one, name) for name in names} for one in planned]
+    def plan(
+        self,
+        run_id: str,
+        planned: Sequence[Standing],
+        claims: once.Wanted | None = None,
+        reports: Callable[[Collection[tuple[int, str]]], Sequence[OwedReport]] = lambda _: (),
+    ) -> set[tuple[int, str]]:
+        """
+        Note what a run will do for its events, together with the reports that are owed for it.
+
+        :param claims: of what is done once for some values.
+        :param reports: makes the reports; is given what this returns.
+        :return: what is not done, because another event has it: ``{(event id, process), …}``.
+        """
         routed = (
             update(event)
             .where(event.c.run_id == run_id, event.c.routed_at.is_(None))
             .values(routed_at=datetime.now(UTC))
         )
 
-        def write(connection: Connection) -> None:
-            insert_new(connection, event_process, rows)
+        def write(connection: Connection) -> set[tuple[int, str]]:
+            states = states_of(connection, [one.event_id for one in planned])
+            new = [one for one in planned if (one.event_id, one.process) not in states]
+            states |= once.add_planned(connection, new, claims or {})
             connection.execute(routed)
-            owe(connection, reports)
+            skipped = {key for key, state in states.items() if state == State.SKIPPED}
+            owe(connection, reports(skipped))
+            return skipped
 
-        self.write(write)
+        return self.write(write)
 
     def record_jobs(self, jobs: Mapping[tuple[int, str], int], reports: Sequence[OwedReport] = ()) -> None:
         """Note the job of each (event id, process) that waits for one, and reports of that."""
@@ -304,7 +333,12 @@ class Ledger:
         self.write(write)
 
     def record_outcomes(
-        self, process: str, outcomes: Sequence[Outcome], attempt: str, reports: Sequence[OwedReport]
+        self,
+        process: str,
+        outcomes: Sequence[Outcome],
+        attempt: str,
+        reports: Sequence[OwedReport],
+        follow_ups: Sequence[OwedEvent] = (),
     ) -> None:
         """
         Note how jobs have ended, together with the reports that are owed for it.
@@ -313,6 +347,7 @@ class Ledger:
 
         :param attempt: the wait's task instance, whose ids sort by time; empty if there was no wait.
         :param reports: each with its event; left out if the event has an outcome of another attempt.
+        :param follow_ups: events that have to be handed on now; left out in the same way.
         """
         now = datetime.now(UTC)
         columns = event_process.c
@@ -344,13 +379,14 @@ class Ledger:
                 for event_id in connection.execute(known.where(columns.event_id.in_(some))).scalars()
             }
             owe(connection, [one for one in reports if one.event_id in mine])
+            owe_events(connection, [one for one in follow_ups if one.event_id in mine])
 
         self.write(write)
 
     def reopen(self, process: str, event_ids: Collection[int]) -> None:
         """Note that jobs which were over are waited for again."""
         closed = {"state": State.SUBMITTED, "result": None, "error": None, "ended_at": None}
-        over = ~is_one_of(*OPEN, State.NOT_SUBMITTED)
+        over = ~is_one_of(*OPEN, State.NOT_SUBMITTED, State.SKIPPED)
         self._rewrite(one_of(process).where(over), [{"of": event_id, **closed} for event_id in event_ids])
 
     def runs_since(self, since: datetime) -> list[str]:
@@ -438,8 +474,10 @@ class Ledger:
         )
         count = 0
         while ids := [row.id for row in self.read(wanted)]:
-            self.write(partial(delete_events, ids))
+            self.write(partial(_forget, ids))
             count += len(ids)
+        of_none_left = awaited.c.open_mark.is_(None) & (awaited.c.closed_at < cutoff)
+        self.write(lambda connection: connection.execute(delete(awaited).where(of_none_left)))
         return count
 
     def _rewrite(
@@ -475,3 +513,8 @@ class Ledger:
     def _transaction(self) -> Iterator[Connection]:
         with database.errors_named(self.conn_id), self._engine.begin() as connection:
             yield connection
+
+
+def _forget(event_ids: Sequence[int], connection: Connection) -> None:
+    once.forget(connection, event_ids)
+    delete_events(event_ids, connection)

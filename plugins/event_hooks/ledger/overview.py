@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Select, func, or_, select
 
-from event_hooks.ledger.records import OPEN, State
+from event_hooks.events import place
+from event_hooks.ledger.records import BAD, GOOD, OPEN
 from event_hooks.ledger.statements import CHUNK
 from event_hooks.ledger.tables import event, event_process, report
 
@@ -23,9 +24,6 @@ HELD_UP = "report.warn"
 
 MOST = 500
 """Events that are looked at to find those that need attention."""
-
-BAD = tuple(state for state in State if state not in (*OPEN, State.COMPLETE))
-"""States of what is over and did not succeed."""
 
 
 class EventState(StrEnum):
@@ -189,6 +187,20 @@ def one(ledger: Ledger, event_id: int) -> tuple[EventView, dict[str, Any]] | Non
     return (found[0], json.loads(payload[0].payload)) if payload else None
 
 
+def chain(ledger: Ledger, event_id: int, limit: int = 100) -> list[EventView]:
+    """Give an event with all that it follows from, and all that follows from the same, the oldest first."""
+    found = ledger.read(
+        select(event.c.run_id, event.c.position, event.c.correlation_id).where(event.c.id == event_id)
+    )
+    if not found or found[0].run_id is None:
+        return []
+    first = found[0].correlation_id or place(found[0].run_id, found[0].position)
+    run_id, _, position = first.rpartition("/")
+    is_first = (event.c.run_id == run_id) & (event.c.position == int(position))
+    chosen = select(*_COLUMNS).where(or_(is_first, event.c.correlation_id == first))
+    return _viewed(ledger, chosen.order_by(event.c.id).limit(limit))
+
+
 def reports(ledger: Ledger, event_id: int) -> list[ToldReport]:
     """Give the reports of an event, in the order in which they are sent."""
     columns = (report.c.routing_key, report.c.body, report.c.owed_at, report.c.sent_at)
@@ -234,7 +246,7 @@ def _in_state(state: str) -> ColumnElement[bool]:
             return event.c.id.in_(processes.where(event_process.c.state.in_(OPEN)).union_all(unplanned))
         case "complete":
             mine = processes.where(event_process.c.event_id == event.c.id)
-            not_complete = mine.where(event_process.c.state != State.COMPLETE)
+            not_complete = mine.where(event_process.c.state.not_in(GOOD))
             return event.c.routed_at.is_not(None) & ~not_complete.exists()
     raise ValueError(f"state: expected open, failed or complete, not {state!r}")
 

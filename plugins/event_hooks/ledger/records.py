@@ -23,10 +23,17 @@ class State(StrEnum):
     TIMED_OUT = "timed out"
     NOT_SUBMITTED = "not submitted"
     UNKNOWN = "unknown"  # nobody looked how the job ended
+    SKIPPED = "skipped"  # done, or being done, for another event with the same values
 
 
 OPEN = (State.PLANNED, State.SUBMITTED)
 """States of what is not over."""
+
+GOOD = (State.COMPLETE, State.SKIPPED)
+"""States of what has ended as it should."""
+
+BAD = tuple(state for state in State if state not in (*OPEN, *GOOD))
+"""States of what has ended otherwise."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +69,35 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """That a process is done once for some values."""
+
+    values: Mapping[str, Any]
+    """``{field of the event: value}``."""
+
+    is_forced: bool
+    """Whether it is done in any case."""
+
+    @property
+    def subject(self) -> str:
+        """Give the key of the values."""
+        return _digest("once", json.dumps(self.values, sort_keys=True))
+
+
+Claims = Mapping[tuple[int, str], Claim]
+"""``{(position, process): claim}``, of the processes that have one."""
+
+
+@dataclass(frozen=True)
 class Arrival:
     """Events that came in together, as in one request, with what will be done for them."""
 
     events: Sequence[Received]
     processes: Sequence[Sequence[tuple[str, str, str]]]
     """For each event the (process, hive, analysis) that it gets."""
+
+    claims: Claims = field(default_factory=dict)
+    """Positions are those in this arrival."""
 
     unlike: str | None = None
     """A key that is there only if other events came under the same name; with it, all or none are known."""
@@ -116,6 +146,25 @@ class Outcome:
     error: str | None = None
     counts: Sequence[int] | None = None
     """How many jobs of its tree are done, are known, and have failed; None leaves what is noted."""
+
+
+@dataclass(frozen=True)
+class OwedEvent:
+    """An event that follows from the success of a (process, event), and has to be handed on."""
+
+    event_id: int
+    process: str
+    position: int
+    """Among those of the same success, from 0."""
+
+    payload: Mapping[str, Any]
+    """With its ``event_id``, which is the same whenever it is made again."""
+
+    error: str | None = None
+    """Why it cannot be handed on."""
+
+    id: int = 0
+    """In the ledger."""
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,18 @@ def update_many(connection: Connection, rows_of: Any, rows: Sequence[dict[str, A
             connection.execute(statement, some)
 
 
+def states_of(connection: Connection, event_ids: Sequence[int]) -> dict[tuple[int, str], State]:
+    """Give what is noted for events: ``{(event id, process): state}``."""
+    columns = (event_process.c.event_id, event_process.c.process, event_process.c.state)
+    return {
+        (event_id, process): State(state)
+        for some in chunks(event_ids)
+        for event_id, process, state in connection.execute(
+            select(*columns).where(event_process.c.event_id.in_(some))
+        )
+    }
+
+
 def delete_events(event_ids: Sequence[int], connection: Connection) -> None:
     connection.execute(delete(event).where(event.c.id.in_(event_ids)))
 
@@ -121,6 +133,7 @@ def event_row(
         "intake": intake,
         "run_id": run_id,
         "position": position,
+        "correlation_id": (one.payload.get("follows") or {}).get("correlation_id"),
     }
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
@@ -64,6 +65,8 @@ event = Table(
     Column("run_id", String(250)),  # the run that has it; null until one is started
     Column("position", Integer, nullable=False),  # in that run, or in its intake; from 0
     Column("routed_at", Instant),  # when its run has planned it; null until then
+    Column("correlation_id", String(260)),  # of the event that it follows from in the end; null if from none
+    Index("event_by_correlation", "correlation_id", "id"),
     Index("event_of_run", "run_id", "id"),
     Index("event_unrouted", "routed_at", "id"),
     Index("event_by_age", "received_at"),
@@ -113,6 +116,67 @@ report = Table(
     Index("report_owed", "sent_at", "id"),
     Index("report_owed_of_run", "run_id", "sent_at", "id"),
     Index("report_of_event", "event_id"),
+    mysql_charset="utf8mb4",
+    mysql_collate="utf8mb4_bin",
+)
+
+follow_up = Table(
+    "follow_up",
+    metadata,
+    Column("id", _id, primary_key=True, autoincrement=True),
+    Column(
+        "event_id", _id, ForeignKey("event.id", ondelete="CASCADE"), nullable=False
+    ),  # it follows from this
+    Column("process", String(250), nullable=False),  # and from this process's success
+    Column("position", Integer, nullable=False),  # among those of the same success, from 0
+    Column("payload", _long, nullable=False),  # JSON, with the event_id under which it is handed on
+    Column("owed_at", Instant, nullable=False),
+    Column("sent_at", Instant),  # when an event server took it; null while it is owed, or refused
+    Column("error", _long),  # why it was refused
+    Index("follow_up_once", "event_id", "process", "position", unique=True),
+    Index("follow_up_owed", "sent_at", "id"),
+    mysql_charset="utf8mb4",
+    mysql_collate="utf8mb4_bin",
+)
+
+awaited = Table(
+    "awaited",
+    metadata,
+    Column("id", _id, primary_key=True, autoincrement=True),
+    Column("process", String(250), nullable=False),
+    Column("genome", String(255), nullable=False),  # empty for events without one
+    Column("types", _long, nullable=False),  # of the events that it waits for, JSON
+    Column("then", String(8), nullable=False),  # run or alert
+    Column("opened_at", Instant, nullable=False),
+    Column("closes_at", Instant, nullable=False),
+    Column("open_mark", SmallInteger),  # 1 while it waits, then null: a process waits once per genome
+    Column("closed_at", Instant),
+    Column("event_id", _id, ForeignKey("event.id", ondelete="SET NULL")),  # that was made of what came
+    Index("awaited_once", "process", "genome", "open_mark", unique=True),
+    Index("awaited_by_end", "open_mark", "closes_at"),
+    mysql_charset="utf8mb4",
+    mysql_collate="utf8mb4_bin",
+)
+
+awaited_event = Table(
+    "awaited_event",
+    metadata,
+    Column("event_id", _id, ForeignKey("event.id", ondelete="CASCADE"), primary_key=True),
+    Column("process", String(250), primary_key=True),
+    Column("awaited_id", _id, ForeignKey("awaited.id", ondelete="CASCADE"), nullable=False),
+    Index("awaited_event_of", "awaited_id"),
+    mysql_charset="utf8mb4",
+    mysql_collate="utf8mb4_bin",
+)
+
+once = Table(
+    "once",
+    metadata,
+    Column("process", String(250), primary_key=True),
+    Column("subject", String(KEY), primary_key=True),  # digest of the values
+    Column("held_for", _long, nullable=False),  # the values, JSON
+    Column("event_id", _id, ForeignKey("event.id", ondelete="SET NULL")),  # null: done, and forgotten
+    Index("once_by_event", "event_id"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )

@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator
 
 from event_hooks import reason, xcom
 from event_hooks.exceptions import EventInvalid
+from event_hooks.ledger import joins
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.ledger.records import Outcome, Standing, State
 from event_hooks.reports.outbox import owed, positions, send_all_of, settle
@@ -56,11 +57,13 @@ class ReportOperator(BaseOperator):
 
     :param plan: task and key of the XCom ``{process: [position of an event, …]}``. Each process is, or was
         when the run began, a task group with the tasks ``submit`` and ``wait``.
+    :param emits: ``{process: types of the events that follow from its success}``.
     """
 
-    def __init__(self, *, plan: tuple[str, str], **kwargs: Any) -> None:
+    def __init__(self, *, plan: tuple[str, str], emits: Mapping[str, Sequence[str]], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan = plan
+        self.emits = emits
 
     def execute(self, context: Context) -> None:
         """Write down what nobody has yet, and publish what is owed."""
@@ -92,7 +95,8 @@ class ReportOperator(BaseOperator):
         open_ones: dict[str, list[Standing]] = {}
         for process, places in plan.items():
             end = _ended(ti, process, places, states)
-            settle(ledger, story, process, ids, end.by_position(), end.attempt)
+            emits = self.emits.get(process, ())
+            settle(ledger, story, process, ids, end.by_position(), end.attempt, emits)
         for one in ledger.standing(story.run_id):
             if not one.is_over:
                 open_ones.setdefault(one.process, []).append(one)
@@ -105,7 +109,10 @@ class ReportOperator(BaseOperator):
                 end.attempt,
                 owed([report for *_, report in made], story.run_id, ids),
             )
-        return list(summaries(story, ledger.standing(story.run_id), ids))
+        waiting: dict[int, list[str]] = {}
+        for event_id, awaited in joins.waiting_for(ledger, list(ids.values())):
+            waiting.setdefault(event_id, []).append(awaited.process)
+        return list(summaries(story, ledger.standing(story.run_id), ids, waiting))
 
     @staticmethod
     def _give_up(ledger: Ledger, story: Story, ids: Mapping[int, int], error: str) -> None:
@@ -159,13 +166,25 @@ def last_word(story: Story, end: Ended, one: Standing) -> tuple[State, str, Repo
     return State.UNKNOWN, error, report
 
 
-def summaries(story: Story, standing: Sequence[Standing], ids: Mapping[int, int]) -> Iterator[Report]:
-    """Tell of each event of the run that is the run's own how it has ended in all."""
+def summaries(
+    story: Story,
+    standing: Sequence[Standing],
+    ids: Mapping[int, int],
+    waiting: Mapping[int, Sequence[str]] | None = None,
+) -> Iterator[Report]:
+    """
+    Tell of each event of the run that is the run's own how it has ended in all.
+
+    :param waiting: ``{event id: processes that wait with it for others}``.
+    """
     of: dict[int, list[Standing]] = {at: [] for at in sorted(ids)}
     for one in standing:
         of[one.position].append(one)
     for at, processes in of.items():
-        yield story.finished(at, processes) if processes else story.unconcerned(at)
+        if processes:
+            yield story.finished(at, processes)
+        else:
+            yield story.unconcerned(at, (waiting or {}).get(ids[at], ()))
 
 
 def _why_not_awaited(wait_state: str | None) -> str:

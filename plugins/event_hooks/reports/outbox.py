@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from event_hooks import settings
 from event_hooks.exceptions import ReportNotPublished
+from event_hooks.following import following_events
 from event_hooks.ledger.records import Outcome, OwedReport, Standing, State
 from event_hooks.reports.hook import RabbitMQHook
 from event_hooks.reports.report import Report, is_as_important
+from event_hooks.reports.story import Story
 
 if TYPE_CHECKING:
+    from event_hooks.ledger.joins import Awaited
     from event_hooks.ledger.ledger import Ledger
+    from event_hooks.ledger.records import Claims
     from event_hooks.lookups import Process
-    from event_hooks.reports.story import Story
 
 
 def owed(reports: Iterable[Report], run_id: str, ids: Mapping[int, int]) -> list[OwedReport]:
@@ -46,12 +49,14 @@ def settle(
     ids: Mapping[int, int],
     outcomes: Mapping[int, Mapping[str, Any]],
     attempt: str,
+    emits: Sequence[str] = (),
 ) -> None:
     """
-    Write down how jobs have ended, and owe the reports of it, in one transaction.
+    Write down how jobs have ended, and owe the reports and the events that follow, in one transaction.
 
     :param ids: ``{position: event id}``.
     :param outcomes: ``{position: {"job_id", "state", "result", "error"}}``, and ``"counts"`` if known.
+    :param emits: types of the events that follow from a success.
     """
     noted = [
         Outcome(
@@ -65,7 +70,19 @@ def settle(
         for at, outcome in outcomes.items()
     ]
     reports = [story.ended(at, process, outcome, attempt) for at, outcome in outcomes.items()]
-    ledger.record_outcomes(process, noted, attempt, owed(reports, story.run_id, ids))
+    follow_ups = {
+        at: following_events(story.events[at], story.run_id, at, ids[at], process, outcome["result"], emits)
+        for at, outcome in outcomes.items()
+        if outcome["state"] == State.COMPLETE
+    }
+    reports += [
+        story.not_handed_on(at, process, one.payload, one.error)
+        for at, made in follow_ups.items()
+        for one in made
+        if one.error
+    ]
+    made_all = [one for made in follow_ups.values() for one in made]
+    ledger.record_outcomes(process, noted, attempt, owed(reports, story.run_id, ids), made_all)
 
 
 def send_owed(ledger: Ledger, hook: RabbitMQHook | None = None, *, run_id: str | None = None) -> int:
@@ -108,22 +125,44 @@ def receive(
     plan: Mapping[str, Sequence[int]],
     known: Mapping[int, str],
     processes: Mapping[str, Process],
-) -> None:
+    claims: Claims,
+) -> dict[str, list[int]]:
     """
     Write down what a run will do for its events, and owe the reports that they have come.
 
     :param plan: ``{process: positions}``.
     :param known: ``{position: run id}`` of events that are done elsewhere.
+    :param claims: of what is done once.
+    :return: the plan without what another event has that is done once.
     """
     ids = positions(ledger, story.run_id)
     planned = [
-        Standing(ids[at], at, name, processes[name].hive_conn_id, processes[name].analysis)
+        Standing(ids[at], at, name, found.hive_conn_id, found.analysis)
         for name, places in plan.items()
+        for found in [processes[name]]
         for at in places
     ]
-    of: dict[int, list[str]] = {at: [] for at in range(len(story.events)) if at not in known}
-    for one in planned:
-        of[one.position].append(one.process)
-    reports = [story.received(at, names) for at, names in of.items()]
-    reports += [story.ignored(at, first) for at, first in known.items()]
-    ledger.plan(story.run_id, planned, owed(reports, story.run_id, ids))
+    mine = {(ids[at], process): claim for (at, process), claim in claims.items()}
+
+    def reports(skipped: Collection[tuple[int, str]]) -> list[OwedReport]:
+        of: dict[int, tuple[list[str], list[str]]] = {at: ([], []) for at in story.events if at not in known}
+        for one in planned:
+            of[one.position][(one.event_id, one.process) in skipped].append(one.process)
+        told = [story.received(at, *names) for at, names in of.items()]
+        told += [story.ignored(at, first) for at, first in known.items()]
+        return owed(told, story.run_id, ids)
+
+    skipped = ledger.plan(story.run_id, planned, mine, reports)
+    done = {
+        process: [at for at in places if (ids[at], process) not in skipped]
+        for process, places in plan.items()
+    }
+    return {process: places for process, places in done.items() if places}
+
+
+def alert(one: Awaited) -> list[OwedReport]:
+    """Make the reports that a process has waited for too long."""
+    first = one.came[0]
+    story = Story.of(first.payload, first.run_id, first.position)
+    report = story.awaited_in_vain(first.position, one.process, one.types, one.missing, one.opened_at)
+    return owed([report], first.run_id, {first.position: first.id})

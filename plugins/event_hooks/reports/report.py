@@ -15,7 +15,11 @@ PROCESS = "event_processing"
 """``process`` of the reports that a run makes. Source: the Flask app's Celery task."""
 
 ABOUT = "event_hooks"
-"""The one key of ``params`` that is not the event's: ``{"run_id", "step", "processes"}``."""
+"""
+The one key of ``params`` that is not the event's: ``{"run_id", "correlation_id", "step", "processes"}``.
+
+``correlation_id`` is the same for all events that follow from one: the run and position of that one.
+"""
 
 ReportType = Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from event_hooks.events import EventBatch
-from event_hooks.ledger.records import Progress, Standing, State
+from event_hooks.events import EventBatch, place
+from event_hooks.ledger.records import BAD, Progress, Standing, State
 from event_hooks.reports.report import Report, ReportType, event_report, told
 
 MEND = "mend the cause, then clear {task} of the run with Downstream"
@@ -25,6 +26,8 @@ class Step(StrEnum):
     PROGRESS = "progress"
     HELD_UP = "held up"
     ENDED = "ended"
+    AWAITED = "awaited in vain"
+    NOT_HANDED_ON = "not handed on"
     FINISHED = "finished"
 
 
@@ -40,11 +43,21 @@ class Story:
 
     def __init__(self, conf: object, run_id: str) -> None:
         self.run_id = run_id
-        self.events = [event.payload() for event in EventBatch.from_conf(conf).events]
+        self.events = {at: event.payload() for at, event in enumerate(EventBatch.from_conf(conf).events)}
 
-    def received(self, position: int, processes: Sequence[str]) -> Report:
-        """Tell that an event is written down, and what will be done for it."""
-        text = told("Event received", {**self._whose(position), "processes": list(processes)})
+    @classmethod
+    def of(cls, payload: Mapping[str, Any], run_id: str, position: int) -> Story:
+        """Tell of one event of a run, which the ledger has."""
+        story = cls.__new__(cls)
+        story.run_id, story.events = run_id, {position: dict(payload)}
+        return story
+
+    def received(self, position: int, processes: Sequence[str], skipped: Sequence[str] = ()) -> Report:
+        """Tell that an event is written down, what will be done for it, and what was done before."""
+        facts = {**self._whose(position), "processes": list(processes)}
+        if skipped:
+            facts["skipped"] = list(skipped)
+        text = told("Event received", facts)
         return self._report("INFO", text, Step.RECEIVED, position, processes)
 
     def ignored(self, position: int, first_run: str) -> Report:
@@ -57,9 +70,34 @@ class Story:
         text = f"Event refused: {reason}"
         return self._report("FATAL", text, Step.REFUSED, position, (), identity=text)
 
-    def unconcerned(self, position: int) -> Report:
-        """Tell that nothing is to do for an event."""
-        return self._report("INFO", "No process reacts to this event", Step.FINISHED, position, ())
+    def unconcerned(self, position: int, waiting: Sequence[str] = ()) -> Report:
+        """
+        Tell that nothing is to do for an event by itself.
+
+        :param waiting: processes that wait for further events.
+        """
+        text = "No process reacts to this event"
+        if waiting:
+            facts = {**self._whose(position), "processes": list(waiting)}
+            text = told("Event noted: these processes wait for others as well", facts)
+        return self._report("INFO", text, Step.FINISHED, position, ())
+
+    def awaited_in_vain(
+        self, position: int, process: str, types: Sequence[str], missing: Sequence[str], since: datetime
+    ) -> Report:
+        """Tell that a process has waited for too long, under the first event that it has waited with."""
+        came = [name for name in types if name not in missing]
+        facts = {**self._whose(position, process), "came": came, "missing": list(missing)}
+        to_do = f"send what is missing: {process} waits again from the next of these events on"
+        text = told("Event awaited in vain", {**facts, "since": since.isoformat(), "to_do": to_do})
+        return self._report("WARN", text, Step.AWAITED, position, [process], identity=text)
+
+    def not_handed_on(self, position: int, process: str, event: Mapping[str, Any], error: str) -> Report:
+        """Tell that an event that follows from a success cannot be handed on."""
+        facts = {**self._whose(position, process), "event": dict(event), "error": error}
+        to_do = "mend the cause, and send this event without follows, under another event_id"
+        text = told("Event not handed on", {**facts, "to_do": to_do})
+        return self._report("FATAL", text, Step.NOT_HANDED_ON, position, [process], identity=text)
 
     def submitted(self, position: int, process: str, job_id: int) -> Report:
         """Tell that an event's job is in its hive."""
@@ -132,10 +170,10 @@ class Story:
     def finished(self, position: int, standing: Sequence[Standing]) -> Report:
         """Tell that all processes of an event are over, and how."""
         states = {one.process: one.state for one in standing}
-        complete = sum(one.state == State.COMPLETE for one in standing)
-        facts = {**self._whose(position), "complete": complete, "failed": len(standing) - complete}
+        complete, failed = (sum(one.state in kind for one in standing) for kind in ((State.COMPLETE,), BAD))
+        facts = {**self._whose(position), "complete": complete, "failed": failed}
         text = told("Event finished", {**facts, "processes": states})
-        attempts = [one.attempt for one in standing if one.state != State.COMPLETE]
+        attempts = [one.attempt for one in standing if one.state in BAD]
         identity = f"{text}{attempts}"
         return self._report("INFO", text, Step.FINISHED, position, list(states), identity=identity)
 
@@ -158,7 +196,13 @@ class Story:
         processes: Sequence[str],
         identity: str = "",
     ) -> Report:
-        about = {"run_id": self.run_id, "step": step.value, "processes": list(processes)}
+        correlation_id = (self.events[position].get("follows") or {}).get("correlation_id")
+        about = {
+            "run_id": self.run_id,
+            "correlation_id": correlation_id or place(self.run_id, position),
+            "step": step.value,
+            "processes": list(processes),
+        }
         of = "/".join(processes) if len(processes) == 1 else ""
         digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()
         key = f"{self.run_id}/{of}/{position}/{step}/{report_type}/{digest}"

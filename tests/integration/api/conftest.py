@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from event_hooks.api import access
 from event_hooks.api.app import create_app
-from event_hooks.ledger import database
+from event_hooks.ledger import database, tables
 from event_hooks.ledger.ledger import Ledger
 from tests.integration.conftest import PracticeHive, hives_made
 from tests.integration.ledger.conftest import databases_made, migrated
@@ -49,7 +49,7 @@ def ledger(kept_ledger: Ledger) -> Iterator[Ledger]:
     """A ledger without an event; to make a new one for each test would take most of the time."""
     yield kept_ledger
     with database.engine().begin() as connection:
-        connection.exec_driver_sql("TRUNCATE event, event_process, report")
+        connection.exec_driver_sql(f"TRUNCATE {', '.join(tables.metadata.tables)}")
 
 
 @pytest.fixture

@@ -26,12 +26,12 @@ def test_the_migrations_make_the_tables_of_the_code(server: str) -> None:
             connection, opts={"version_table": database.VERSION_TABLE, "compare_type": True}
         )
         assert compare_metadata(context, tables.metadata) == []
-        assert len(tables.metadata.tables) == 3
+        assert len(tables.metadata.tables) == 7
     engine.dispose()
 
 
 def test_a_ledger_without_tables_is_refused_with_the_command_to_type(server: str) -> None:
-    with pytest.raises(LedgerBehind, match="version none, and 0003 is needed: python -m event_hooks.ledger"):
+    with pytest.raises(LedgerBehind, match="version none, and 0004 is needed: python -m event_hooks.ledger"):
         Ledger()
 
 

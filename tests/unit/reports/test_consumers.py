@@ -52,6 +52,7 @@ def test_a_report_is_as_its_consumers_expect(report: Report) -> None:
     about = body["params"]["event_hooks"]
     assert {name: type(value) for name, value in about.items()} == {
         "run_id": str,
+        "correlation_id": str,
         "step": str,
         "processes": list,
     }

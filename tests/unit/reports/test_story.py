@@ -30,7 +30,7 @@ def facts(report: Report) -> dict[str, Any]:
 
 def test_every_report_has_the_event_and_one_key_of_ours(story: Story) -> None:
     report = story.submitted(0, "dump_dna", 7)
-    about = {"run_id": "run", "step": "submitted", "processes": ["dump_dna"]}
+    about = {"run_id": "run", "correlation_id": "run/0", "step": "submitted", "processes": ["dump_dna"]}
     assert report.params == {**EVENT, "event_hooks": about}
     assert (report.resource, report.routing_key) == ("homo_sapiens", "report.info")
     assert report.message == (

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from event_hooks.ledger.records import State
+from event_hooks.ledger.records import BAD, GOOD, State
 
 if TYPE_CHECKING:
     from event_hooks.ledger.overview import EventView, ProcessView
@@ -57,8 +57,8 @@ class Lane:
 def bar(view: ProcessView) -> list[Piece]:
     """Give how a process's job tree stands: done, failed, at work, and what has not begun."""
     total = max(view.total or 1, 1)
-    if view.state == State.COMPLETE:
-        return [Piece("done", 0, 100)]
+    if view.state in GOOD:
+        return [Piece("done" if view.state == State.COMPLETE else "waiting", 0, 100)]
     failed = max(view.failed or 0, 1) if view.is_over else (view.failed or 0)
     done = min(view.done or 0, max(total - failed, 0))
     left = max(total - done - failed, 0)
@@ -89,7 +89,7 @@ def lane(event: EventView, view: ProcessView, reported_at: datetime | None, now:
 
     :param reported_at: when its end was told.
     """
-    end = "done" if view.state == State.COMPLETE or not view.is_over else "failed"
+    end = "failed" if view.state in BAD else str(view.state) if view.state == State.SKIPPED else "done"
     moments = [
         ("received", event.received_at),
         ("submitted", view.submitted_at),
@@ -111,7 +111,7 @@ def _marks(moments: Sequence[tuple[str, datetime | None]]) -> Iterable[Mark]:
 def _stretches(moments: Sequence[tuple[str, datetime | None]], now: datetime) -> Iterable[Piece]:
     """Give a piece from each moment that has come to the next; none is too short to be seen."""
     come = [(step, at) for step, at in moments if at]
-    ended = {step for step, _ in come} & {"done", "failed"}
+    ended = {step for step, _ in come} & {"done", "failed", "skipped"}
     parts = [
         (_kind(step, ended), (after - at).total_seconds())
         for (step, at), (_, after) in pairwise([*come, ("now", now)])

@@ -17,7 +17,8 @@ from fastapi.templating import Jinja2Templates
 from event_hooks import lookups, routing, settings
 from event_hooks.api.access import MAY_READ
 from event_hooks.api.board import drawing
-from event_hooks.ledger import overview
+from event_hooks.ledger import joins, overview
+from event_hooks.ledger.follow_ups import follow_ups_of
 from event_hooks.ledger.overview import ProcessView, Wanted
 from event_hooks.reports.report import ABOUT
 from event_hooks.reports.story import MEND, Step
@@ -70,11 +71,14 @@ async def board(
         wanted=wanted,
         before=before,
         is_plain=is_plain,
-        types=sorted(lookups.current().process_names),
+        types=lookups.current().types,
         attention=attention,
         events=[one for one in found[:PAGE] if one.id not in urgent],
         older=found[PAGE - 1].id if len(found) > PAGE else None,
         hives=await _hives(request) if is_plain else [],
+        awaited=await _read(request, lambda ledger: joins.waiting(ledger, wanted.genome, PAGE))
+        if is_plain or wanted == Wanted(genome=wanted.genome)
+        else [],
     )
 
 
@@ -86,6 +90,9 @@ async def event(event_id: Annotated[int, Path(ge=1, le=2**63 - 1)], request: Req
         raise HTTPException(404, f"event {event_id}: the ledger has no such event")
     view, payload = found
     told = await _read(request, lambda ledger: overview.reports(ledger, event_id))
+    chain = await _read(request, lambda ledger: overview.chain(ledger, event_id))
+    awaited = await _read(request, lambda ledger: joins.waiting_for(ledger, [event_id]))
+    follow_ups = await _read(request, lambda ledger: follow_ups_of(ledger, event_id))
     now = datetime.now(UTC)
     known = lookups.current().processes
     return _page(
@@ -95,6 +102,9 @@ async def event(event_id: Annotated[int, Path(ge=1, le=2**63 - 1)], request: Req
         payload=json.dumps(payload, indent=2, ensure_ascii=False),
         lanes=[drawing.lane(view, one, _reported_at(told, one), now) for one in view.processes],
         told=told,
+        chain=chain if len(chain) > 1 else [],
+        awaited=[one for _, one in awaited],
+        owed=[one for one in follow_ups if one.sent_at is None],
         guihive={one.process: known[one.process].guihive for one in view.processes if one.process in known},
         mend=lambda one: MEND.format(task=_task(one)),
     )

@@ -1,0 +1,1 @@
+"""Reading the events of the ensembl_metadata database."""

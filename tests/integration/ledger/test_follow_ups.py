@@ -1,0 +1,64 @@
+"""Events that are owed to an event server."""
+
+from __future__ import annotations
+
+from event_hooks.ledger import follow_ups, overview
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.records import Outcome, OwedEvent, OwedReport, Received, Standing, State, key_of
+
+
+def succeeded(ledger: Ledger, name: str = "a", attempt: str = "ti_1", error: str | None = None) -> int:
+    """Let an event's process succeed, with one event that follows, and give the event's id."""
+    (entry,) = ledger.accept([Received(key_of("a", name), "a", "g", {"type": "a"}, "rest")], f"run_{name}")
+    ledger.plan(f"run_{name}", [Standing(entry.id, 0, "dump", "hive", "analysis")])
+    made = OwedEvent(entry.id, "dump", 0, {"type": "b", "event_id": f"{name}_b"}, error)
+    ledger.record_outcomes("dump", [Outcome(entry.id, State.COMPLETE)], attempt, (), [made])
+    return entry.id
+
+
+def test_an_event_is_owed_with_the_outcome_and_until_it_is_sent(ledger: Ledger) -> None:
+    event_id = succeeded(ledger)
+    succeeded(ledger, "other")
+    (owed,) = follow_ups.owed_events(ledger, "run_a")
+    assert (owed.event_id, owed.payload) == (event_id, {"type": "b", "event_id": "a_b"})
+    assert len(follow_ups.owed_events(ledger)) == 2
+    assert ledger.has_work()
+    follow_ups.note_sent(ledger, [owed.id])
+    assert follow_ups.owed_events(ledger, "run_a") == []
+    (known,) = follow_ups.follow_ups_of(ledger, event_id)
+    assert known.sent_at
+
+
+def test_a_second_attempt_owes_nothing_new(ledger: Ledger) -> None:
+    for attempt in ("ti_1", "ti_2"):
+        succeeded(ledger, attempt=attempt)
+    assert len(follow_ups.owed_events(ledger)) == 1
+
+
+def test_what_is_refused_is_owed_no_more_and_told_once(ledger: Ledger) -> None:
+    event_id = succeeded(ledger)
+    (owed,) = follow_ups.owed_events(ledger)
+    report = OwedReport("m" * 36, event_id, "run_a", "report.fatal", "{}")
+    for _ in range(2):
+        follow_ups.note_refused(ledger, owed, "no such type", [report])
+    assert follow_ups.owed_events(ledger) == []
+    assert ledger.count_owed() == 1
+    assert follow_ups.follow_ups_of(ledger, event_id)[0].error == "no such type"
+
+
+def test_what_cannot_be_handed_on_is_kept_and_not_owed(ledger: Ledger) -> None:
+    event_id = succeeded(ledger, error="type: expected a string")
+    assert follow_ups.owed_events(ledger) == []
+    assert follow_ups.follow_ups_of(ledger, event_id)[0].error == "type: expected a string"
+
+
+def test_a_chain_is_found_from_each_of_its_events(ledger: Ledger) -> None:
+    root = succeeded(ledger)
+    ids = [root]
+    for name in ("b", "c"):
+        payload = {"type": name, "follows": {"correlation_id": "run_a/0"}}
+        (entry,) = ledger.accept([Received(key_of(name, name), name, "g", payload, "api")], f"run_{name}")
+        ids.append(entry.id)
+    succeeded(ledger, "stranger")
+    for event_id in ids:
+        assert [one.id for one in overview.chain(ledger, event_id)] == ids

@@ -1,0 +1,260 @@
+"""
+An ensembl_metadata to practise with: the tables that event hooks read, and what a handover does to them.
+
+Source: ``ensembl-facts.md``. The columns and foreign keys are those of ensembl-metadata; what nobody here
+reads is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, text
+
+from tests.support.practice_hive.database import parse
+
+EVENT_TABLES = {
+    "genome_event": "genome",
+    "compara_analysis_event": "compara_analysis",
+    "data_release_database_event": "data_release_database",
+}
+"""Each with the table of its subject."""
+
+TABLES = (
+    """CREATE TABLE data_release (data_release_id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+        ensembl_version INT NOT NULL, ensembl_genomes_version INT, release_date DATE NOT NULL)""",
+    """CREATE TABLE division (division_id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+        name VARCHAR(32) NOT NULL UNIQUE)""",
+    """CREATE TABLE organism (organism_id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+        name VARCHAR(128) NOT NULL UNIQUE)""",
+    """CREATE TABLE assembly (assembly_id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+        assembly_accession VARCHAR(16), assembly_default VARCHAR(200) NOT NULL)""",
+    """CREATE TABLE genome (genome_id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+        data_release_id INT UNSIGNED NOT NULL, assembly_id INT UNSIGNED NOT NULL,
+        organism_id INT UNSIGNED NOT NULL, division_id INT UNSIGNED NOT NULL, genebuild VARCHAR(64),
+        UNIQUE (data_release_id, organism_id, division_id),
+        FOREIGN KEY (data_release_id) REFERENCES data_release (data_release_id),
+        FOREIGN KEY (assembly_id) REFERENCES assembly (assembly_id),
+        FOREIGN KEY (organism_id) REFERENCES organism (organism_id),
+        FOREIGN KEY (division_id) REFERENCES division (division_id))""",
+    """CREATE TABLE compara_analysis (compara_analysis_id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+        data_release_id INT UNSIGNED NOT NULL, division_id INT UNSIGNED NOT NULL, method VARCHAR(50) NOT NULL,
+        set_name VARCHAR(128), dbname VARCHAR(64) NOT NULL)""",
+    """CREATE TABLE data_release_database (data_release_database_id INT UNSIGNED NOT NULL AUTO_INCREMENT
+        PRIMARY KEY, data_release_id INT UNSIGNED NOT NULL, dbname VARCHAR(64) NOT NULL,
+        division_id INT UNSIGNED NOT NULL)""",
+    *(
+        f"""CREATE TABLE {name} ({name}_id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+        {subject}_id INT UNSIGNED NOT NULL, type VARCHAR(32) NOT NULL, source VARCHAR(128),
+        creation_time TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, details TEXT,
+        FOREIGN KEY ({subject}_id) REFERENCES {subject} ({subject}_id) ON DELETE CASCADE)"""
+        for name, subject in EVENT_TABLES.items()
+    ),
+)
+
+
+class PracticeMetadata:
+    """
+    The database, and the programs that write into it.
+
+    :param url: ``mysql://…/name`` of an empty database, with the right to make tables.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine: Engine = create_engine(parse(url))
+
+    def create(self) -> None:
+        """Make the tables, latin1 as Ensembl's are, and release 113."""
+        with self.engine.begin() as connection:
+            for statement in TABLES:
+                connection.exec_driver_sql(f"{statement} ENGINE=InnoDB DEFAULT CHARSET=latin1")
+            self.add_release(connection, 113)
+
+    def add_release(self, connection: Connection, version: int) -> int:
+        """Add a release, in which all genomes get other ids, and give its id."""
+        values = {"version": version, "eg": version - 53}
+        return _insert(
+            connection,
+            "INSERT INTO data_release (ensembl_version, ensembl_genomes_version, release_date)"
+            " VALUES (:version, :eg, '2026-10-01')",
+            **values,
+        )
+
+    def genome(
+        self,
+        name: str,
+        *,
+        division: str = "EnsemblVertebrates",
+        assembly: str = "GRCh38",
+        genebuild: str | None = "2026-10",
+        release: int = 113,
+    ) -> int:
+        """Give the id of a genome, which is made when it is not there."""
+        with self.engine.begin() as connection:
+            return self.add_genomes(connection, [name], division, assembly, genebuild, release)[0]
+
+    def add_genomes(
+        self,
+        connection: Connection,
+        names: Iterable[str],
+        division: str = "EnsemblVertebrates",
+        assembly: str = "GRCh38",
+        genebuild: str | None = "2026-10",
+        release: int = 113,
+    ) -> list[int]:
+        """Do the same for several, in a transaction of the caller's."""
+        ids = []
+        found = text("SELECT data_release_id FROM data_release WHERE ensembl_version = :release")
+        release_id = connection.execute(found, {"release": release}).scalar_one()
+        division_id = _named(connection, "division", division)
+        for name in names:
+            genome = {
+                "release": release_id,
+                "organism": _named(connection, "organism", name),
+                "division": division_id,
+                "genebuild": genebuild,
+            }
+            known = text(
+                "SELECT genome_id FROM genome WHERE data_release_id = :release AND organism_id = :organism"
+                " AND division_id = :division"
+            )
+            if (genome_id := connection.execute(known, genome).scalar()) is None:
+                genome["assembly"] = _insert(
+                    connection,
+                    "INSERT INTO assembly (assembly_accession, assembly_default)"
+                    " VALUES ('GCA_000001405', :name)",
+                    name=assembly,
+                )
+                genome_id = _insert(
+                    connection,
+                    "INSERT INTO genome (data_release_id, assembly_id, organism_id, division_id, genebuild)"
+                    " VALUES (:release, :assembly, :organism, :division, :genebuild)",
+                    **genome,
+                )
+            ids.append(int(genome_id))
+        return ids
+
+    def event(self, genome_id: int, kind: str = "new_genebuild", **columns: Any) -> int:
+        """Write an event of a genome, as a handover does, and give its id."""
+        with self.engine.begin() as connection:
+            return write_event(connection, "genome_event", genome_id, kind, **columns)
+
+    def compara(self, kind: str = "other", **columns: Any) -> int:
+        """Write an event of a compara database, which is of no genome."""
+        with self.engine.begin() as connection:
+            subject = _insert(
+                connection,
+                "INSERT INTO compara_analysis (data_release_id, division_id, method, dbname)"
+                " VALUES (1, :division, 'PROTEIN_TREES', 'ensembl_compara_113')",
+                division=_named(connection, "division", "EnsemblVertebrates"),
+            )
+            return write_event(connection, "compara_analysis_event", subject, kind, **columns)
+
+    def mart(self, kind: str = "other", **columns: Any) -> int:
+        """Write an event of a mart, which is of no genome."""
+        with self.engine.begin() as connection:
+            subject = _insert(
+                connection,
+                "INSERT INTO data_release_database (data_release_id, division_id, dbname)"
+                " VALUES (1, :division, 'ensembl_mart_113')",
+                division=_named(connection, "division", "EnsemblVertebrates"),
+            )
+            return write_event(connection, "data_release_database_event", subject, kind, **columns)
+
+    def hand_over_again(self, name: str, assembly: str, **columns: Any) -> tuple[int, int]:
+        """
+        Hand a genome over with a new assembly within the release: its row goes, and its events with it.
+
+        :return: its new id, and that of the event.
+        """
+        with self.engine.begin() as connection:
+            gone = text(
+                "DELETE genome FROM genome JOIN organism USING (organism_id) WHERE organism.name = :name"
+            )
+            connection.execute(gone, {"name": name})
+            (genome_id,) = self.add_genomes(connection, [name], assembly=assembly)
+            return genome_id, write_event(connection, "genome_event", genome_id, "new_assembly", **columns)
+
+    def collection(self, count: int, at: datetime, prefix: str = "bacterium") -> None:
+        """Hand over one collection database: an event per genome, all in one second."""
+        with self.engine.begin() as connection:
+            names = [f"{prefix}_{n:04d}" for n in range(count)]
+            ids = self.add_genomes(connection, names, "EnsemblBacteria", "ASM1", None)
+            details = _details("bacteria_0_collection_core_60_113_1")
+            connection.execute(
+                text(_INSERT.format(table="genome_event", subject="genome")),
+                [
+                    {
+                        "of": one,
+                        "kind": "new_genebuild",
+                        "source": "Handover",
+                        "at": _at(at),
+                        "details": details,
+                    }
+                    for one in ids
+                ],
+            )
+
+    def wipe(self) -> None:
+        """Take out all genomes, other subjects and their events, and count ids from 1 again."""
+        with self.engine.begin() as connection:
+            connection.exec_driver_sql("SET FOREIGN_KEY_CHECKS = 0")
+            for name in (*EVENT_TABLES, *EVENT_TABLES.values(), "organism", "assembly"):
+                connection.exec_driver_sql(f"TRUNCATE TABLE {name}")
+            connection.exec_driver_sql("DELETE FROM data_release WHERE ensembl_version > 113")
+            connection.exec_driver_sql("SET FOREIGN_KEY_CHECKS = 1")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+
+_INSERT = (
+    "INSERT INTO {table} ({subject}_id, type, source, creation_time, details)"
+    " VALUES (:of, :kind, :source, :at, :details)"
+)
+
+
+def write_event(
+    connection: Connection,
+    table: str,
+    subject_id: int,
+    kind: str,
+    *,
+    at: datetime | None = None,
+    source: str | None = "Handover",
+    details: str | None = None,
+) -> int:
+    """Write an event in a transaction of the caller's; it becomes visible when that ends."""
+    statement = _INSERT.format(table=table, subject=EVENT_TABLES[table])
+    values = {
+        "of": subject_id,
+        "kind": kind,
+        "source": source,
+        "at": _at(at or datetime.now(UTC)),
+        "details": _details("homo_sapiens_core_113_38") if details is None else details,
+    }
+    return _insert(connection, statement, **values)
+
+
+def _at(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(tzinfo=None, microsecond=0)
+
+
+def _details(database: str) -> str:
+    return json.dumps({"email": "someone@ebi.ac.uk", "comment": "new patches", "database": database})
+
+
+def _named(connection: Connection, table: str, name: str) -> int:
+    connection.execute(text(f"INSERT IGNORE INTO {table} (name) VALUES (:name)"), {"name": name})
+    found = text(f"SELECT {table}_id FROM {table} WHERE name = :name")
+    return int(connection.execute(found, {"name": name}).scalar_one())
+
+
+def _insert(connection: Connection, statement: str, **values: Any) -> int:
+    connection.exec_driver_sql("SET time_zone = '+00:00'")
+    return int(connection.execute(text(statement), values).lastrowid)

@@ -1,0 +1,163 @@
+"""From ensembl_metadata to the last event that follows, and what waits for several."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+
+from tests.support.practice_metadata import PracticeMetadata
+from tests.support.running_airflow import LIMIT, System
+
+DAYS = count()
+
+
+@pytest.fixture
+def metadata(practice_metadata: tuple[PracticeMetadata, str]) -> PracticeMetadata:
+    return practice_metadata[0]
+
+
+@pytest.fixture
+def noon() -> datetime:
+    """A moment of this test's own."""
+    return datetime(2026, 3, 1, 12, tzinfo=UTC) + timedelta(days=2 * next(DAYS))
+
+
+def window(noon: datetime) -> dict[str, str]:
+    return {"start": noon.isoformat(), "end": (noon + timedelta(minutes=15)).isoformat()}
+
+
+def events_of(system: System, genome: str) -> list[dict[str, Any]]:
+    """Give the events of a genome, the oldest first, as the event API has them."""
+    page = system.api("GET", f"/board?genome={genome}").text
+    ids = sorted({int(part.split('"')[0]) for part in page.split("/board/events/")[1:]})
+    return [system.api("GET", f"/events/{event_id}").json() for event_id in ids]
+
+
+def until_over(system: System, genome: str, how_many: int) -> list[dict[str, Any]]:
+    is_so = lambda: [one["is_over"] for one in events_of(system, genome)] == [True] * how_many  # noqa: E731
+    system.runs.until(is_so, 2 * LIMIT, lambda: str(events_of(system, genome)))
+    return events_of(system, genome)
+
+
+def test_the_whole_loop(system: System, metadata: PracticeMetadata, genome: str, noon: datetime) -> None:
+    metadata.event(metadata.genome(genome), "New handover", at=noon)
+    summary = system.collect(**window(noon))
+    assert (summary["found"], summary["handed_over"]) == (1, 1)
+    first, second = until_over(system, genome, 2)
+    assert (first["type"], first["source"], first["state"]) == (
+        "new_handover",
+        "ensembl_metadata",
+        "complete",
+    )
+    assert (second["type"], second["source"], second["state"]) == ("new_features", "api", "complete")
+    assert [one["process"] for one in second["processes"]] == ["dump_second"]
+    root = f"{first['run_id']}/0"
+    assert second["event"]["follows"] == {
+        "correlation_id": root,
+        "causation_id": f"{root}/dump_first",
+        "hops": 1,
+        "chain": ["new_handover", "dump_first"],
+    }
+    assert second["event"]["assembly"] == "GRCh38"
+    system.runs.until(
+        lambda: len(finished(system, genome)) == 2, LIMIT, lambda: str(finished(system, genome))
+    )
+    told = {report["params"]["event_hooks"]["correlation_id"] for report in system.all_reports(genome)}
+    assert told == {root}
+    for one in (first, second):
+        page = system.api("GET", one["url"].partition("/event-hooks")[2]).text
+        assert "What follows from what" in page
+        assert f"/board/events/{first['id']}" in page
+        assert f"/board/events/{second['id']}" in page
+    again = system.collect(**window(noon), dry_run=True)
+    assert (again["handed_over"], again["known"], again["succeeded"]) == (0, 1, 1)
+
+
+def finished(system: System, genome: str) -> list[Any]:
+    return [
+        report
+        for report in system.all_reports(genome)
+        if report["params"]["event_hooks"]["step"] == "finished"
+        and report["params"]["event_hooks"]["processes"]
+    ]
+
+
+def test_a_job_may_return_events_and_what_cannot_be_handed_on_is_told(system: System, genome: str) -> None:
+    returned = '{"files": 3, "events": [{"type": "new_features"}, {"type": "unheard_of"}, {"genome": "x"}]}'
+    event = {"type": "new_genebuild", "genome": genome, "practice": {"result": returned}}
+    run_id = system.start(event)
+    assert system.runs.until_over(run_id, LIMIT) == "success"
+    first, second = until_over(system, genome, 2)
+    assert second["event"]["follows"]["causation_id"] == f"{run_id}/0/dump_peptide"
+    system.runs.until(
+        lambda: len(refusals(system, genome)) == 2, LIMIT, lambda: str(refusals(system, genome))
+    )
+    told = " ".join(report["message"] for report in refusals(system, genome))
+    assert "events[2].type: expected a string that is not empty, not nothing" in told
+    assert "404" in told
+    assert "not 'unheard_of'" in told
+    page = system.api("GET", first["url"].partition("/event-hooks")[2]).text
+    assert "Events that follow, and are not handed on" in page
+
+
+def refusals(system: System, genome: str) -> list[dict[str, Any]]:
+    reports = system.all_reports(genome, "email_report")
+    return [one for one in reports if one["params"]["event_hooks"]["step"] == "not handed on"]
+
+
+def test_clearing_a_success_hands_nothing_on_twice(system: System, genome: str) -> None:
+    run_id = system.start({"type": "new_handover", "genome": genome})
+    assert system.runs.until_over(run_id, LIMIT) == "success"
+    until_over(system, genome, 2)
+    system.clear(run_id, "dump_first.wait")
+    system.runs.until(lambda: system.runs.state(run_id) != "success", LIMIT, lambda: "not cleared")
+    assert system.runs.until_over(run_id, LIMIT) == "success"
+    assert len(events_of(system, genome)) == 2
+
+
+def test_a_process_waits_for_all_that_it_needs(system: System, genome: str) -> None:
+    first = system.start({"type": "new_xrefs", "genome": genome, "n": 1})
+    assert system.runs.until_over(first, LIMIT) == "success"
+    assert len(events_of(system, genome)) == 1
+    assert "dump_joined" in system.api("GET", f"/board?genome={genome}").text
+    system.start({"type": "new_variation", "genome": genome, "n": 2})
+    *_, made = until_over(system, genome, 3)
+    assert (made["source"], made["state"]) == ("joined", "complete")
+    assert [one["process"] for one in made["processes"]] == ["dump_joined"]
+    assert [one["n"] for one in made["event"]["joined"]["events"]] == [1, 2]
+    (job_id,) = (one["job"] for one in made["processes"])
+    job = system.api("GET", f"/jobs/dump_joined/{job_id}").json()
+    assert [one["n"] for one in job["input"]["event"]["joined"]["events"]] == [1, 2]
+
+
+def test_what_is_done_once_is_not_done_again_by_another_way_in(system: System, genome: str) -> None:
+    event = {"type": "new_release", "genome": genome, "assembly": "GRCh38"}
+    first = system.start(event)
+    assert system.runs.until_over(first, LIMIT) == "success"
+    second = system.start(event)
+    assert system.runs.until_over(second, LIMIT) == "success"
+    assert (len(system.jobs(first)), len(system.jobs(second))) == (1, 0)
+    assert system.runs.task_states(second)["dump_once.submit"] == "skipped"
+    skipped = events_of(system, genome)[-1]
+    assert (skipped["state"], skipped["processes"][0]["state"]) == ("complete", "skipped")
+    forced = system.start({**event, "force": True, "reason": "new software"})
+    assert system.runs.until_over(forced, LIMIT) == "success"
+    assert len(system.jobs(forced)) == 1
+
+
+def test_a_collection_of_3000_genomes_is_ready_within_a_minute(
+    system: System, metadata: PracticeMetadata, noon: datetime
+) -> None:
+    metadata.collection(3000, noon, f"bacterium_{noon:%d}")
+    summary = system.collect(**window(noon))
+    assert (summary["handed_over"], len(summary["runs"])) == (3000, 6)
+    began = datetime.now(UTC)
+    system.runs.until(
+        lambda: sum(len(system.jobs(run_id)) for run_id in summary["runs"]) == 3000,
+        60,
+        lambda: str([len(system.jobs(run_id)) for run_id in summary["runs"]]),
+    )
+    print(f"3,000 jobs after {(datetime.now(UTC) - began).total_seconds():.0f} s")
