@@ -179,7 +179,9 @@ class PracticeMetadata:
             (genome_id,) = self.add_genomes(connection, [name], assembly=assembly)
             return genome_id, write_event(connection, "genome_event", genome_id, "new_assembly", **columns)
 
-    def collection(self, count: int, at: datetime, prefix: str = "bacterium") -> None:
+    def collection(
+        self, count: int, at: datetime, prefix: str = "bacterium", kind: str = "new_genebuild"
+    ) -> None:
         """Hand over one collection database: an event per genome, all in one second."""
         with self.engine.begin() as connection:
             names = [f"{prefix}_{n:04d}" for n in range(count)]
@@ -190,7 +192,7 @@ class PracticeMetadata:
                 [
                     {
                         "of": one,
-                        "kind": "new_genebuild",
+                        "kind": kind,
                         "source": "Handover",
                         "at": _at(at),
                         "details": details,
