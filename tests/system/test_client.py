@@ -165,7 +165,8 @@ def test_ctrl_c_leaves_the_events_and_says_how_to_follow_them_again(
 ) -> None:
     event_id = client.submit(event(genome, "idle"))["id"]
     following = subprocess.Popen(
-        [PROGRAMS / "event-hooks", "follow", str(event_id)],
+        # Whoever runs the tests in the background has SIGINT ignored, also for what they start
+        ["env", "--default-signal=INT", PROGRAMS / "event-hooks", "follow", str(event_id)],
         env=surroundings,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

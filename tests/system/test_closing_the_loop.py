@@ -177,3 +177,44 @@ def how_far(system: System, run_ids: list[str]) -> str:
 def jobs_in(system: System, hive: int) -> int:
     with system.hives[hive].connect() as connection:
         return int(connection.execute(text("SELECT COUNT(*) FROM job WHERE status = 'READY'")).scalar_one())
+
+
+def test_a_backfill_hands_each_event_over_once_and_again_nothing(
+    system: System, metadata: PracticeMetadata, genome: str, noon: datetime
+) -> None:
+    for quarter in range(4):
+        metadata.event(metadata.genome(f"{genome}_{quarter}"), at=noon + timedelta(minutes=15 * quarter))
+    backfilled = [
+        backfill(system, noon, noon + timedelta(minutes=59), behavior) for behavior in ("none", "completed")
+    ]
+    assert backfilled == [4, 4]
+    events = until_over(system, genome, 4)
+    assert len({one["run_id"] for one in events}) == 4
+    assert {one["state"] for one in events} == {"complete"}
+
+
+def backfill(system: System, start: datetime, end: datetime, behavior: str) -> int:
+    """Backfill, as a person does on the command line; give how many runs it had."""
+    system.runs.ask("PATCH", "/dags/collect_events", json={"is_paused": False})
+    dates = ["--from-date", start.isoformat(), "--to-date", end.isoformat()]
+    system.airflow.run(
+        "backfill", "create", "--dag-id", "collect_events", *dates, "--reprocess-behavior", behavior
+    )
+    is_over = lambda: all(one["completed_at"] for one in backfills(system))  # noqa: E731
+    system.runs.until(is_over, 3 * LIMIT, lambda: str(backfills(system)))
+    path = "/dags/collect_events/dagRuns?limit=100&order_by=-id"
+    runs = system.runs.ask("GET", path).json()["dag_runs"]
+    mine = [
+        one
+        for one in runs
+        if one["run_type"] == "backfill" and one["data_interval_start"] >= f"{start:%Y-%m-%d}"
+    ]
+    assert {one["state"] for one in mine} == {"success"}
+    return len(mine)
+
+
+def backfills(system: System) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = system.runs.ask("GET", "/backfills?dag_id=collect_events").json()[
+        "backfills"
+    ]
+    return found

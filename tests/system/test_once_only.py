@@ -86,11 +86,13 @@ def test_a_broken_lookup_is_shown_and_the_last_good_one_goes_on(
     good = lookup_files["event_lookup"].read_text()
     lookup_files["event_lookup"].write_text('{"new_assembly": ["dump_rna"]}')
     try:
+        system.parse()
         system.runs.until(lambda: bool(_import_errors(system)), LIMIT, lambda: "no import error")
         assert system.runs.until_over(system.start(event(genome, "new_genebuild")), LIMIT) == "success"
         (error,) = _import_errors(system)
     finally:
         lookup_files["event_lookup"].write_text(good)
+        system.parse()
     assert f"{lookup_files['event_lookup']}: new_assembly[0]: expected a process that" in error["stack_trace"]
     assert system.keys(genome) == ["report.info"]
     system.runs.until(lambda: not _import_errors(system), LIMIT, lambda: "the import error stays")
@@ -117,11 +119,13 @@ def test_a_report_is_sent_though_the_lookup_has_changed_meanwhile(
             if gone == "process":
                 content.pop("dump_old", None)
             file.write_text(json.dumps(content))
+        system.parse()
         system.runs.until(lambda: "old_style" not in _offered_types(system), LIMIT, lambda: "the type stays")
         system.runs.until_over(run_id, LIMIT)
     finally:
         for name, file in lookup_files.items():
             file.write_text(good[name])
+        system.parse()
     system.runs.until(lambda: "old_style" in _offered_types(system), LIMIT, lambda: "the type is away")
     reports = {report["routing_key"]: report["message"] for report in system.reports(genome)}
     if gone == "type":
