@@ -80,9 +80,15 @@ class MariaDB(Server):
             "FLUSH PRIVILEGES;\n"
         )
 
-    def grant(self, user: str, password: str, database: str) -> None:
+    def grant(
+        self,
+        user: str,
+        password: str,
+        database: str,
+        rights: str = "SELECT, INSERT, UPDATE, DELETE",
+    ) -> None:
         """
-        Give a user the rights to work in one database, and make the user if need be.
+        Give a user rights in one database, and make the user if need be.
 
         :raises MySQLdb.OperationalError: the user exists, with another password.
         """
@@ -91,7 +97,7 @@ class MariaDB(Server):
             cursor.execute("SELECT 1 FROM mysql.user WHERE user = %s AND host = '%%'", (user,))
             if not cursor.fetchone():
                 cursor.execute(f"CREATE USER {account} IDENTIFIED BY {_quoted(password)}")
-            cursor.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{database}`.* TO {account}")
+            cursor.execute(f"GRANT {rights} ON `{database}`.* TO {account}")
         MySQLdb.connect(host=self.host, port=self.port, user=user, password=password).close()
 
 

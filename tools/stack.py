@@ -30,6 +30,8 @@ from tools.servers import Servers
 
 HIVE = "event_handling"
 HIVE_USER = "hive_user"
+METADATA = "ensembl_metadata"
+METADATA_USER = "metadata_reader"
 COMMAND_SECONDS = 60
 LOCK_SECONDS = 300
 READY_SECONDS = 180
@@ -54,7 +56,8 @@ class Stack:
         """Give Airflow as the servers' present addresses make it."""
         database = self.servers.postgresql.address._replace(path="/airflow").geturl()
         connections = {
-            "AIRFLOW_CONN_HIVE_EVENT_HANDLING": self._hive_url(HIVE_USER, self._hive_password),
+            "AIRFLOW_CONN_HIVE_EVENT_HANDLING": self._url(HIVE, HIVE_USER, self._hive_password),
+            "AIRFLOW_CONN_ENSEMBL_METADATA": self._url(METADATA, METADATA_USER, self._metadata_password),
             "AIRFLOW_CONN_RABBITMQ_REPORTS": self.servers.rabbitmq.url,
         }
         return AirflowServices(self.folder / "airflow", database_url=database, environment=connections)
@@ -63,8 +66,17 @@ class Stack:
     def _hive_password(self) -> str:
         return str(self._kept.get("hive password", secrets.token_urlsafe))
 
-    def _hive_url(self, user: str, password: str) -> str:
-        return f"mysql://{quote(user)}:{quote(password, safe='')}@{self.servers.mariadb.place}/{HIVE}"
+    @property
+    def _metadata_password(self) -> str:
+        return str(self._kept.get("metadata password", secrets.token_urlsafe))
+
+    @property
+    def metadata_url(self) -> str:
+        """The practice ensembl_metadata, for those who write into it."""
+        return self._url(METADATA, self.servers.mariadb.user, self.servers.mariadb.password)
+
+    def _url(self, database: str, user: str, password: str) -> str:
+        return f"mysql://{quote(user)}:{quote(password, safe='')}@{self.servers.mariadb.place}/{database}"
 
     def up(self) -> None:
         """Start whatever does not run well; harmless and quick when all does."""
@@ -79,7 +91,7 @@ class Stack:
                 self.env_file.unlink(missing_ok=True)
                 self._prepare(airflow)
             if not self.hive_worker.leader():
-                with _step("practice hive"):
+                with _step("practice hive, practice ensembl_metadata"):
                     self._start_hive()
             with _step("Airflow"):
                 airflow.start()
@@ -101,12 +113,17 @@ class Stack:
         mariadb = self.servers.mariadb
         environment = {
             **os.environ,
-            "PRACTICE_HIVE_URL": self._hive_url(mariadb.user, mariadb.password),
+            "PRACTICE_HIVE_URL": self._url(HIVE, mariadb.user, mariadb.password),
+            "PRACTICE_METADATA_URL": self.metadata_url,
             "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "plugins")]),
         }
         self.hive_worker.end()
         self.hive_worker.run(_module("tests.support.practice_hive", "create"), environment, COMMAND_SECONDS)
         mariadb.grant(HIVE_USER, self._hive_password, HIVE)
+        self.hive_worker.run(
+            _module("tests.support.practice_metadata", "create"), environment, COMMAND_SECONDS
+        )
+        mariadb.grant(METADATA_USER, self._metadata_password, METADATA, "SELECT")
         self.hive_worker.start(_module("tests.support.practice_hive", "work"), environment)
 
     def _write_env(self, airflow: AirflowServices) -> None:

@@ -131,9 +131,9 @@ def collect(
     summary.known = len(known)
     again = list(_again(ledger, known, wanted, lookups, asked_by))
     summary.again = len(again)
-    for one in new + again:
+    for one in (new + again)[:SHOWN]:
         _tell("would be handed over" if wanted.is_dry else "is handed over", one.received)
-    for one in known:
+    for one in known[:SHOWN] if wanted.is_dry else ():
         _tell(f"is known, run {one.entry.run_id if one.entry else None} has it", one.received)
     if wanted.is_dry:
         summary.handed_over = len(new) + len(again)

@@ -3,11 +3,17 @@ An ensembl_metadata to practise with: the tables that event hooks read, and what
 
 Source: ``ensembl-facts.md``. The columns and foreign keys are those of ensembl-metadata; what nobody here
 reads is left out.
+
+    export PRACTICE_METADATA_URL=mysql://user:password@host:3306/name
+    python -m tests.support.practice_metadata create
+    python -m tests.support.practice_metadata event danio_rerio new_genebuild
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -68,11 +74,13 @@ class PracticeMetadata:
         self.engine: Engine = create_engine(parse(url))
 
     def create(self) -> None:
-        """Make the tables, latin1 as Ensembl's are, and release 113."""
+        """Make what is missing of the tables, latin1 as Ensembl's are, and release 113."""
         with self.engine.begin() as connection:
             for statement in TABLES:
-                connection.exec_driver_sql(f"{statement} ENGINE=InnoDB DEFAULT CHARSET=latin1")
-            self.add_release(connection, 113)
+                wanted = statement.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1)
+                connection.exec_driver_sql(f"{wanted} ENGINE=InnoDB DEFAULT CHARSET=latin1")
+            if not connection.execute(text("SELECT COUNT(*) FROM data_release")).scalar():
+                self.add_release(connection, 113)
 
     def add_release(self, connection: Connection, version: int) -> int:
         """Add a release, in which all genomes get other ids, and give its id."""
@@ -260,3 +268,28 @@ def _named(connection: Connection, table: str, name: str) -> int:
 def _insert(connection: Connection, statement: str, **values: Any) -> int:
     connection.exec_driver_sql("SET time_zone = '+00:00'")
     return int(connection.execute(text(statement), values).lastrowid)
+
+
+def main() -> None:
+    """Make the database, or write an event as a handover does."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.practice_metadata", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("create", help="make the database and its tables; keep what exists")
+    writing = commands.add_parser("event", help="hand a genome over, now")
+    writing.add_argument("genome")
+    writing.add_argument("type")
+    given, url = parser.parse_args(), os.environ["PRACTICE_METADATA_URL"]
+    server, _, name = url.rpartition("/")
+    if given.command == "create":
+        with create_engine(parse(f"{server}/mysql")).begin() as root:
+            root.exec_driver_sql(f"CREATE DATABASE IF NOT EXISTS {name}")
+    made = PracticeMetadata(url)
+    if given.command == "create":
+        made.create()
+    else:
+        print(f"genome_event {made.event(made.genome(given.genome), given.type)}")
+    made.close()
+
+
+if __name__ == "__main__":
+    main()
