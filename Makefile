@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHONPATH := $(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-unit check-ledger bench-hive bench-api faults lint format lock
+.PHONY: help setup demo up down status test test-unit check-ledger bench-hive bench-api bench-collect faults lint format lock
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -40,6 +40,9 @@ bench-hive: setup ## measure 10,000 jobs and trees in a hive; writes docs/bench-
 
 bench-api: setup ## measure POST /event-hooks/jobs on an Airflow of its own; writes docs/bench-api.md
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench_api
+
+bench-collect: setup ## measure a year of events of ensembl_metadata; writes docs/bench-collect.md
+	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench_collect
 
 faults: setup ## kill each part 20 times while events are under way; writes docs/faults.md
 	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest tests/faults -s --rounds 20 --record docs/faults.md $(ARGS)
