@@ -97,8 +97,9 @@ def process_event() -> None:
         return count
 
     routed = route()
-    # Teardowns run however the jobs ended, and never hide a failed one from the run's state.
-    handed_on = hand_on().as_teardown(on_failure_fail_dagrun=True)
+    # Teardowns run however the jobs ended, and never hide a failed one from the run's state. (One that could
+    # fail the run itself would hide them: Airflow then looks at it instead of at the waits.)
+    handed_on = hand_on().as_teardown()
     report = ReportOperator(
         task_id="report",
         plan=("route", "plan"),

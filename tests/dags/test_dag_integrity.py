@@ -61,7 +61,9 @@ def test_a_process_is_a_group_of_submit_and_wait(dag_bag: DagBag) -> None:
         assert dag.task_dict[f"{process}.wait"].upstream_task_ids == {f"{process}.submit"}
         assert dag.task_dict[f"{process}.wait"].downstream_task_ids == {"hand_on"}
     assert dag.task_dict["report"].upstream_task_ids == {"hand_on"}
-    assert all(dag.task_dict[name].is_teardown for name in ("hand_on", "report"))
+    for name in ("hand_on", "report"):
+        assert dag.task_dict[name].is_teardown
+        assert not dag.task_dict[name].on_failure_fail_dagrun  # it would hide a failed wait
 
 
 def test_no_template_of_a_wait_hangs_the_triggerer(dag_bag: DagBag) -> None:
