@@ -102,6 +102,8 @@ class _Candidate:
     """Processes that are done again; none if the lookup decides."""
 
     entry: Entry | None = None
+    is_mine: bool = True
+    """Whether it is of the window, and not of the overlap before it."""
 
 
 def collect(
@@ -125,7 +127,9 @@ def collect(
     candidates = list(_wanted(found, wanted, lookups, summary))
     entries = ledger.known([one.received.key for one in candidates])
     known = [
-        replace(one, entry=entries[one.received.key]) for one in candidates if one.received.key in entries
+        replace(one, entry=entries[one.received.key])
+        for one in candidates
+        if one.is_mine and one.received.key in entries
     ]
     new = [one for one in candidates if one.received.key not in entries]
     summary.known = len(known)
@@ -139,7 +143,7 @@ def collect(
         summary.handed_over = len(new) + len(again)
     else:
         _hand_over(ledger, new + again, wanted, lookups, summary, start)
-    _count_states(ledger, candidates, summary)
+    _count_states(ledger, [one for one in candidates if one.is_mine], summary)
     log.info("%s", json.dumps(summary.as_dict(), indent=1))
     return summary
 
@@ -182,7 +186,7 @@ def _wanted(
                     summary.refused.append(f"{one.event_id}: {error}")
                     log.error("%s is refused: %s", one.event_id, error)  # noqa: TRY400 (the message says it all)
             else:
-                yield _Candidate(_received(payload))
+                yield _Candidate(_received(payload), is_mine=is_mine)
                 continue
         if is_mine:
             summary.ignored[reason.partition(":")[0]] += 1

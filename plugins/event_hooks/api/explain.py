@@ -112,11 +112,10 @@ def _why_waiting(
         for process, join in known.reactions.joins.items():
             if event.type not in join.after or at in done:
                 continue
-            open_ones = joins.waiting(intake.ledger(), event.genome)
-            mine = [one for one in open_ones if (one.process, one.genome) == (process, event.genome)]
-            there = {one.type for one in mine[0].came} if mine else set()
+            mine = joins.find(intake.ledger(), process, event.genome)
+            there = {one.type for one in mine.came} if mine else set()
             missing = [name for name in join.after if name not in {*there, event.type}]
-            until = mine[0].closes_at if mine else datetime.now(UTC) + timedelta(seconds=join.within)
+            until = mine.closes_at if mine else datetime.now(UTC) + timedelta(seconds=join.within)
             whose = f"for {event.genome}" if event.genome else "without a genome"
             reasons[at, process] = (
                 f"it waits until {' and '.join(join.after)} have come {whose}: {' and '.join(missing)} is"

@@ -128,6 +128,13 @@ def waiting(ledger: Ledger, genome: str | None = None, limit: int = 200) -> list
     )
 
 
+def find(ledger: Ledger, process: str, genome: str | None) -> Awaited | None:
+    """Give what a process waits for now, of a genome."""
+    mine = (awaited.c.process == process) & (awaited.c.genome == (genome or "")[:255])
+    rows = ledger.read(select(awaited).where(mine, awaited.c.open_mark == OPEN))
+    return next(iter(ledger.write(lambda connection: _with_events(connection, rows))), None)
+
+
 def waiting_for(ledger: Ledger, event_ids: Sequence[int]) -> list[tuple[int, Awaited]]:
     """Give what waits, or has waited, with events: ``[(event id, what waits), …]``."""
 
@@ -199,7 +206,8 @@ def _make(connection: Connection, ended: Sequence[Awaited]) -> list[str]:
     runs, now = [], datetime.now(UTC)
     for start in range(0, len(ended), FULL):
         some = ended[start : start + FULL]
-        run_id, intake = f"{PREFIX}{some[0].id}_{len(some)}", uuid4().hex
+        # With a time: a database may give an id again once everything is forgotten
+        run_id, intake = f"{PREFIX}{some[0].opened_at:%Y%m%dT%H%M%S}_{some[0].id}", uuid4().hex
         received = [_event(one) for one in some]
         rows = [event_row(made, now, intake, run_id, at) for at, made in enumerate(received)]
         insert_new(connection, event, rows)
@@ -217,7 +225,7 @@ def _event(one: Awaited) -> Received:
         **{
             name: value for name, value in last.payload.items() if name not in ("event_id", "force", "reason")
         },
-        "event_id": f"joined-{one.id}",
+        "event_id": f"{one.process}/{one.opened_at:%Y%m%dT%H%M%S}/{one.id}",
         "follows": following(last.payload, last.run_id, last.position, one.process),
         "joined": {
             "process": one.process,

@@ -337,6 +337,16 @@ def test_only_what_failed_is_done_again(metadata: PracticeMetadata, collect: Col
     assert any(entry.payload["event_id"].endswith("/broken#3") for entry in entries(ledger))
 
 
+def test_what_is_done_again_is_of_the_window_alone(
+    metadata: PracticeMetadata, collect: Collect, ledger: Ledger
+) -> None:
+    metadata.event(metadata.genome("homo_sapiens"), at=NOON)
+    collect()
+    later = replace(WINDOW, start=WINDOW.end, end=WINDOW.end + timedelta(minutes=15))
+    summary = collect(later, reprocess="all", reason="new software")
+    assert (summary.known, summary.again, summary.running) == (0, 0, 0)
+
+
 def test_everything_is_done_again_once_for_each_who_asks(
     metadata: PracticeMetadata, collect: Collect, ledger: Ledger
 ) -> None:
