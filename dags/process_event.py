@@ -7,8 +7,8 @@ or a batch of them: `{"events": [{…}, {…}]}`.
 - `route` checks the event, writes it into the ledger, and picks the processes that react to its type; the
   others are skipped. An event that is known (its type and `event_id`) is not done again.
 - `<process>.submit` puts one job per event into the process's hive; again, it finds the same jobs.
-- `<process>.wait` waits for these jobs and all that grows from them, without a worker.
-- `hand_on` gives the events that follow from them to the event server.
+- `<process>.wait` waits for these jobs and all that grows from them, without a worker. The events that follow
+  from a success are handed on from there.
 - `report` sees that each has an outcome and RabbitMQ has all reports, whatever happened.
 
 **If a `wait` failed**, its log shows the message of the job that failed. Mend the cause, then clear the
@@ -24,7 +24,7 @@ from typing import Any
 
 from airflow.sdk import TaskGroup, dag, task
 
-from event_hooks import failure_mail, handing_on, lookups, reason, routing, settings, starting
+from event_hooks import failure_mail, lookups, reason, routing, settings, starting
 from event_hooks.event_jobs import EventJobSensor, EventSubmitOperator
 from event_hooks.ledger import intake, joins
 from event_hooks.ledger.ledger import Ledger
@@ -42,7 +42,6 @@ PATIENT = {
     "max_retry_delay": timedelta(minutes=10),
 }
 HIVE_RETRIES = 12  # over an hour
-HAND_ON_RETRIES = 3
 REPORT_RETRIES = 300  # over two days: a broker that is down delays a report and loses none
 
 
@@ -85,21 +84,7 @@ def process_event() -> None:
             ti.xcom_push(process, positions)
         return [routing.submit_task(process) for process in plan]
 
-    @task(
-        doc_md="Give the events that follow to the event server. While it is away, `tend_ledger` goes on.",
-        retries=HAND_ON_RETRIES,
-    )
-    def hand_on(**context: Any) -> int:
-        """Hand on the events that follow from this run's, and give their number."""
-        ledger = Ledger()
-        count = handing_on.hand_on(ledger, context["dag_run"].run_id)
-        ledger.close()
-        return count
-
     routed = route()
-    # Teardowns run however the jobs ended, and never hide a failed one from the run's state. (One that could
-    # fail the run itself would hide them: Airflow then looks at it instead of at the waits.)
-    handed_on = hand_on().as_teardown()
     report = ReportOperator(
         task_id="report",
         plan=("route", "plan"),
@@ -134,8 +119,7 @@ def process_event() -> None:
                 timeout=process.job_timeout or settings.job_timeout(),
                 retries=0,
             )
-        routed >> submit >> wait >> handed_on
-    handed_on >> report
+        routed >> submit >> wait >> report
 
 
 def _pulled(task_id: str, key: str) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import requests
 from airflow.providers.http.hooks.http import HttpHook
+from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from requests.auth import AuthBase
 
@@ -32,10 +33,13 @@ class EventServerHook(HttpHook):
     The connection ``event_server``, of type http, has user and password of Airflow, or only a password, which
     is then a token. The address is the setting ``event_uri``, or the connection's, below which the API is at
     ``/event-hooks`` unless a path is given.
+
+    :param place: what :func:`find_async` gave, inside a trigger, which must not block.
     """
 
-    def __init__(self, conn_id: str = CONN_ID) -> None:
+    def __init__(self, conn_id: str = CONN_ID, place: Connection | None = None) -> None:
         super().__init__("POST", conn_id, auth_type=self._auth)
+        self.place = place
         self._token: str | None = None
 
     def submit(self, events: Sequence[Mapping[str, Any]]) -> None:
@@ -54,8 +58,7 @@ class EventServerHook(HttpHook):
         try:
             answer = self.run("jobs", json.dumps(list(events)), headers, options)
         except AirflowNotFoundException as error:
-            reason = f"make an Airflow connection {self.http_conn_id} of type http, with user and password"
-            raise EventServerUnreachable(self.http_conn_id, reason) from error
+            raise EventServerUnreachable(self.http_conn_id, _NO_CONNECTION) from error
         except (requests.RequestException, ClientError) as error:
             raise EventServerUnreachable(self.http_conn_id, str(error)) from error
         if answer.status_code < 300:
@@ -64,6 +67,10 @@ class EventServerHook(HttpHook):
         if answer.status_code >= 500 or answer.status_code < 400 or answer.status_code in PASSING:
             raise EventServerUnreachable(self.http_conn_id, reason)
         raise EventNotTaken(reason)
+
+    def get_connection(self, conn_id: str) -> Connection:  # type: ignore[override]  # theirs is the class's
+        """Give the connection that is known, or ask Airflow for it."""
+        return self.place or super().get_connection(conn_id)
 
     def get_conn(self, *given: Any, **named: Any) -> requests.Session:
         """Give a session that is logged in, and know the address."""
@@ -83,6 +90,22 @@ class EventServerHook(HttpHook):
 
     def _auth(self, *_: object) -> AuthBase:
         return _Bearer(self._token)
+
+
+async def find_async(conn_id: str = CONN_ID) -> Connection:
+    """
+    Ask Airflow for the connection, inside an event loop.
+
+    :raises EventServerUnreachable: it has none, or cannot give it now.
+    """
+    try:
+        found: Connection = await Connection.async_get(conn_id)
+    except AirflowNotFoundException as error:
+        raise EventServerUnreachable(conn_id, _NO_CONNECTION) from error
+    return found
+
+
+_NO_CONNECTION = "make an Airflow connection of this name, of type http, with user and password"
 
 
 class _Bearer(AuthBase):

@@ -22,9 +22,9 @@ AT_ONCE = 100
 """Events of one request."""
 
 
-def hand_on(ledger: Ledger, run_id: str | None = None, hook: EventServerHook | None = None) -> int:
+def hand_on(ledger: Ledger, hook: EventServerHook | None = None) -> int:
     """
-    Hand on the events that are owed, of one run or of all.
+    Hand on the events that are owed.
 
     What the server refuses is noted, and reported as FATAL; the others go on.
 
@@ -32,7 +32,7 @@ def hand_on(ledger: Ledger, run_id: str | None = None, hook: EventServerHook | N
     :raises EventServerUnreachable: what it has not taken is still owed.
     """
     hook, count = hook or EventServerHook(), 0
-    while owed_now := follow_ups.owed_events(ledger, run_id):
+    while owed_now := follow_ups.owed_events(ledger):
         for start in range(0, len(owed_now), AT_ONCE):
             count += _hand_on(ledger, hook, owed_now[start : start + AT_ONCE])
     return count

@@ -1,8 +1,9 @@
 """
 Write into the ledger from the event loop of a triggerer, for all its triggers, and send what is owed.
 
-One thread and one connection of each kind, however many wait: a server that is away holds up nobody.
-What is to be written waits in memory; if the triggerer dies, its triggers find it in the hive again.
+That is reports, to RabbitMQ, and events that follow, to the event server. One thread and one connection of
+each kind, however many wait: a server that is away holds up nobody. What is to be written waits in memory; if
+the triggerer dies, its triggers find it in the hive again.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+from event_hooks import event_server
+from event_hooks.event_server import EventServerHook
 from event_hooks.exceptions import EventHooksError, LedgerRefused, LedgerUnreachable
+from event_hooks.handing_on import hand_on
 from event_hooks.ledger import database
+from event_hooks.ledger.follow_ups import owed_events
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.reports.hook import RabbitMQHook
 from event_hooks.reports.outbox import send_owed
@@ -29,7 +34,7 @@ MAX_PAUSE = 30.0
 """Seconds between two tries while the ledger is away."""
 
 BROKER_PAUSE = 60.0
-"""Seconds for which a broker that took no report is left to the DAG tend_ledger."""
+"""Seconds for which a broker, or an event server, that took nothing is left to the DAG tend_ledger."""
 
 T = TypeVar("T")
 
@@ -45,6 +50,9 @@ class Scribe:
         self._task: asyncio.Task[None] | None = None
         self._ledger: Ledger | None = None
         self._no_broker_until = 0.0
+        self._messenger = ThreadPoolExecutor(1, "hand on")
+        self._handing_on: asyncio.Task[None] | None = None
+        self._no_event_server_until = 0.0
 
     def write(self, deed: Deed) -> asyncio.Future[None]:
         """
@@ -64,6 +72,7 @@ class Scribe:
             while self._deeds:
                 await self._write_all()
                 await self._send()
+                self._hand_on_beside()
         finally:
             self._task = None
 
@@ -115,6 +124,26 @@ class Scribe:
             self._no_broker_until = time.monotonic() + BROKER_PAUSE
             is_known = isinstance(error, EventHooksError)
             log.warning("Reports are owed, tend_ledger tries again: %s", error, exc_info=not is_known)
+
+    def _hand_on_beside(self) -> None:
+        """Hand events on in a thread of its own, for the event server may take its time."""
+        is_paused = time.monotonic() < self._no_event_server_until
+        if self._ledger and not self._handing_on and not is_paused:
+            handing_on = self._hand_on(self._ledger)
+            self._handing_on = asyncio.create_task(handing_on, context=contextvars.Context())
+
+    async def _hand_on(self, ledger: Ledger) -> None:
+        work = asyncio.get_running_loop().run_in_executor
+        try:
+            if await work(self._messenger, owed_events, ledger, 1):
+                hook = EventServerHook(place=await event_server.find_async())
+                await work(self._messenger, hand_on, ledger, hook)
+        except Exception as error:
+            self._no_event_server_until = time.monotonic() + BROKER_PAUSE
+            is_known = isinstance(error, EventHooksError)
+            log.warning("Events are owed, tend_ledger tries again: %s", error, exc_info=not is_known)
+        finally:
+            self._handing_on = None
 
     async def _in_thread(self, work: Callable[..., T], *given: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)

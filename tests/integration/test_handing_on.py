@@ -36,7 +36,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
 @pytest.mark.parametrize(
     ("connection", "event_uri", "reason"),
     [
-        (None, None, "make an Airflow connection event_server of type http, with user and password"),
+        (None, None, "make an Airflow connection of this name, of type http, with user and password"),
         ("http://admin:secret_word@127.0.0.1:1", None, "Connection refused"),
         (
             json.dumps({"conn_type": "http", "password": "secret_word"}),

@@ -30,6 +30,14 @@ from tools.runs import DAG, Runs
 
 LIMIT = 60
 
+JOIN = {
+    "process": "dump_joined",
+    "after": ["new_xrefs", "new_variation"],
+    "within": "1h",
+    "then": "run",
+    "once_per": ["genome", "assembly"],
+}
+
 EVENT_LOOKUP = {
     "new_assembly": ["dump_dna", "dump_peptide"],
     "new_genebuild": ["dump_peptide"],
@@ -38,12 +46,10 @@ EVENT_LOOKUP = {
     "idle": ["dump_idle"],
     "idle_for_long": ["dump_idle_for_long"],
     "new_handover": ["dump_first"],
-    "new_features": ["dump_second"],
-    "new_xrefs": [
-        {"process": "dump_joined", "after": ["new_xrefs", "new_variation"], "within": "1h", "then": "run"}
-    ],
+    "new_features": ["dump_peptide"],
+    "new_xrefs": [JOIN],
     "new_variation": [],
-    "new_release": [{"process": "dump_once", "once_per": ["genome", "assembly"]}],
+    "new_release": [{"process": "dump_joined", "once_per": ["genome", "assembly"]}],
 }
 
 GUIHIVE = "http://guihive.invalid/?hive=idle"
@@ -251,9 +257,7 @@ def lookup_files(folder: Path, hives: list[str]) -> dict[str, Path]:
             "pool": "hive_test",
             "emits": ["new_features"],
         },
-        "dump_second": {"analysis": "event_dump_peptide", "hive_conn_id": "hive_test"},
         "dump_joined": {"analysis": "event_dump_dna", "hive_conn_id": "hive_test"},
-        "dump_once": {"analysis": "event_dump_dna", "hive_conn_id": "hive_test"},
     }
     files = {}
     for name, content in (("event_lookup", EVENT_LOOKUP), ("process_lookup", processes)):

@@ -57,7 +57,7 @@ def test_the_whole_loop(system: System, metadata: PracticeMetadata, genome: str,
         "complete",
     )
     assert (second["type"], second["source"], second["state"]) == ("new_features", "api", "complete")
-    assert [one["process"] for one in second["processes"]] == ["dump_second"]
+    assert [one["process"] for one in second["processes"]] == ["dump_peptide"]
     root = f"{first['run_id']}/0"
     assert second["event"]["follows"] == {
         "correlation_id": root,
@@ -123,11 +123,11 @@ def test_clearing_a_success_hands_nothing_on_twice(system: System, genome: str) 
 
 
 def test_a_process_waits_for_all_that_it_needs(system: System, genome: str) -> None:
-    first = system.start({"type": "new_xrefs", "genome": genome, "n": 1})
+    first = system.start({"type": "new_xrefs", "genome": genome, "assembly": "GRCh38", "n": 1})
     assert system.runs.until_over(first, LIMIT) == "success"
     assert len(events_of(system, genome)) == 1
     assert "dump_joined" in system.api("GET", f"/board?genome={genome}").text
-    system.start({"type": "new_variation", "genome": genome, "n": 2})
+    system.start({"type": "new_variation", "genome": genome, "assembly": "GRCh38", "n": 2})
     *_, made = until_over(system, genome, 3)
     assert (made["source"], made["state"]) == ("joined", "complete")
     assert [one["process"] for one in made["processes"]] == ["dump_joined"]
@@ -144,7 +144,7 @@ def test_what_is_done_once_is_not_done_again_by_another_way_in(system: System, g
     second = system.start(event)
     assert system.runs.until_over(second, LIMIT) == "success"
     assert (len(system.jobs(first)), len(system.jobs(second))) == (1, 0)
-    assert system.runs.task_states(second)["dump_once.submit"] == "skipped"
+    assert system.runs.task_states(second)["dump_joined.submit"] == "skipped"
     skipped = events_of(system, genome)[-1]
     assert (skipped["state"], skipped["processes"][0]["state"]) == ("complete", "skipped")
     forced = system.start({**event, "force": True, "reason": "new software"})
@@ -166,7 +166,7 @@ def test_a_collection_of_3000_genomes_is_ready_within_a_minute(
         print(f"handed over after {handed_over:.0f} s, all READY after {time.monotonic() - began:.0f} s")
     finally:
         for run_id in summary["runs"]:
-            system.runs.ask("PATCH", f"{DAG}/dagRuns/{run_id}", json={"state": "failed"})
+            system.runs.ask("PATCH", f"{DAG}/dagRuns/{run_id}", json={"state": "success"})
 
 
 def how_far(system: System, run_ids: list[str]) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, select, update
 
 from event_hooks.ledger.records import OwedEvent, OwedReport
 from event_hooks.ledger.statements import chunks, insert_new, owe, text
-from event_hooks.ledger.tables import event, follow_up
+from event_hooks.ledger.tables import follow_up
 
 if TYPE_CHECKING:
     from event_hooks.ledger.ledger import Ledger
@@ -47,12 +47,10 @@ def owe_events(connection: Connection, owed: Sequence[OwedEvent]) -> None:
     insert_new(connection, follow_up, rows)
 
 
-def owed_events(ledger: Ledger, run_id: str | None = None, limit: int = 1000) -> list[OwedEvent]:
-    """Give the oldest events that have to be handed on, of one run or of all."""
+def owed_events(ledger: Ledger, limit: int = 1000) -> list[OwedEvent]:
+    """Give the oldest events that have to be handed on."""
     columns = (follow_up.c.event_id, follow_up.c.process, follow_up.c.position, follow_up.c.payload)
     wanted = select(*columns, follow_up.c.id).where(_is_owed()).order_by(follow_up.c.id).limit(limit)
-    if run_id is not None:
-        wanted = wanted.join(event, event.c.id == follow_up.c.event_id).where(event.c.run_id == run_id)
     return [
         OwedEvent(row.event_id, row.process, row.position, json.loads(row.payload), id=row.id)
         for row in ledger.read(wanted)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from event_hooks import collecting
 from event_hooks.collecting import Summary, Wanted
@@ -20,7 +20,6 @@ from event_hooks.ledger.ledger import Ledger
 from event_hooks.ledger.records import Entry, Outcome, Standing, State
 from event_hooks.lookups import Lookups
 from event_hooks.metadata.hook import MetadataHook
-from tests.support.practice_hive.database import parse
 from tests.support.practice_metadata import PracticeMetadata, write_event
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -100,20 +99,21 @@ def test_a_window_is_half_open_and_equal_seconds_stay_together(
     assert collect(following).handed_over == 1
 
 
-def test_the_time_zone_of_the_server_changes_nothing(
+def test_the_time_zone_of_a_session_changes_nothing(
     metadata: PracticeMetadata, collect: Collect, ledger: Ledger
 ) -> None:
     metadata.event(metadata.genome("homo_sapiens"), at=NOON)
-    root = create_engine(parse(metadata.url))
-    with root.begin() as connection:
-        before = connection.execute(text("SELECT @@GLOBAL.time_zone")).scalar_one()
-        connection.exec_driver_sql("SET GLOBAL time_zone = '+05:00'")
-    try:
-        assert collect().handed_over == 1
-    finally:
-        with root.begin() as connection:
-            connection.execute(text("SET GLOBAL time_zone = :before"), {"before": before})
-        root.dispose()
+    with metadata.engine.begin() as connection:  # one who writes in another zone means the same moment
+        connection.exec_driver_sql("SET SESSION time_zone = '+05:00'")
+        connection.exec_driver_sql(
+            "INSERT INTO genome_event (genome_id, type, source, creation_time)"
+            " VALUES (1, 'new_assembly', 'Handover', '2026-11-02 17:00:00')"
+        )
+    metadata.engine.dispose()
+    with MetadataHook()._reading() as connection:
+        assert connection.execute(text("SELECT @@session.time_zone")).scalar() == "+00:00"
+    assert collect().handed_over == 2
+    assert {entry.payload["creation_time"] for entry in entries(ledger)} == {"2026-11-02T12:00:00+00:00"}
 
 
 def test_a_pre_release_load_and_an_unknown_source_are_no_news(
