@@ -167,6 +167,13 @@ def test_a_collection_of_3000_genomes_is_ready_within_a_minute(
     finally:
         for run_id in summary["runs"]:
             system.runs.ask("PATCH", f"{DAG}/dagRuns/{run_id}", json={"state": "success"})
+        clear_away(system, IDLE)  # other tests let somebody work there
+
+
+def clear_away(system: System, hive: int) -> None:
+    with system.hives[hive].begin() as connection:
+        connection.execute(text("UPDATE job SET status = 'DONE' WHERE status = 'READY'"))
+        connection.execute(text("UPDATE analysis_stats SET ready_job_count = 0, status = 'ALL_CLAIMED'"))
 
 
 def how_far(system: System, run_ids: list[str]) -> str:
