@@ -476,8 +476,8 @@ class Ledger:
         while ids := [row.id for row in self.read(wanted)]:
             self.write(partial(_forget, ids))
             count += len(ids)
-        of_none_left = awaited.c.open_mark.is_(None) & (awaited.c.closed_at < cutoff)
-        self.write(lambda connection: connection.execute(delete(awaited).where(of_none_left)))
+        closed = awaited.c.closed_at < cutoff
+        self.write(lambda connection: connection.execute(delete(awaited).where(closed)))
         return count
 
     def _rewrite(

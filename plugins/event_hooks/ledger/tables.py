@@ -154,6 +154,7 @@ awaited = Table(
     Column("event_id", _id, ForeignKey("event.id", ondelete="SET NULL")),  # that was made of what came
     Index("awaited_once", "process", "genome", "open_mark", unique=True),
     Index("awaited_by_end", "open_mark", "closes_at"),
+    Index("awaited_by_age", "closed_at"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )

@@ -12,10 +12,21 @@ import pytest
 from sqlalchemy import event as listening
 from sqlalchemy import text
 
-from event_hooks.ledger import database, overview
+from event_hooks.ledger import database, joins, once, overview
+from event_hooks.ledger.follow_ups import follow_ups_of
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.ledger.overview import Wanted
-from event_hooks.ledger.records import Outcome, OwedReport, Progress, Received, Standing, key_in_run, key_of
+from event_hooks.ledger.records import (
+    Claim,
+    Outcome,
+    OwedReport,
+    Progress,
+    Received,
+    Standing,
+    key_in_run,
+    key_of,
+)
+from event_hooks.ledger.tables import metadata
 
 EVENTS = 1_000_000
 RUN_SIZE = 100
@@ -34,6 +45,15 @@ _FILL = (
         CASE WHEN id % 100 = 0 THEN 'failed' ELSE 'complete' END, received_at FROM event""",
     """INSERT INTO report (message_id, event_id, run_id, routing_key, body, owed_at, sent_at)
     SELECT 'm' || id, id, run_id, 'report.info', '{}', received_at, received_at FROM event""",
+    """INSERT INTO follow_up (event_id, process, position, payload, owed_at, sent_at)
+    SELECT id, 'dump', 0, '{}', received_at, received_at FROM event WHERE id % 10 = 0""",
+    """INSERT INTO awaited (id, process, genome, types, "then", opened_at, closes_at, closed_at)
+    SELECT id, 'dump', 'g' || id, '[]', 'run', received_at, received_at, received_at
+    FROM event WHERE id % 10 = 0""",
+    """INSERT INTO awaited_event (event_id, process, awaited_id)
+    SELECT id, process, id FROM awaited""",
+    """INSERT INTO once (process, subject, held_for, event_id)
+    SELECT process, md5(genome), '{}', id FROM awaited""",
 )
 
 
@@ -47,8 +67,8 @@ def ledger(empty_database: Callable[[str], str]) -> Iterator[Ledger]:
         connection.execute(text("SET statement_timeout = 0"))
         # Quicker by half: what is filled in refers to what is there, and no crash is to be outlived
         connection.execute(text("SET session_replication_role = replica"))
-        for table in ("report", "event_process", "event"):
-            connection.execute(text(f"ALTER TABLE {table} SET UNLOGGED"))
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(text(f"ALTER TABLE {table.name} SET UNLOGGED"))
         for statement in _FILL:
             connection.execute(text(statement), {"events": EVENTS, "size": RUN_SIZE})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -80,6 +100,12 @@ def look_around(ledger: Ledger) -> None:
     assert [backlog.hive for backlog in overview.backlogs(ledger)] == ["hive"]
     assert overview.one(ledger, 77_777)
     assert len(overview.reports(ledger, 77_777)) == 1
+    assert overview.chain(ledger, 77)
+    assert follow_ups_of(ledger, 10)
+    assert joins.waiting(ledger) == []
+    assert joins.find(ledger, "dump", "g") is None
+    assert joins.waiting_for(ledger, [10, 20])
+    assert once.holders(ledger, {(0, "dump"): Claim({"genome": "g"}, False)}) == {}
 
 
 def test_a_million_events_slow_nothing_down(ledger: Ledger) -> None:

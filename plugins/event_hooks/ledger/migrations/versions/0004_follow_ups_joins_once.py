@@ -47,6 +47,7 @@ def upgrade() -> None:
         sa.Column("event_id", ID, sa.ForeignKey("event.id", ondelete="SET NULL")),
         sa.Index("awaited_once", "process", "genome", "open_mark", unique=True),
         sa.Index("awaited_by_end", "open_mark", "closes_at"),
+        sa.Index("awaited_by_age", "closed_at"),
         mysql_charset="utf8mb4",
         mysql_collate="utf8mb4_bin",
     )
