@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from event_hooks import routing, settings
 from event_hooks.exceptions import EventInvalid, KeyTaken, UnsafeValue
 from event_hooks.hive import perl
-from event_hooks.ledger.records import BAD, OPEN, Arrival, Entry, OwedReport, Received, Standing, key_of
+from event_hooks.ledger.records import BAD, OPEN, Arrival, OwedReport, Received
 from event_hooks.reports.outbox import owed
 from event_hooks.reports.report import ABOUT, Report, told
+from event_hooks.reprocessing import Candidate, all_again, failed_again, latest, received, standing_of
 
 if TYPE_CHECKING:
     from event_hooks.ledger.ledger import Ledger
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from event_hooks.metadata.found import Found
 
 log = logging.getLogger(__name__)
-
-SOURCE = "ensembl_metadata"
 
 PREFIX = "collect__"
 """Begins the ids of the runs that are started here."""
@@ -93,19 +92,6 @@ class Summary:
         return {**vars(self), "ignored": dict(self.ignored), "unknown_types": dict(self.unknown_types)}
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """An event that is wanted, under the id that it has now, with what is known of it."""
-
-    received: Received
-    planned: tuple[tuple[str, str, str], ...] = ()
-    """Processes that are done again; none if the lookup decides."""
-
-    entry: Entry | None = None
-    is_mine: bool = True
-    """Whether it is of the window, and not of the overlap before it."""
-
-
 def collect(
     ledger: Ledger,
     found: Iterable[Found],
@@ -170,7 +156,7 @@ def report(summary: Summary, wanted: Wanted, asked_by: str) -> list[OwedReport]:
 
 def _wanted(
     found: Iterable[Found], wanted: Wanted, lookups: Lookups, summary: Summary
-) -> Iterator[_Candidate]:
+) -> Iterator[Candidate]:
     """Give the events that are wanted and can be done; count the others, once: in their own window."""
     for one in found:
         is_mine = one.creation_time.replace(tzinfo=UTC) >= wanted.start
@@ -186,7 +172,7 @@ def _wanted(
                     summary.refused.append(f"{one.event_id}: {error}")
                     log.error("%s is refused: %s", one.event_id, error)  # noqa: TRY400 (the message says it all)
             else:
-                yield _Candidate(_received(payload), is_mine=is_mine)
+                yield Candidate(received(payload), is_mine=is_mine)
                 continue
         if is_mine:
             summary.ignored[reason.partition(":")[0]] += 1
@@ -219,14 +205,9 @@ def _is_safe(name: str, value: Any) -> bool:
     return True
 
 
-def _received(payload: Mapping[str, Any]) -> Received:
-    key = key_of(payload["type"], payload["event_id"])
-    return Received(key, payload["type"], payload["genome"], payload, SOURCE)
-
-
 def _hand_over(
     ledger: Ledger,
-    candidates: Sequence[_Candidate],
+    candidates: Sequence[Candidate],
     wanted: Wanted,
     lookups: Lookups,
     summary: Summary,
@@ -250,81 +231,43 @@ def _hand_over(
             log.info("%s of %s events are handed over", summary.handed_over, len(candidates))
 
 
-def _run_id(wanted: Wanted, number: int, some: Sequence[_Candidate]) -> str:
+def _run_id(wanted: Wanted, number: int, some: Sequence[Candidate]) -> str:
     """Make an id of window and chunk; a digest of what is in it, for a repetition may find more."""
     window = "_".join(f"{at.astimezone(UTC):%Y%m%dT%H%M%S}" for at in (wanted.start, wanted.end))
     digest = hashlib.sha256("".join(one.received.key for one in some).encode()).hexdigest()[:8]
     return f"{PREFIX}{window}_{number:04d}_{digest}"
 
 
-def _arrival(one: _Candidate, lookups: Lookups) -> Arrival:
+def _arrival(one: Candidate, lookups: Lookups) -> Arrival:
     payload = one.received.payload
     plan = {process: [0] for process, _, _ in one.planned}
     return Arrival([one.received], [list(one.planned)], routing.claims({0: payload}, plan, lookups))
 
 
 def _again(
-    ledger: Ledger, known: Sequence[_Candidate], wanted: Wanted, lookups: Lookups, asked_by: str
-) -> Iterator[_Candidate]:
-    """Give known events that are to be done again, each under an id of its own."""
-    if wanted.reprocess == "all":
-        mark = hashlib.sha256(asked_by.encode()).hexdigest()[:8]
-        again = [_renamed(one, f"#{mark}", force=True, reason=wanted.reason) for one in known]
-        done = ledger.known([one.received.key for one in again])
-        yield from (one for one in again if one.received.key not in done)
-    if wanted.reprocess == "failed":
-        for one, number in _latest(ledger, known):
-            if failed := _failed(ledger, one, lookups):
-                renamed = _renamed(one, f"#{number + 1}")
-                yield replace(renamed, planned=failed)
+    ledger: Ledger, known: Sequence[Candidate], wanted: Wanted, lookups: Lookups, asked_by: str
+) -> Sequence[Candidate]:
+    match wanted.reprocess:
+        case "failed":
+            return failed_again(ledger, known, lookups)
+        case "all":
+            return all_again(ledger, known, asked_by, wanted.reason)
+    return ()
 
 
-def _latest(ledger: Ledger, known: Sequence[_Candidate]) -> Iterator[tuple[_Candidate, int]]:
-    """Give the last repetition of each event: its number from 1 on."""
-    number, left = 1, list(known)
-    while left:
-        following = [_renamed(one, f"#{number + 1}") for one in left]
-        entries = ledger.known([one.received.key for one in following])
-        yield from (
-            (one, number)
-            for one, after in zip(left, following, strict=True)
-            if after.received.key not in entries
-        )
-        left = [
-            replace(after, entry=entries[after.received.key])
-            for after in following
-            if after.received.key in entries
-        ]
-        number += 1
-
-
-def _failed(ledger: Ledger, one: _Candidate, lookups: Lookups) -> tuple[tuple[str, str, str], ...]:
-    """Give the processes of an event that have failed, where all of them are over."""
-    standing = ledger.standing_of([one.entry.id]) if one.entry else []
-    if any(not each.is_over for each in standing):
-        return ()
-    names = [each.process for each in standing if each.state in BAD and each.process in lookups.processes]
-    return tuple(
-        (name, lookups.processes[name].hive_conn_id, lookups.processes[name].analysis) for name in names
-    )
-
-
-def _renamed(one: _Candidate, mark: str, **more: Any) -> _Candidate:
-    payload = dict(one.received.payload)
-    before = str(payload["event_id"]).partition("#")[0]
-    return _Candidate(_received({**payload, "event_id": f"{before}{mark}", **more}))
-
-
-def _count_states(ledger: Ledger, candidates: Sequence[_Candidate], summary: Summary) -> None:
+def _count_states(ledger: Ledger, candidates: Sequence[Candidate], summary: Summary) -> None:
+    """Count what has become of events; of one that was done again, by its last repetition."""
     entries = ledger.known([one.received.key for one in candidates])
-    standing: dict[int, list[Standing]] = {entry.id: [] for entry in entries.values()}
-    for one in ledger.standing_of(list(standing)):
-        standing[one.event_id].append(one)
-    planned = {entry.id for entry in entries.values() if entry.is_planned}
-    for event_id, ones in standing.items():
+    known = [
+        replace(one, entry=entries[one.received.key]) for one in candidates if one.received.key in entries
+    ]
+    last = [one.entry for one, _ in latest(ledger, known) if one.entry]
+    standing = standing_of(ledger, last)
+    for entry in last:
+        ones = standing[entry.id]
         if any(one.state in BAD for one in ones):
             summary.failed += 1
-        elif event_id not in planned or any(one.state in OPEN for one in ones):
+        elif not entry.is_planned or any(one.state in OPEN for one in ones):
             summary.running += 1
         else:
             summary.succeeded += 1

@@ -332,6 +332,7 @@ def test_only_what_failed_is_done_again(metadata: PracticeMetadata, collect: Col
     again = next(entry for entry in entries(ledger) if entry.payload["event_id"].endswith("#2"))
     assert again.run_id
     assert ledger.planned(again.run_id) == {0: ["dump_peptide"]}
+    assert (summary.failed, summary.running) == (1, 1)  # broken, at work again, counts as running
     ledger.record_outcomes("dump_peptide", [Outcome(again.id, State.FAILED)], "ti", ())
     assert collect(reprocess="failed").again == 1
     assert any(entry.payload["event_id"].endswith("/broken#3") for entry in entries(ledger))
