@@ -67,9 +67,9 @@ class Requester:
     """
 
     def __init__(self, root: str, token: str | None, timeout: float) -> None:
-        self.root = _address(root)
+        self.root = checked(root)
         self.timeout = timeout
-        auth = _Bearer(token) if token else None
+        auth = Bearer(token) if token else None
         self._once, self._patient = (_session(auth, retries) for retries in (0, RETRIES))
 
     def ask(
@@ -91,17 +91,17 @@ class Requester:
             )
         except requests.RequestException as error:
             raise ServerUnreachable(f"no answer from {self.root}: {_innermost(error)}") from error
-        told = _json(answer)
+        told = json_of(answer)
         if answer.status_code >= 500:
-            raise ServerUnreachable(f"{self.root} answers {answer.status_code}: {_reason(told, answer)}")
+            raise ServerUnreachable(f"{self.root} answers {answer.status_code}: {reason_of(told, answer)}")
         if answer.status_code >= 300:
-            raise RequestRefused(answer.status_code, _reason(told, answer))
+            raise RequestRefused(answer.status_code, reason_of(told, answer))
         if told is None:
             raise RequestRefused(answer.status_code, f"{self.root} answers no JSON: is it the right address?")
         return told, answer
 
 
-class _Bearer(requests.auth.AuthBase):
+class Bearer(requests.auth.AuthBase):
     """Sends a token; a ``~/.netrc`` then has no say."""
 
     def __init__(self, token: str) -> None:
@@ -114,7 +114,12 @@ class _Bearer(requests.auth.AuthBase):
         return request
 
 
-def _address(root: str) -> str:
+def checked(root: str) -> str:
+    """
+    Give an address without a slash at its end.
+
+    :raises ValueError: it is none, or holds a password; it is not shown.
+    """
     parts = urlsplit(root)
     if "@" in parts.netloc:
         raise ValueError("uri: expected no user and password in it")
@@ -123,7 +128,7 @@ def _address(root: str) -> str:
     return root.rstrip("/")
 
 
-def _session(auth: _Bearer | None, retries: int) -> requests.Session:
+def _session(auth: Bearer | None, retries: int) -> requests.Session:
     again = Retry(
         total=retries,
         status_forcelist=PASSING,
@@ -146,14 +151,15 @@ def _innermost(error: BaseException) -> str:
     return str(error)
 
 
-def _json(answer: requests.Response) -> Any:
+def json_of(answer: requests.Response) -> Any:
+    """Give what an answer holds; None if that is no JSON."""
     try:
         return answer.json()
     except ValueError:
         return None
 
 
-def _reason(told: Any, answer: requests.Response) -> str:
+def reason_of(told: Any, answer: requests.Response) -> str:
     """Give what the API, or Airflow, says of its refusal."""
     if answer.is_redirect:
         return f"moved to {answer.headers['Location']}: give that address"

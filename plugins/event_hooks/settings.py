@@ -146,8 +146,13 @@ def collect_chunk() -> int:
 
 
 def event_uri() -> str | None:
-    """Give the address of the event server that events are handed on to; default the connection's."""
+    """Give the address of the event server for events that follow; default the connection's, or our own."""
     return _setting("event_uri", "", "EVENT_URI") or None
+
+
+def own_uri() -> str:
+    """Give the address of this Airflow: ``[api] base_url``."""
+    return str(conf.get("api", "base_url", fallback=None) or "http://localhost:8080")
 
 
 def event_server_timeout() -> float:
