@@ -14,7 +14,7 @@ from event_hooks.reports.story import Story
 
 if TYPE_CHECKING:
     from event_hooks.ledger.ledger import Ledger
-    from event_hooks.ledger.records import OwedEvent
+    from event_hooks.ledger.records import OwedEvent, OwedReport
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +53,9 @@ def _hand_on(ledger: Ledger, hook: EventServerHook, some: Sequence[OwedEvent]) -
 
 def _refuse(ledger: Ledger, one: OwedEvent, error: str) -> None:
     entry = ledger.entry(one.event_id)
-    if entry is None or entry.run_id is None:
-        return
-    story = Story.of(entry.payload, entry.run_id, entry.position)
-    report = story.not_handed_on(entry.position, one.process, one.payload, error)
-    told = owed([report], entry.run_id, {entry.position: entry.id})
+    told: list[OwedReport] = []
+    if entry and entry.run_id:
+        story = Story({"events": [entry.payload]}, entry.run_id, first=entry.position)
+        report = story.not_handed_on(entry.position, one.process, one.payload, error)
+        told = owed([report], entry.run_id, {entry.position: entry.id})
     follow_ups.note_refused(ledger, one, error, told)

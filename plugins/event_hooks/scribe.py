@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 MAX_PAUSE = 30.0
 """Seconds between two tries while the ledger is away."""
 
-BROKER_PAUSE = 60.0
+SERVER_PAUSE = 60.0
 """Seconds for which a broker, or an event server, that took nothing is left to the DAG tend_ledger."""
 
 T = TypeVar("T")
@@ -121,7 +121,7 @@ class Scribe:
             hook = RabbitMQHook(server=await RabbitMQHook.find_server())
             await self._in_thread(send_owed, self._ledger, hook)
         except Exception as error:
-            self._no_broker_until = time.monotonic() + BROKER_PAUSE
+            self._no_broker_until = time.monotonic() + SERVER_PAUSE
             is_known = isinstance(error, EventHooksError)
             log.warning("Reports are owed, tend_ledger tries again: %s", error, exc_info=not is_known)
 
@@ -139,7 +139,7 @@ class Scribe:
                 hook = EventServerHook(place=await event_server.find_async())
                 await work(self._messenger, hand_on, ledger, hook)
         except Exception as error:
-            self._no_event_server_until = time.monotonic() + BROKER_PAUSE
+            self._no_event_server_until = time.monotonic() + SERVER_PAUSE
             is_known = isinstance(error, EventHooksError)
             log.warning("Events are owed, tend_ledger tries again: %s", error, exc_info=not is_known)
         finally:

@@ -163,6 +163,6 @@ def receive(
 def alert(one: Awaited) -> list[OwedReport]:
     """Make the reports that a process has waited for too long."""
     first = one.came[0]
-    story = Story.of(first.payload, first.run_id, first.position)
+    story = Story({"events": [first.payload]}, first.run_id, first=first.position)
     report = story.awaited_in_vain(first.position, one.process, one.types, one.missing, one.opened_at)
     return owed([report], first.run_id, {first.position: first.id})

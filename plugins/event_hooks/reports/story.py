@@ -37,20 +37,15 @@ class Story:
 
     The same step told again is the same report: it has the same ``message_id``.
 
-    :param conf: of the run.
+    :param conf: of the run, or with some of its events that stand side by side.
+    :param first: position of the first of them.
     :raises EventInvalid: if its events cannot be read.
     """
 
-    def __init__(self, conf: object, run_id: str) -> None:
+    def __init__(self, conf: object, run_id: str, *, first: int = 0) -> None:
         self.run_id = run_id
-        self.events = {at: event.payload() for at, event in enumerate(EventBatch.from_conf(conf).events)}
-
-    @classmethod
-    def of(cls, payload: Mapping[str, Any], run_id: str, position: int) -> Story:
-        """Tell of one event of a run, which the ledger has."""
-        story = cls.__new__(cls)
-        story.run_id, story.events = run_id, {position: dict(payload)}
-        return story
+        events = EventBatch.from_conf(conf).events
+        self.events = {at: event.payload() for at, event in enumerate(events, first)}
 
     def received(self, position: int, processes: Sequence[str], skipped: Sequence[str] = ()) -> Report:
         """Tell that an event is written down, what will be done for it, and what was done before."""
