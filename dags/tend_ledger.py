@@ -62,7 +62,8 @@ def tend_ledger() -> None:
             with ExitStack() as deeds:
                 deeds.callback(lambda: log.info("%s reports that were owed are sent", send_owed(ledger)))
                 deeds.callback(lambda: log.info("%s events that follow are handed on", hand_on(ledger)))
-                for run_id in [*not_started(ledger), *joins.end_late(ledger, alert)]:
+                deeds.callback(end_late, ledger)
+                for run_id in not_started(ledger):
                     deeds.callback(start_logged, ledger, run_id)
         if datetime.now(UTC).minute == SPARE_MINUTE:
             count = ledger.prune(timedelta(days=settings.ledger_days()))
@@ -80,6 +81,12 @@ def not_started(ledger: Ledger) -> Iterator[str]:
     for prefix in PREFIXES:
         begun = ledger.not_begun(prefix, settings.max_events(), PATIENCE)
         yield from dict.fromkeys(entry.run_id for entry in begun if entry.run_id)
+
+
+def end_late(ledger: Ledger) -> None:
+    """End what has waited for several events for too long."""
+    for run_id in joins.end_late(ledger, alert):
+        start_logged(ledger, run_id)
 
 
 def start_logged(ledger: Ledger, run_id: str) -> None:

@@ -15,6 +15,9 @@ FORM_FIELDS = "further_fields"
 """The field of the trigger form that holds an event's further fields as one object."""
 
 
+ID_LENGTH = 260
+"""Characters of a correlation id: a run's id, which Airflow limits to 250, and a position."""
+
 MAX_HOPS = 10
 """Events that may follow from one another."""
 
@@ -24,7 +27,11 @@ class Follows(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    correlation_id: str = Field(description="The same for all that follows from one event: its run/position.")
+    correlation_id: str = Field(
+        min_length=1,
+        max_length=ID_LENGTH,
+        description="The same for all that follows from one event: its run/position.",
+    )
     causation_id: str = Field(description="What it follows from: run/position/process.")
     hops: int = Field(ge=1, description="How many events led to it.")
     chain: list[str] = Field(description="Types and processes that led to it, the first one first.")

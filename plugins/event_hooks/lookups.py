@@ -140,6 +140,11 @@ class Lookups(BaseModel):
         if event.type not in self.reactions.process_names:
             expected = f"expected one of {', '.join(self.types)}, not {event.type[:100]!r}"
             raise EventTypeUnknown(f"{where}type", expected)
+        if event.joined and event.joined.process not in self.processes:
+            expected = (
+                f"expected one of {', '.join(sorted(self.processes))}, not {event.joined.process[:100]!r}"
+            )
+            raise EventInvalid(f"{where}joined.process", f"{expected}: it left the lookup while it waited")
         names = [event.joined.process] if event.joined else self.reactions.process_names[event.type]
         payload = event.payload()
         for name in names if event.joined else self.reactions.all_of(event.type):

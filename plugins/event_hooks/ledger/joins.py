@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, Select, and_, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, insert, or_, select, update
 
 from event_hooks.events import following
 from event_hooks.ledger.records import Entry, OwedReport, Received, key_of
-from event_hooks.ledger.statements import chunks, event_row, insert_new, owe
+from event_hooks.ledger.statements import Ask, asking, chunks, event_row, insert_new, owe, update_many
 from event_hooks.ledger.tables import awaited, awaited_event, event
 
 if TYPE_CHECKING:
@@ -104,12 +104,11 @@ def end_late(
         found = connection.execute(
             select(awaited).where(late).order_by(awaited.c.id).limit(limit).with_for_update()
         )
-        ended = _with_events(connection, found.all())
-        runs = _make(connection, [one for one in ended if one.then == "run"])
-        told = [one for one in ended if one.then != "run"]
-        _close(connection, told, {})
-        owe(connection, [report for one in told for report in alert(one)])
-        return runs
+        rows = found.all()
+        ended = _with_events(asking(connection), rows)
+        _close(connection, [row.id for row in rows], {})  # also where all that came is forgotten
+        owe(connection, [report for one in ended if one.then != "run" for report in alert(one)])
+        return _make(connection, [one for one in ended if one.then == "run"])
 
     return ledger.write(write)
 
@@ -123,37 +122,30 @@ def waiting(ledger: Ledger, genome: str | None = None, limit: int = 200) -> list
     wanted = select(awaited).where(awaited.c.open_mark == OPEN).order_by(awaited.c.closes_at, awaited.c.id)
     if genome:
         wanted = wanted.where(awaited.c.genome.startswith(genome, autoescape=True))
-    return ledger.write(
-        lambda connection: _with_events(connection, connection.execute(wanted.limit(limit)).all())
-    )
+    return _with_events(ledger.read, ledger.read(wanted.limit(limit)))
 
 
 def find(ledger: Ledger, process: str, genome: str | None) -> Awaited | None:
     """Give what a process waits for now, of a genome."""
     mine = (awaited.c.process == process) & (awaited.c.genome == (genome or "")[:255])
     rows = ledger.read(select(awaited).where(mine, awaited.c.open_mark == OPEN))
-    return next(iter(ledger.write(lambda connection: _with_events(connection, rows))), None)
+    return next(iter(_with_events(ledger.read, rows)), None)
 
 
 def waiting_for(ledger: Ledger, event_ids: Sequence[int]) -> list[tuple[int, Awaited]]:
     """Give what waits, or has waited, with events: ``[(event id, what waits), …]``."""
-
-    def find(connection: Connection) -> list[tuple[int, Awaited]]:
-        of = [
-            (row.event_id, row.awaited_id)
-            for some in chunks(event_ids)
-            for row in connection.execute(select(awaited_event).where(awaited_event.c.event_id.in_(some)))
-        ]
-        ids = sorted({awaited_id for _, awaited_id in of})
-        rows = [
-            row
-            for some in chunks(ids)
-            for row in connection.execute(select(awaited).where(awaited.c.id.in_(some)))
-        ]
-        found = {one.id: one for one in _with_events(connection, rows)}
-        return [(event_id, found[awaited_id]) for event_id, awaited_id in of if awaited_id in found]
-
-    return ledger.write(find)
+    of = [
+        (row.event_id, row.awaited_id)
+        for some in chunks(event_ids)
+        for row in ledger.read(select(awaited_event).where(awaited_event.c.event_id.in_(some)))
+    ]
+    rows = [
+        row
+        for some in chunks(sorted({awaited_id for _, awaited_id in of}))
+        for row in ledger.read(select(awaited).where(awaited.c.id.in_(some)))
+    ]
+    found = {one.id: one for one in _with_events(ledger.read, rows)}
+    return [(event_id, found[awaited_id]) for event_id, awaited_id in of if awaited_id in found]
 
 
 def _note(
@@ -184,7 +176,7 @@ def _note(
     ]
     if came:
         connection.execute(insert(awaited_event), came)
-    full = [one for one in _with_events(connection, found) if not one.missing]
+    full = [one for one in _with_events(asking(connection), found) if not one.missing]
     return _make(connection, full)
 
 
@@ -213,7 +205,7 @@ def _make(connection: Connection, ended: Sequence[Awaited]) -> list[str]:
         insert_new(connection, event, rows)
         mine = select(event.c.position, event.c.id).where(event.c.run_id == run_id)
         made = {row.position: row.id for row in connection.execute(mine)}
-        _close(connection, some, {one.id: made[at] for at, one in enumerate(some)})
+        _close(connection, [one.id for one in some], {one.id: made[at] for at, one in enumerate(some)})
         runs.append(run_id)
     return runs
 
@@ -221,10 +213,10 @@ def _make(connection: Connection, ended: Sequence[Awaited]) -> list[str]:
 def _event(one: Awaited) -> Received:
     """Make an event of what came: the last one, with all of them in it."""
     last = one.came[-1]
+    forced = [came.payload for came in one.came if came.payload.get("force")]
     payload = {
-        **{
-            name: value for name, value in last.payload.items() if name not in ("event_id", "force", "reason")
-        },
+        **last.payload,
+        **{name: came.get(name) for came in forced[-1:] for name in ("force", "reason")},
         "event_id": f"{one.process}/{one.opened_at:%Y%m%dT%H%M%S}/{one.id}",
         "follows": following(last.payload, last.run_id, last.position, one.process),
         "joined": {
@@ -237,27 +229,21 @@ def _event(one: Awaited) -> Received:
     return Received(key_of(kind, payload["event_id"]), kind, payload.get("genome"), payload, SOURCE)
 
 
-def _close(connection: Connection, ended: Sequence[Awaited], made: Mapping[int, int]) -> None:
-    now = datetime.now(UTC)
-    for one in ended:
-        values = {"open_mark": None, "closed_at": now, "event_id": made.get(one.id)}
-        connection.execute(update(awaited).where(awaited.c.id == one.id).values(values))
+def _close(connection: Connection, ids: Sequence[int], made: Mapping[int, int]) -> None:
+    now, it = datetime.now(UTC), update(awaited).where(awaited.c.id == bindparam("of"))
+    rows = [{"of": one, "open_mark": None, "closed_at": now, "event_id": made.get(one)} for one in ids]
+    update_many(connection, it, rows)
 
 
-def _with_events(connection: Connection, rows: Sequence[Row[Any]]) -> list[Awaited]:
+def _with_events(ask: Ask, rows: Sequence[Row[Any]]) -> list[Awaited]:
     came: dict[int, list[Came]] = {}
+    columns = (event.c.id, event.c.type, event.c.payload, event.c.run_id, event.c.position)
+    joined = awaited_event.join(event, event.c.id == awaited_event.c.event_id)
+    wanted: Select[Any] = select(awaited_event.c.awaited_id, *columns).select_from(joined)
     for some in chunks([row.id for row in rows]):
-        joined = awaited_event.join(event, event.c.id == awaited_event.c.event_id)
-        columns = (awaited_event.c.awaited_id, event.c.id, event.c.type)
-        place = (event.c.payload, event.c.run_id, event.c.position)
-        wanted: Select[Any] = (
-            select(*columns, *place).select_from(joined).where(awaited_event.c.awaited_id.in_(some))
-        )
-        for awaited_id, event_id, kind, payload, run_id, at in connection.execute(
-            wanted.order_by(event.c.id)
-        ):
-            one = Came(event_id, kind, json.loads(payload), run_id, at)
-            came.setdefault(awaited_id, []).append(one)
+        mine = wanted.where(awaited_event.c.awaited_id.in_(some)).order_by(event.c.id)
+        for awaited_id, event_id, kind, payload, *place in ask(mine):
+            came.setdefault(awaited_id, []).append(Came(event_id, kind, json.loads(payload), *place))
     return [
         Awaited(
             row.id,

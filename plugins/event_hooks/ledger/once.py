@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from event_hooks.ledger.records import BAD, Claim, Standing, State
-from event_hooks.ledger.statements import chunks, insert_new
+from event_hooks.ledger.statements import Ask, asking, chunks, insert_new
 from event_hooks.ledger.tables import event_process, once
 
 if TYPE_CHECKING:
@@ -42,22 +42,22 @@ def claim(connection: Connection, wanted: Wanted) -> dict[tuple[int, str], int]:
     }
     ordered = [rows[key] for key in sorted(rows)]  # all in one order, so that two do not lock each other
     insert_new(connection, once, ordered)
-    holders: dict[tuple[str, str], int | None] = {}
+    having: dict[tuple[str, str], int | None] = {}
     for some in chunks(list(rows)):
         mine = or_(*(and_(once.c.process == name, once.c.subject == subject) for name, subject in some))
         found = select(once).where(mine).order_by(once.c.process, once.c.subject).with_for_update()
-        holders |= {(row.process, row.subject): row.event_id for row in connection.execute(found)}
-    failed = _failed(connection, {(name, holder) for (name, _), holder in holders.items() if holder})
+        having |= {(row.process, row.subject): row.event_id for row in connection.execute(found)}
+    failed = _failed(asking(connection), {(name, holder) for (name, _), holder in having.items() if holder})
     taken = {}
     for (event_id, process), one in wanted.items():
         key = process, one.subject
-        holder = holders[key]
+        holder = having[key]
         if holder == event_id:
             continue
         if one.is_forced or (process, holder) in failed:
             is_it = (once.c.process == process) & (once.c.subject == one.subject)
             connection.execute(update(once).where(is_it).values(event_id=event_id))
-            holders[key] = event_id
+            having[key] = event_id
         else:
             taken[event_id, process] = holder or FORGOTTEN
     return taken
@@ -100,7 +100,7 @@ def holders(ledger: Ledger, wanted: Wanted) -> dict[tuple[int, str], int]:
         mine = or_(*(and_(once.c.process == name, once.c.subject == subject) for name, subject in some))
         found |= {(row.process, row.subject): row.event_id for row in ledger.read(select(once).where(mine))}
     asked = {(name, holder) for (name, _), holder in found.items() if holder}
-    failed = ledger.write(lambda connection: _failed(connection, asked))
+    failed = _failed(ledger.read, asked)
     return {
         (event_id, process): found[process, one.subject] or FORGOTTEN
         for (event_id, process), one in wanted.items()
@@ -120,7 +120,7 @@ def why_skipped(process: str, claim: Claim, holder: int) -> str:
     )
 
 
-def _failed(connection: Connection, asked: set[tuple[str, int]]) -> set[tuple[str, int]]:
+def _failed(ask: Ask, asked: set[tuple[str, int]]) -> set[tuple[str, int]]:
     """Give the (process, event id) that have ended, and not well."""
     found: set[tuple[str, int]] = set()
     for some in chunks(sorted({event_id for _, event_id in asked})):
@@ -128,7 +128,7 @@ def _failed(connection: Connection, asked: set[tuple[str, int]]) -> set[tuple[st
         bad = select(columns.process, columns.event_id).where(
             columns.event_id.in_(some), columns.state.in_(BAD)
         )
-        found |= {(row.process, row.event_id) for row in connection.execute(bad)}
+        found |= {(row.process, row.event_id) for row in ask(bad)}
     return found & asked
 
 

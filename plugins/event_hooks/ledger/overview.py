@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -195,9 +196,11 @@ def chain(ledger: Ledger, event_id: int, limit: int = 100) -> list[EventView]:
     if not found or found[0].run_id is None:
         return []
     first = found[0].correlation_id or place(found[0].run_id, found[0].position)
+    is_of_it = event.c.correlation_id == first
     run_id, _, position = first.rpartition("/")
-    is_first = (event.c.run_id == run_id) & (event.c.position == int(position))
-    chosen = select(*_COLUMNS).where(or_(is_first, event.c.correlation_id == first))
+    if re.fullmatch("[0-9]{1,6}", position):  # else it began in another system
+        is_of_it |= (event.c.run_id == run_id) & (event.c.position == int(position))
+    chosen = select(*_COLUMNS).where(is_of_it)
     return _viewed(ledger, chosen.order_by(event.c.id).limit(limit))
 
 

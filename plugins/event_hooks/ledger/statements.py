@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -29,6 +29,9 @@ from event_hooks.ledger.records import OPEN, Arrival, Entry, OwedReport, Receive
 from event_hooks.ledger.tables import Instant, event, event_process, report
 
 T = TypeVar("T")
+
+Ask = Callable[[Any], Sequence[Any]]
+"""Gives the rows of a SELECT: in a transaction, or without one."""
 
 CHUNK = 1000
 """Rows that one statement names or writes."""
@@ -86,6 +89,11 @@ def update_many(connection: Connection, rows_of: Any, rows: Sequence[dict[str, A
         statement = rows_of.values({name: bindparam(name) for name in rows[0].keys() - {"of", "by"}})
         for some in chunks(rows):
             connection.execute(statement, some)
+
+
+def asking(connection: Connection) -> Ask:
+    """Let what only asks do so inside a transaction."""
+    return lambda statement: connection.execute(statement).all()
 
 
 def states_of(connection: Connection, event_ids: Sequence[int]) -> dict[tuple[int, str], State]:

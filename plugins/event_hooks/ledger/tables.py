@@ -22,6 +22,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from event_hooks.events import ID_LENGTH
+
 KEY = 64
 """Characters of a key: a SHA-256 in hexadecimal, so that no collation takes two keys for one."""
 
@@ -65,7 +67,9 @@ event = Table(
     Column("run_id", String(250)),  # the run that has it; null until one is started
     Column("position", Integer, nullable=False),  # in that run, or in its intake; from 0
     Column("routed_at", Instant),  # when its run has planned it; null until then
-    Column("correlation_id", String(260)),  # of the event that it follows from in the end; null if from none
+    Column(
+        "correlation_id", String(ID_LENGTH)
+    ),  # of the event that it follows from in the end; null if from none
     Index("event_by_correlation", "correlation_id", "id"),
     Index("event_of_run", "run_id", "id"),
     Index("event_unrouted", "routed_at", "id"),
