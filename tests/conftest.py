@@ -21,7 +21,14 @@ os.environ |= {
     "AIRFLOW__CORE__PLUGINS_FOLDER": str(CHECKOUT / "plugins"),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
 }
-for name in ("EVENT_LOOKUP", "EVENT_LOOKUP_FILE", "PROCESS_LOOKUP", "PROCESS_LOOKUP_FILE", "REPORT_SERVER"):
+for name in (
+    "EVENT_LOOKUP",
+    "EVENT_LOOKUP_FILE",
+    "PROCESS_LOOKUP",
+    "PROCESS_LOOKUP_FILE",
+    "REPORT_SERVER",
+    "EVENT_URI",
+):
     os.environ.pop(name, None)
 
 pytest_plugins = ["tests.support.neighbours", "tests.support.running_airflow"]

@@ -124,11 +124,15 @@ class AirflowServices:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The complete environment of any ``airflow`` command, without settings of another installation."""
+        """
+        The complete environment of any ``airflow`` command, without settings of another installation.
+
+        ``EVENT_URI`` is one: in ``.stack/env`` it tells the client where to go.
+        """
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith("AIRFLOW_") or name.startswith(OF_THE_USER)
+            if name != "EVENT_URI" and (not name.startswith("AIRFLOW_") or name.startswith(OF_THE_USER))
         }
         path = os.pathsep.join([str(PROGRAMS), os.environ.get("PATH", os.defpath)])
         return {**inherited, "PATH": path, **self.settings}

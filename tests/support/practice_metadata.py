@@ -47,8 +47,9 @@ TABLES = (
         FOREIGN KEY (organism_id) REFERENCES organism (organism_id),
         FOREIGN KEY (division_id) REFERENCES division (division_id))""",
     """CREATE TABLE compara_analysis (compara_analysis_id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
-        data_release_id INT UNSIGNED NOT NULL, division_id INT UNSIGNED NOT NULL, method VARCHAR(50) NOT NULL,
-        set_name VARCHAR(128), dbname VARCHAR(64) NOT NULL)""",
+        data_release_id INT UNSIGNED NOT NULL, division_id INT UNSIGNED NOT NULL,
+        method VARCHAR(50) NOT NULL DEFAULT 'PROTEIN_TREES', set_name VARCHAR(128),
+        dbname VARCHAR(64) NOT NULL)""",
     """CREATE TABLE data_release_database (data_release_database_id INT UNSIGNED NOT NULL AUTO_INCREMENT
         PRIMARY KEY, data_release_id INT UNSIGNED NOT NULL, dbname VARCHAR(64) NOT NULL,
         division_id INT UNSIGNED NOT NULL)""",
@@ -153,25 +154,22 @@ class PracticeMetadata:
 
     def compara(self, kind: str = "other", **columns: Any) -> int:
         """Write an event of a compara database, which is of no genome."""
-        with self.engine.begin() as connection:
-            subject = _insert(
-                connection,
-                "INSERT INTO compara_analysis (data_release_id, division_id, method, dbname)"
-                " VALUES (1, :division, 'PROTEIN_TREES', 'ensembl_compara_113')",
-                division=_named(connection, "division", "EnsemblVertebrates"),
-            )
-            return write_event(connection, "compara_analysis_event", subject, kind, **columns)
+        return self._database_event("compara_analysis", "ensembl_compara_113", kind, columns)
 
     def mart(self, kind: str = "other", **columns: Any) -> int:
         """Write an event of a mart, which is of no genome."""
+        return self._database_event("data_release_database", "ensembl_mart_113", kind, columns)
+
+    def _database_event(self, subject: str, dbname: str, kind: str, columns: dict[str, Any]) -> int:
         with self.engine.begin() as connection:
-            subject = _insert(
+            subject_id = _insert(
                 connection,
-                "INSERT INTO data_release_database (data_release_id, division_id, dbname)"
-                " VALUES (1, :division, 'ensembl_mart_113')",
+                f"INSERT INTO {subject} (data_release_id, division_id, dbname)"
+                " VALUES (1, :division, :dbname)",
                 division=_named(connection, "division", "EnsemblVertebrates"),
+                dbname=dbname,
             )
-            return write_event(connection, "data_release_database_event", subject, kind, **columns)
+            return write_event(connection, f"{subject}_event", subject_id, kind, **columns)
 
     def hand_over_again(self, name: str, assembly: str, **columns: Any) -> tuple[int, int]:
         """

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
-from sqlalchemy import Connection, Select, String, create_engine, literal, null, select
+from sqlalchemy import Connection, Select, String, Table, create_engine, literal, null, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
@@ -47,7 +47,7 @@ class MetadataHook(BaseHook):
         """
         found = []
         with self._reading() as connection:
-            for statement in (_of_genomes(), _of_comparas(), _of_databases()):
+            for statement in (_of_genomes(), *(_of_database(*pair) for pair in tables.DATABASE_EVENTS)):
                 time = statement.selected_columns["creation_time"]
                 wanted = statement.where(time >= _naive(start), time < _naive(end))
                 found += [Found(**row) for row in connection.execute(wanted).mappings()]
@@ -78,21 +78,20 @@ def _naive(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(tzinfo=None)
 
 
-def _selected(event: Any, **columns: Any) -> Select[Any]:
+def _selected(event: Table, **columns: Any) -> Select[Any]:
     """Select what :class:`Found` has; what a kind of event has not is null."""
-    names = (
-        "name",
-        "division",
-        "release",
-        "eg_release",
-        "assembly",
-        "assembly_accession",
-        "genebuild",
-        "subject",
+    columns |= {
+        "division": tables.division.c.name,
+        "release": tables.data_release.c.ensembl_version,
+        "eg_release": tables.data_release.c.ensembl_genomes_version,
+    }
+    common = [event.c[name] for name in ("id", "type", "source", "creation_time", "details")]
+    given = {"table": literal(event.name, String), **columns}
+    names = Found.__dataclass_fields__.keys() - {column.key for column in common}
+    return select(
+        *(column.label(column.key) for column in common),
+        *(given.get(name, null()).label(name) for name in sorted(names)),
     )
-    own = [columns.get(name, null()).label(name) for name in names]
-    common = (event.c.id.label("id"), event.c.type, event.c.source, event.c.creation_time, event.c.details)
-    return select(literal(event.name, String).label("table"), *common, *own)
 
 
 def _of_genomes() -> Select[Any]:
@@ -108,40 +107,17 @@ def _of_genomes() -> Select[Any]:
         event,
         name=tables.organism.c.name,
         subject=tables.organism.c.name,
-        division=tables.division.c.name,
-        release=tables.data_release.c.ensembl_version,
-        eg_release=tables.data_release.c.ensembl_genomes_version,
         assembly=tables.assembly.c.assembly_default,
         assembly_accession=tables.assembly.c.assembly_accession,
         genebuild=genome.c.genebuild,
     ).select_from(joined)
 
 
-def _of_comparas() -> Select[Any]:
-    event, compara = tables.compara_analysis_event, tables.compara_analysis
+def _of_database(event: Table, subject: Table) -> Select[Any]:
+    """Select the events of a kind that are of no genome."""
     joined = (
-        event.join(compara, compara.c.compara_analysis_id == event.c.subject_id)
-        .join(tables.division, tables.division.c.division_id == compara.c.division_id)
-        .join(tables.data_release, tables.data_release.c.data_release_id == compara.c.data_release_id)
+        event.join(subject, subject.c.id == event.c.subject_id)
+        .join(tables.division, tables.division.c.division_id == subject.c.division_id)
+        .join(tables.data_release, tables.data_release.c.data_release_id == subject.c.data_release_id)
     )
-    return _of_release(event, compara.c.dbname, joined)
-
-
-def _of_databases() -> Select[Any]:
-    event, database = tables.data_release_database_event, tables.data_release_database
-    joined = (
-        event.join(database, database.c.data_release_database_id == event.c.subject_id)
-        .join(tables.division, tables.division.c.division_id == database.c.division_id)
-        .join(tables.data_release, tables.data_release.c.data_release_id == database.c.data_release_id)
-    )
-    return _of_release(event, database.c.dbname, joined)
-
-
-def _of_release(event: Any, subject: Any, joined: Any) -> Select[Any]:
-    return _selected(
-        event,
-        subject=subject,
-        division=tables.division.c.name,
-        release=tables.data_release.c.ensembl_version,
-        eg_release=tables.data_release.c.ensembl_genomes_version,
-    ).select_from(joined)
+    return _selected(event, subject=subject.c.dbname).select_from(joined)

@@ -36,24 +36,17 @@ genome = Table(
     Column("division_id", Integer),
     Column("genebuild", String(64)),
 )
-compara_analysis = Table(
-    "compara_analysis",
-    metadata,
-    Column("compara_analysis_id", Integer),
-    Column("data_release_id", Integer),
-    Column("division_id", Integer),
-    Column("method", String(50)),
-    Column("set_name", String(128)),
-    Column("dbname", String(64)),
-)
-data_release_database = Table(
-    "data_release_database",
-    metadata,
-    Column("data_release_database_id", Integer),
-    Column("data_release_id", Integer),
-    Column("dbname", String(64)),
-    Column("division_id", Integer),
-)
+
+
+def _database_table(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column(f"{name}_id", Integer, key="id"),
+        Column("data_release_id", Integer),
+        Column("division_id", Integer),
+        Column("dbname", String(64)),
+    )
 
 
 def _event_table(subject: str) -> Table:
@@ -71,5 +64,8 @@ def _event_table(subject: str) -> Table:
 
 
 genome_event = _event_table("genome")
-compara_analysis_event = _event_table("compara_analysis")
-data_release_database_event = _event_table("data_release_database")
+
+DATABASE_EVENTS = [
+    (_event_table(name), _database_table(name)) for name in ("compara_analysis", "data_release_database")
+]
+"""Events of no genome, each kind with the table of the databases that they are of."""

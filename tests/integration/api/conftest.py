@@ -14,10 +14,9 @@ from fastapi.testclient import TestClient
 
 from event_hooks.api import access
 from event_hooks.api.app import create_app
-from event_hooks.ledger import database, tables
 from event_hooks.ledger.ledger import Ledger
 from tests.integration.conftest import PracticeHive, hives_made
-from tests.integration.ledger.conftest import databases_made, migrated
+from tests.integration.ledger.conftest import empty_ledger, kept_ledger_made
 
 
 @pytest.fixture(scope="package")
@@ -28,13 +27,10 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="package")
-def kept_ledger(patch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+def kept_ledger() -> Iterator[Ledger]:
     """A ledger on PostgreSQL."""
-    with databases_made(Path(), patch) as make:
-        make("postgresql")
-        ledger = migrated()
+    with kept_ledger_made() as ledger:
         yield ledger
-        ledger.close()
 
 
 @pytest.fixture(scope="package")
@@ -46,10 +42,9 @@ def kept_hives(mysql_url: str, patch: pytest.MonkeyPatch) -> Iterator[list[Pract
 
 @pytest.fixture
 def ledger(kept_ledger: Ledger) -> Iterator[Ledger]:
-    """A ledger without an event; to make a new one for each test would take most of the time."""
+    """A ledger without an event."""
     yield kept_ledger
-    with database.engine().begin() as connection:
-        connection.exec_driver_sql(f"TRUNCATE {', '.join(tables.metadata.tables)}")
+    empty_ledger()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import create_engine
 
-from event_hooks.ledger import database
+from event_hooks.ledger import database, tables
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.reports import topology
 from event_hooks.reports.hook import RabbitMQHook
@@ -79,6 +79,24 @@ def migrated() -> Ledger:
     database.migrate(engine)
     engine.dispose()
     return Ledger()
+
+
+@contextmanager
+def kept_ledger_made() -> Iterator[Ledger]:
+    """Make a ledger on PostgreSQL for many tests: a new one for each would take most of their time."""
+    with pytest.MonkeyPatch.context() as patch, databases_made(Path(), patch) as make:
+        make("postgresql")
+        ledger = migrated()
+        yield ledger
+        ledger.close()
+
+
+def empty_ledger() -> None:
+    """Take out all that the ledger has, to which ``event_ledger`` leads."""
+    engine = database.engine()
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"TRUNCATE {', '.join(tables.metadata.tables)}")
+    engine.dispose()
 
 
 @pytest.fixture

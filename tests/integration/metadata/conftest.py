@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from event_hooks import lookups
-from event_hooks.ledger import database, tables
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.lookups import Lookups
-from tests.integration.ledger.conftest import databases_made, migrated
+from tests.integration.ledger.conftest import empty_ledger, kept_ledger_made
 from tests.support.practice_metadata import PracticeMetadata
 
 
@@ -29,19 +27,15 @@ def metadata(
 @pytest.fixture(scope="package")
 def kept_ledger() -> Iterator[Ledger]:
     """A ledger on PostgreSQL."""
-    with pytest.MonkeyPatch.context() as patch, databases_made(Path(), patch) as make:
-        make("postgresql")
-        ledger = migrated()
+    with kept_ledger_made() as ledger:
         yield ledger
-        ledger.close()
 
 
 @pytest.fixture
 def ledger(kept_ledger: Ledger) -> Iterator[Ledger]:
-    """A ledger without an event; to make a new one for each test would take most of the time."""
+    """A ledger without an event."""
     yield kept_ledger
-    with database.engine().begin() as connection:
-        connection.exec_driver_sql(f"TRUNCATE {', '.join(tables.metadata.tables)}")
+    empty_ledger()
 
 
 @pytest.fixture

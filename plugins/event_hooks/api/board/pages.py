@@ -76,6 +76,7 @@ async def board(
         events=[one for one in found[:PAGE] if one.id not in urgent],
         older=found[PAGE - 1].id if len(found) > PAGE else None,
         hives=await _hives(request) if is_plain else [],
+        most=PAGE,
         awaited=await _read(request, lambda ledger: joins.waiting(ledger, wanted.genome, PAGE))
         if is_plain or wanted == Wanted(genome=wanted.genome)
         else [],
