@@ -43,8 +43,13 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
             "http://127.0.0.1:1",
             "Connection refused",
         ),
+        (
+            json.dumps({"conn_type": "http", "login": "admin", "password": "secret_word"}),
+            None,
+            "Connection refused",
+        ),
     ],
-    ids=["no connection", "nobody there", "a token, and an address in the settings"],
+    ids=["no connection", "nobody there", "a token, and an address in the settings", "our own address"],
 )
 def test_an_event_server_that_is_away_leaves_the_event_owed(
     connection: str | None,
@@ -53,6 +58,7 @@ def test_an_event_server_that_is_away_leaves_the_event_owed(
     ledger: Ledger,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://127.0.0.1:1")
     if connection:
         monkeypatch.setenv("AIRFLOW_CONN_EVENT_SERVER", connection)
     if event_uri:

@@ -38,6 +38,8 @@ JOIN = {
     "once_per": ["genome", "assembly"],
 }
 
+LATE_JOIN = {"process": "dump_first", "after": ["new_early", "new_late"], "within": "2s", "then": "alert"}
+
 EVENT_LOOKUP = {
     "new_assembly": ["dump_dna", "dump_peptide"],
     "new_genebuild": ["dump_peptide"],
@@ -49,6 +51,8 @@ EVENT_LOOKUP = {
     "new_features": ["dump_peptide"],
     "new_xrefs": [JOIN],
     "new_variation": [],
+    "new_early": [LATE_JOIN],
+    "new_late": [LATE_JOIN],
     "new_release": [{"process": "dump_joined", "once_per": ["genome", "assembly"]}],
 }
 

@@ -137,6 +137,30 @@ def test_a_process_waits_for_all_that_it_needs(system: System, genome: str) -> N
     assert [one["n"] for one in job["input"]["event"]["joined"]["events"]] == [1, 2]
 
 
+def test_what_is_awaited_in_vain_is_told(system: System, genome: str) -> None:
+    run_id = system.start({"type": "new_early", "genome": genome})
+    assert system.runs.until_over(run_id, LIMIT) == "success"
+    system.runs.until(
+        lambda: (
+            "new_late missing" in system.api("GET", f"/board?genome={genome}").text
+            or "in vain" in str(warnings(system, genome))
+        ),
+        LIMIT,
+        lambda: "nothing waits",
+    )
+    time.sleep(2)  # as long as it waits
+    system.tend()
+    system.runs.until(lambda: bool(warnings(system, genome)), LIMIT, lambda: "no warning")
+    (warning,) = warnings(system, genome)
+    assert warning["routing_key"] == "report.warn"
+    assert '"missing": ["new_late"]' in warning["message"]
+    assert "What is awaited" not in system.api("GET", f"/board?genome={genome}").text
+
+
+def warnings(system: System, genome: str) -> list[dict[str, Any]]:
+    return [one for one in system.all_reports(genome) if "awaited in vain" in one["message"]]
+
+
 def test_what_is_done_once_is_not_done_again_by_another_way_in(system: System, genome: str) -> None:
     event = {"type": "new_release", "genome": genome, "assembly": "GRCh38"}
     first = system.start(event)

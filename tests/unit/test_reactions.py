@@ -43,6 +43,11 @@ def test_what_was_made_of_several_events_is_for_the_process_that_waited(tmp_path
     found = load(tmp_path, {"genebuild": ["dump", JOIN], "xrefs": []})
     joined = {"process": "flat", "missing": [], "events": [{}]}
     assert found.plan(EventBatch.from_conf({"type": "genebuild", "joined": joined})) == {"flat": [0]}
+    gone = EventBatch.from_conf({"type": "genebuild", "joined": {**joined, "process": "old"}})
+    with pytest.raises(
+        EventInvalid, match=r"^joined.process: .*, not 'old': it left the lookup while it waited"
+    ):
+        found.plan(gone)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("2d", 172800)])

@@ -117,3 +117,19 @@ def test_nobody_else_makes_an_event_of_several(api: TestClient) -> None:
         422,
         {"error": "joined: expected none: event hooks make it"},
     )
+
+
+@pytest.mark.parametrize(
+    ("correlation_id", "status"),
+    [("abc", 201), ("run/x", 201), ("run/9999999999999999", 201), ("a" * 300, 422)],
+)
+def test_a_correlation_id_of_another_system_is_shown_or_refused(
+    correlation_id: str, status: int, api: TestClient
+) -> None:
+    follows = {"correlation_id": correlation_id, "causation_id": "abc", "hops": 1, "chain": ["theirs"]}
+    answer = api.post("/jobs", json={"type": "new_genebuild", "genome": "g", "follows": follows})
+    assert answer.status_code == status, answer.text
+    if status == 201:
+        assert api.get(f"/board/events/{answer.json()['id']}").status_code == 200
+    else:
+        assert answer.json()["error"].startswith("follows.correlation_id: ")
