@@ -29,13 +29,17 @@ if TYPE_CHECKING:
 
 LOOKUPS = lookups.load_last_good()
 
+# Null where a param may be left out: the form of the web page takes no empty text, and no empty list
 PARAMS = {
     "source": Param(
         "Handover", type="string", description="Of the events; `any` for all. A pre-release load is no news."
     ),
     "division": Param(None, type=["null", "string"], description="As in EnsemblVertebrates; empty for all."),
     "types": Param(
-        [], type="array", items={"type": "string"}, description="As in new_genebuild; empty for all."
+        None,
+        type=["null", "array"],
+        items={"type": "string"},
+        description="As in new_genebuild; empty for all.",
     ),
     "genome": Param("*", type="string", description="Pattern of its name, as in homo_*."),
     "start": Param(
@@ -47,7 +51,7 @@ PARAMS = {
         "none", enum=["none", "failed", "all"], description="What to do again of what is known."
     ),
     "force": Param(False, type="boolean", description="Needed for `reprocess`: `all`."),
-    "reason": Param("", type="string", description="Why everything is done again."),
+    "reason": Param(None, type=["null", "string"], description="Why everything is done again."),
 }
 
 
@@ -110,18 +114,19 @@ def asked(context: Any) -> Wanted:
         raise AirflowFailException(
             f"start, end: expected two times, the first before the second, not {start}, {end}"
         )
-    if params["reprocess"] == "all" and not (params["force"] and params["reason"].strip()):
+    reason = (params["reason"] or "").strip()
+    if params["reprocess"] == "all" and not (params["force"] and reason):
         raise AirflowFailException("force, reason: expected both with reprocess: all")
     return Wanted(
         start,
         end,
         source=params["source"],
         division=params["division"] or None,
-        types=params["types"],
+        types=params["types"] or (),
         genome=params["genome"],
         is_dry=params["dry_run"],
         reprocess=params["reprocess"],
-        reason=params["reason"],
+        reason=reason,
     )
 
 

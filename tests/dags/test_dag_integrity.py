@@ -50,6 +50,14 @@ def test_a_file_parses_within_a_second(dag_bag: DagBag) -> None:
     assert time.monotonic() - started < 1
 
 
+def test_the_web_page_lets_every_dag_be_triggered_as_it_is(dag_bag: DagBag) -> None:
+    """Its form wants a text, or a list, that is not empty, and leaves the button grey, unless null is allowed."""
+    for dag in dag_bag.dags.values():
+        for name, param in dag.params.items():
+            schema = dag.params.get_param(name).schema
+            assert param or param is False or "null" in schema.get("type", "null"), f"{dag.dag_id}: {name}"
+
+
 def test_a_process_is_a_group_of_submit_and_wait(dag_bag: DagBag) -> None:
     dag = dag_bag.dags["process_event"]
     processes = ("dump_dna", "dump_peptide")
