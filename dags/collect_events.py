@@ -105,11 +105,9 @@ def asked(context: Any) -> Wanted:
     from event_hooks.collecting import Wanted
 
     params = context["params"]
-    times = [
-        datetime.fromisoformat(params[name]) if params[name] else context.get(f"data_interval_{name}")
-        for name in ("start", "end")
-    ]
-    start, end = (at.replace(tzinfo=at.tzinfo or UTC) if at else None for at in times)
+    if unknown := sorted(set(params) - set(PARAMS)):
+        raise AirflowFailException(f"{unknown[0]}: expected a param out of {', '.join(PARAMS)}")
+    start, end = (_time(context, name) for name in ("start", "end"))
     if start is None or end is None or start >= end:
         raise AirflowFailException(
             f"start, end: expected two times, the first before the second, not {start}, {end}"
@@ -128,6 +126,18 @@ def asked(context: Any) -> Wanted:
         reprocess=params["reprocess"],
         reason=reason,
     )
+
+
+def _time(context: Any, name: str) -> datetime | None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    text = context["params"][name]
+    try:
+        at = datetime.fromisoformat(text) if text else context.get(f"data_interval_{name}")
+    except ValueError:
+        expected = f"{name}: expected a time, as in 2026-11-01T00:00:00Z, not {text[:50]!r}"
+        raise AirflowFailException(expected) from None
+    return at.replace(tzinfo=at.tzinfo or UTC) if at else None
 
 
 collect_events()
