@@ -21,7 +21,12 @@ LOOKUPS = lookups.load(settings.event_lookup(), settings.process_lookup())
 
 @dag(
     schedule=None,
-    default_args={"owner": "event_hooks", "retries": 0, "execution_timeout": timedelta(minutes=10)},
+    default_args={
+        "owner": "event_hooks",
+        "queue": settings.task_queue(),
+        "retries": 0,
+        "execution_timeout": timedelta(minutes=10),
+    },
     is_paused_upon_creation=False,
     tags=["event"],
     doc_md=__doc__,

@@ -63,6 +63,7 @@ PARAMS = {
     params=PARAMS,
     default_args={
         "owner": "event_hooks",
+        "queue": settings.task_queue(),
         "retries": 12,
         "retry_delay": timedelta(seconds=settings.retry_delay()),
         "retry_exponential_backoff": True,

@@ -45,7 +45,7 @@ SPARE_MINUTE = 30  # of each hour, in which what is old is forgotten
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    default_args={"owner": "event_hooks", "retries": 0},
+    default_args={"owner": "event_hooks", "queue": settings.task_queue(), "retries": 0},
     is_paused_upon_creation=False,
     tags=["event"],
     doc_md=__doc__,

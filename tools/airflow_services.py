@@ -1,4 +1,4 @@
-"""One installation of Airflow: its folder, its database, and the four services that make it run."""
+"""One installation of Airflow: its folder, its database, and the services that make it run."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ import secrets
 import sys
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,11 @@ from tools.processes import ProcessFolder, StackError, end
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAMS = Path(sys.executable).parent  # of this virtual environment, not resolved to the base installation
-SERVICES = ("api-server", "scheduler", "dag-processor", "triggerer")
+SERVICES: Mapping[str, Sequence[str]] = {
+    name: [name] for name in ("api-server", "scheduler", "dag-processor", "triggerer")
+}
+"""On one machine: ``{name: arguments of the command airflow}``."""
+
 PORTS = {"api-server": "api", "scheduler": "worker log", "triggerer": "trigger log"}
 OF_THE_USER = ("AIRFLOW__EVENT_HOOKS__", "AIRFLOW_CONN_")  # what a person may set for `make up`
 MIGRATE_SECONDS = 180
@@ -42,16 +46,23 @@ class AirflowServices:
     :param folder: AIRFLOW_HOME; keeps the logs, keys and the password.
     :param database_url: ``postgresql://…/name``; the database is made when it is missing.
     :param environment: what the services get on top of their own settings, such as connections.
+    :param services: as ``SERVICES``, which are among them.
     """
 
-    services = SERVICES
-
-    def __init__(self, folder: Path, *, database_url: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        database_url: str,
+        environment: Mapping[str, str],
+        services: Mapping[str, Sequence[str]] = SERVICES,
+    ) -> None:
         self.folder = folder
         self.database_url = database_url
         self._extra = dict(environment)
         self._kept = Kept(folder / "kept.json")
-        self._places = {name: ProcessFolder(folder / name) for name in SERVICES}
+        self.services = services
+        self._places = {name: ProcessFolder(folder / name) for name in services}
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy between us and this machine
 
@@ -196,7 +207,7 @@ class AirflowServices:
                 self._kept.renew(f"{PORTS[name]} port", free_port)
         if self._kept.get("started with", str) != self._fingerprint():
             self.stop()
-            broken = list(SERVICES)
+            broken = list(self.services)
         self._kept.set("started with", self._fingerprint())
         for name in broken:
             self.start_service(name)
@@ -209,7 +220,7 @@ class AirflowServices:
         """Start one of ``services``, after ending what is left of it."""
         place = self._places[name]
         place.kill()
-        place.start([str(PROGRAMS / "airflow"), name], self.environment)
+        place.start([str(PROGRAMS / "airflow"), *self.services[name]], self.environment)
 
     def kill(self, name: str) -> None:
         """End a service as a crash would: SIGKILL to all of its processes."""
@@ -227,7 +238,7 @@ class AirflowServices:
     def broken(self) -> list[str]:
         """Give the services that do not run, or no longer well; one that still starts is not among them."""
         health = self._health()
-        return [name for name in SERVICES if not self._well(name, health) and not self._starting(name)]
+        return [name for name in self.services if not self._well(name, health) and not self._starting(name)]
 
     def _starting(self, name: str) -> bool:
         leader = self._places[name].leader()
@@ -241,7 +252,7 @@ class AirflowServices:
             return False
         if name == "api-server":
             return bool(health)
-        if not health:
+        if not health or name not in SERVICES:
             return True  # nothing known against it
         report = health[name.replace("-", "_")]
         heartbeat = report[f"latest_{name.replace('-', '_')}_heartbeat"]
@@ -287,7 +298,7 @@ class AirflowServices:
 
     def _missing(self, started: float) -> list[str]:
         health = self._health()
-        if missing := [name for name in SERVICES if not health or not self._well(name, health)]:
+        if missing := [name for name in self.services if not health or not self._well(name, health)]:
             return missing
         try:
             return self._missing_dags(started)

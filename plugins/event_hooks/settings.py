@@ -74,6 +74,11 @@ def retry_delay() -> float:
     return _number("retry_delay", 10)
 
 
+def task_queue() -> str:
+    """Give the queue in which tasks wait for a Celery worker; default ``[operators] default_queue``."""
+    return _setting("task_queue", conf.get("operators", "default_queue", fallback="default"))
+
+
 def max_events() -> int:
     """Give how many events one run may carry; default 10,000."""
     return int(_number("max_events", 10_000))

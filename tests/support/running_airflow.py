@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import default
@@ -24,7 +25,7 @@ from sqlalchemy import Engine, create_engine, text
 from tests.support.neighbours import IDLE
 from tests.support.practice_hive.database import parse
 from tests.support.practice_metadata import PracticeMetadata
-from tools.airflow_services import CHECKOUT, AirflowServices
+from tools.airflow_services import CHECKOUT, SERVICES, AirflowServices
 from tools.ports import free_port
 from tools.runs import DAG, Runs
 
@@ -303,12 +304,34 @@ def system(
     practice_metadata: tuple[PracticeMetadata, str],
 ) -> Iterator[System]:
     """Airflow with PostgreSQL, scheduler, triggerer, DAG processor and API server."""
+    with started(folder, hives, exchange, lookup_files, mailbox, practice_metadata[1]) as system:
+        yield system
+
+
+@contextmanager
+def started(
+    folder: Path,
+    hives: list[str],
+    exchange: tuple[str, dict[str, str]],
+    lookup_files: dict[str, Path],
+    mailbox: Mailbox,
+    metadata: str,
+    *,
+    services: Mapping[str, Sequence[str]] = SERVICES,
+    **more: str,
+) -> Iterator[System]:
+    """
+    Start an Airflow, and end it.
+
+    :param services: as of :class:`AirflowServices`.
+    :param more: further variables of its environment.
+    """
     database = f"test_{uuid4().hex[:20]}"
     server = os.environ["POSTGRES_URL"].rpartition("/")[0]
     environment = {
         "AIRFLOW_CONN_HIVE_TEST": hives[0],
         "AIRFLOW_CONN_HIVE_IDLE": hives[IDLE],
-        "AIRFLOW_CONN_ENSEMBL_METADATA": practice_metadata[1],
+        "AIRFLOW_CONN_ENSEMBL_METADATA": metadata,
         "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(
             {
                 "conn_type": "smtp",
@@ -333,8 +356,10 @@ def system(
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "120",
         "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
         **RECOVERY,
+        **more,
     }
-    airflow = AirflowServices(folder, database_url=f"{server}/{database}", environment=environment)
+    url = f"{server}/{database}"
+    airflow = AirflowServices(folder, database_url=url, environment=environment, services=services)
     try:
         airflow.prepare()
         airflow.run("pools", "set", "hive_test", "4", "submit tasks of one hive")
