@@ -24,7 +24,7 @@ from typing import Any
 
 from airflow.sdk import TaskGroup, dag, task
 
-from event_hooks import failure_mail, lookups, reason, routing, settings, starting
+from event_hooks import failure_mail, lateness, lookups, reason, routing, settings, starting
 from event_hooks.event_jobs import EventJobSensor, EventSubmitOperator
 from event_hooks.ledger import intake, joins
 from event_hooks.ledger.ledger import Ledger
@@ -54,6 +54,7 @@ REPORT_RETRIES = 300  # over two days: a broker that is down delays a report and
     is_paused_upon_creation=False,
     tags=["event"],
     on_failure_callback=failure_mail.on_failure(),
+    deadline=lateness.deadlines(LOOKUPS.processes.values()),
     doc_md=__doc__,
 )
 def process_event() -> None:

@@ -21,10 +21,10 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import dag, task
 
-from event_hooks import collecting, settings, starting
+from event_hooks import collecting, lookups, metrics, settings, starting
 from event_hooks.api import watch
 from event_hooks.handing_on import hand_on
-from event_hooks.ledger import joins
+from event_hooks.ledger import joins, overview
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.reports.outbox import alert, send_owed
 
@@ -65,6 +65,9 @@ def tend_ledger() -> None:
                 deeds.callback(end_late, ledger)
                 for run_id in not_started(ledger):
                     deeds.callback(start_logged, ledger, run_id)
+        if metrics.are_on():
+            hives = {one.hive_conn_id for one in lookups.current().processes.values()}
+            metrics.backlog(hives, overview.backlogs(ledger), overview.left_to_do(ledger))
         if datetime.now(UTC).minute == SPARE_MINUTE:
             count = ledger.prune(timedelta(days=settings.ledger_days()))
             log.info("%s events are forgotten", count)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
-from event_hooks import routing, settings
+from event_hooks import metrics, routing, settings
 from event_hooks.exceptions import EventInvalid, KeyTaken, UnsafeValue
 from event_hooks.hive import perl
 from event_hooks.ledger.records import BAD, OPEN, Arrival, OwedReport, Received
@@ -170,6 +170,7 @@ def _wanted(
                 reason = f"refused: {error}"
                 if is_mine:
                     summary.refused.append(f"{one.event_id}: {error}")
+                    metrics.refused("collect")
                     log.error("%s is refused: %s", one.event_id, error)  # noqa: TRY400 (the message says it all)
             else:
                 yield Candidate(received(payload), is_mine=is_mine)

@@ -143,6 +143,11 @@ class EventNotTaken(EventHooksError):
 class ReportNotPublished(EventHooksError):
     """The broker did not take a report."""
 
+    @property
+    def public(self) -> str:
+        """What a caller of the API is told."""
+        return "RabbitMQ cannot be used now: reports are owed"
+
 
 class KeyTaken(EventHooksError):
     """

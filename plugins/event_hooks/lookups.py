@@ -46,6 +46,9 @@ class Process(BaseModel):
     job_timeout: float | None = None
     """Seconds that its job may take; None leaves it to the setting."""
 
+    late_after: float | None = None
+    """Seconds after which people are told that its job is not over; None for never."""
+
     pool: str = "default_pool"
     """Airflow's pool that limits how many tasks put jobs into its hive at a time."""
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.faults.load import Load
-from tests.support.running_airflow import Mailbox, System, started
+from tests.support.running_airflow import Mailbox, Statsd, System, started
 from tools.airflow_services import SERVICES
 from tools.processes import ProcessFolder
 
@@ -43,6 +43,7 @@ def several_machines(
     exchange: tuple[str, dict[str, str]],
     lookup_files: dict[str, Path],
     mailbox: Mailbox,
+    statsd: Statsd,
     practice_metadata: tuple[object, str],
     queue: str,
 ) -> Iterator[System]:
@@ -54,6 +55,7 @@ def several_machines(
         exchange,
         lookup_files,
         mailbox,
+        statsd,
         practice_metadata[1],
         services={
             **SERVICES,

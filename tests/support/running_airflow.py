@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socketserver
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.message import EmailMessage
@@ -85,10 +87,16 @@ class System:
     """A running Airflow, and what its reports and hives can be seen through."""
 
     def __init__(
-        self, airflow: AirflowServices, hives: list[Engine], queues: dict[str, str], mails: list[EmailMessage]
+        self,
+        airflow: AirflowServices,
+        hives: list[Engine],
+        queues: dict[str, str],
+        mails: list[EmailMessage],
+        measured: list[str],
     ) -> None:
         self.airflow = airflow
         self.mails = mails
+        self.measured = measured
         self.runs = Runs(airflow.url, airflow.token)
         self.hives = hives
         self._queues = queues
@@ -206,7 +214,7 @@ def is_verdict(report: dict[str, Any]) -> bool:
     """Tell whether a report is more than news on the way, or the sum of others."""
     about = report["params"]["event_hooks"]
     is_sum = about["step"] == "finished" and about["processes"]
-    return about["step"] not in ("received", "submitted", "progress") and not is_sum
+    return about["step"] not in ("received", "submitted", "progress", "late") and not is_sum
 
 
 def event_in(report: dict[str, Any]) -> dict[str, Any]:
@@ -254,6 +262,7 @@ def lookup_files(folder: Path, hives: list[str]) -> dict[str, Path]:
             "analysis": "event_dump_dna",
             "hive_conn_id": "hive_idle",
             "ready_limit": 1,
+            "late_after": 3,
             "job_timeout": 8,
         },
         "dump_first": {
@@ -284,6 +293,29 @@ class Mailbox:
         return "250 OK"
 
 
+class Statsd(socketserver.ThreadingUDPServer):
+    """Takes all metrics."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+        self.lines: list[str] = []
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Keep what is of event hooks; Airflow itself measures far more."""
+        self.lines += [line for line in request[0].decode().splitlines() if ".event_hooks." in line]
+
+
+@pytest.fixture(scope="session")
+def statsd() -> Iterator[Statsd]:
+    """A StatsD server."""
+    with Statsd() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture(scope="session")
 def mailbox() -> Iterator[Mailbox]:
     """A mail server."""
@@ -301,10 +333,11 @@ def system(
     exchange: tuple[str, dict[str, str]],
     lookup_files: dict[str, Path],
     mailbox: Mailbox,
+    statsd: Statsd,
     practice_metadata: tuple[PracticeMetadata, str],
 ) -> Iterator[System]:
     """Airflow with PostgreSQL, scheduler, triggerer, DAG processor and API server."""
-    with started(folder, hives, exchange, lookup_files, mailbox, practice_metadata[1]) as system:
+    with started(folder, hives, exchange, lookup_files, mailbox, statsd, practice_metadata[1]) as system:
         yield system
 
 
@@ -315,6 +348,7 @@ def started(
     exchange: tuple[str, dict[str, str]],
     lookup_files: dict[str, Path],
     mailbox: Mailbox,
+    statsd: Statsd,
     metadata: str,
     *,
     services: Mapping[str, Sequence[str]] = SERVICES,
@@ -341,6 +375,10 @@ def started(
             }
         ),
         "AIRFLOW__EVENT_HOOKS__FAILURE_MAIL_TO": "somebody@localhost, another@localhost",
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
+        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__STATSD_PORT": str(statsd.server_address[1]),
         "AIRFLOW_CONN_RABBITMQ_REPORTS": os.environ["RABBITMQ_URL"],
         "AIRFLOW__EVENT_HOOKS__EVENT_LOOKUP": str(lookup_files["event_lookup"]),
         "AIRFLOW__EVENT_HOOKS__PROCESS_LOOKUP": str(lookup_files["process_lookup"]),
@@ -369,7 +407,7 @@ def started(
             create_engine(parse(f"{os.environ['MYSQL_URL'].rstrip('/')}/{url.rpartition('/')[2]}"))
             for url in hives
         ]
-        yield System(airflow, engines, exchange[1], mailbox.mails)
+        yield System(airflow, engines, exchange[1], mailbox.mails, statsd.lines)
     finally:
         airflow.stop()
         connection = psycopg2.connect(f"{server}/postgres")

@@ -45,6 +45,8 @@ def test_a_job_that_nobody_picks_up_is_reported_once_and_fails_with_that_reason(
     assert "not over in time: 0 of 1 jobs are done" in facts(fatal)["error"]
     assert "no beekeeper" in facts(fatal)["error"]
     assert "no beekeeper has ever worked" in system.log(run_id, "dump_idle_for_long.wait")
+    (late,) = [one for one in system.all_reports(genome) if one["params"]["event_hooks"]["step"] == "late"]
+    assert (late["routing_key"], facts(late)["events"], facts(late)["seconds"]) == ("report.warn", 1, 3)
 
 
 @pytest.mark.parametrize("cleared", ["submit", "wait"])

@@ -12,9 +12,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from event_hooks.api import docs, routes
+from event_hooks import metrics
+from event_hooks.api import docs, health, routes
 from event_hooks.api.board import pages
 from event_hooks.api.board.beekeepers import Beekeepers
+from event_hooks.api.health import Health
 from event_hooks.api.intake import Intake
 from event_hooks.api.watch import Start, start_run
 from event_hooks.exceptions import (
@@ -45,6 +47,9 @@ _STATUSES: dict[type[EventHooksError], int] = {
     EventHooksError: 503,  # ledger, hive or lookups cannot be used now
 }
 
+WRONG = (400, 404, 409, 413, 415, 422)
+"""Statuses of an event that is refused as it is."""
+
 
 def create_app(start: Start = start_run) -> FastAPI:
     """
@@ -57,6 +62,7 @@ def create_app(start: Start = start_run) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.intake = intake = Intake(start)
         app.state.beekeepers = Beekeepers(intake.hives)
+        app.state.health = Health(intake)
         yield
         await intake.close()
 
@@ -70,7 +76,7 @@ def create_app(start: Start = start_run) -> FastAPI:
         openapi_url=None,  # docs.py has them, behind the login
     )
     app.add_middleware(_WithoutSlash)
-    for router in (routes.router, docs.router, pages.router):
+    for router in (routes.router, health.router, docs.router, pages.router):
         app.include_router(router)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -120,6 +126,8 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 def _answer(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Say what went wrong, to a program or to a person."""
+    if request.method == "POST" and status in WRONG:
+        metrics.refused("api")
     if pages.is_page(request):
         return pages.problem(request, status, detail)
     return JSONResponse({"error": detail}, status, headers=headers)

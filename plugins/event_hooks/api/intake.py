@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from uuid import uuid4
+
+import structlog
 
 from event_hooks import lookups, routing, settings
 from event_hooks.api.hives import Hives, JobIds
@@ -22,7 +23,10 @@ from event_hooks.ledger.records import Arrival, Entry, Received, Standing, State
 if TYPE_CHECKING:
     from event_hooks.lookups import Lookups
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
+
+SHOWN = 20
+"""Ids that a line of the log has of each kind."""
 
 SOURCE = "api"
 
@@ -85,7 +89,9 @@ class Intake:
                 standing.setdefault(entry.id, [])
             for one in known:
                 standing[one.event_id].append(one)
-        return await self._submit(entries, standing)
+        taken = await self._submit(entries, standing)
+        _tell(taken, user)
+        return taken
 
     async def close(self) -> None:
         """Finish what has come in."""
@@ -122,8 +128,22 @@ class Intake:
         try:
             return await self.hives.submit(hive, inputs)
         except EventHooksError as error:
-            log.warning("%s events go on without their job ids: %s", len(missing), error)
+            ids = [one.event_id for one, _ in missing[:SHOWN]]
+            log.warning("Events go on without their job ids", events=ids, hive=hive, reason=str(error))
             return error
+
+
+def _tell(taken: Sequence[Taken], user: str) -> None:
+    """Leave a line with all ids by which an event is found again elsewhere."""
+    log.info(
+        "Events accepted",
+        count=len(taken),
+        new=sum(one.entry.is_new for one in taken),
+        runs=list(dict.fromkeys(one.entry.run_id for one in taken))[:SHOWN],
+        events=[one.entry.id for one in taken[:SHOWN]],
+        jobs=[process.job_id for one in taken for process in one.processes][:SHOWN],
+        user=user,
+    )
 
 
 def _missing(

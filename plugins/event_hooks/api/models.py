@@ -14,6 +14,25 @@ class Problem(BaseModel):
     error: str = Field(description="Names the field and what was expected.", examples=["type: expected …"])
 
 
+class Part(BaseModel):
+    """Something that event hooks stands on."""
+
+    status: str = Field(description="healthy, unhealthy or unknown.")
+    message: str | None = Field(None, description="Why it is not healthy.")
+    alive: int | None = Field(None, description="Triggerers that live.")
+    beekeeper: bool | None = Field(None, description="Whether the hive knows a live one; null if not known.")
+
+
+class Health(BaseModel):
+    """Whether all of it answers; the API server's log says why not."""
+
+    status: str = Field(description="healthy if all parts are.")
+    ledger: Part
+    rabbitmq: Part
+    triggerers: Part
+    hives: dict[str, Part] = Field(description="By connection; unknown if write_through is off.")
+
+
 class Progress(BaseModel):
     """How far the tree of a job is."""
 

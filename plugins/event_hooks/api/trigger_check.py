@@ -18,7 +18,7 @@ from fastapi import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from event_hooks import lookups, routing, settings
+from event_hooks import lookups, metrics, routing, settings
 from event_hooks.api.watch import note_of
 from event_hooks.events import EventBatch
 from event_hooks.exceptions import EventInvalid, LookupInvalid
@@ -50,6 +50,7 @@ class TriggerCheck:
             reason, body = await asyncio.to_thread(_checked, body)
             if reason:
                 log.info("Refused an event: %s", reason)
+                metrics.refused("api")
                 await JSONResponse({"detail": reason}, 400)(scope, receive, send)
                 return
             headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]

@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, ins
 from sqlalchemy.exc import IntegrityError, OperationalError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
+from event_hooks import metrics
 from event_hooks.ledger import database, once
 from event_hooks.ledger.follow_ups import owe_events
 from event_hooks.ledger.records import (
@@ -57,6 +58,7 @@ from event_hooks.ledger.statements import (
     states_of,
     text,
     update_many,
+    waiting_since,
 )
 from event_hooks.ledger.tables import awaited, event, event_process, follow_up, report
 
@@ -107,6 +109,7 @@ class Ledger:
             return entries(connection, [one.key for one in received], intake)
 
         found = self.write(write)
+        metrics.received(one for one in received if found[one.key].is_new)
         return [found[one.key] for one in received]
 
     def take(
@@ -122,7 +125,7 @@ class Ledger:
             of it was written; and how many events are new.
         """
 
-        def write(connection: Connection) -> tuple[list[list[Entry] | KeyTaken], int]:
+        def write(connection: Connection) -> tuple[list[list[Entry] | KeyTaken], list[Received]]:
             keys = [one.key for arrival in arrivals for one in arrival.events]
             keys += [arrival.unlike for arrival in arrivals if arrival.unlike]
             known = entries(connection, keys)
@@ -161,9 +164,13 @@ class Ledger:
                 refusal or [known[one.key] for one in arrival.events]
                 for arrival, refusal in zip(arrivals, refusals, strict=True)
             ]
-            return answers, len(new)
+            return answers, [one for one, _ in new.values()]
 
-        return self.write(write, lambda error: is_deadlock(error) or isinstance(error, IntegrityError))
+        answers, new = self.write(
+            write, lambda error: is_deadlock(error) or isinstance(error, IntegrityError)
+        )
+        metrics.received(new)
+        return answers, len(new)
 
     def known(self, keys: Sequence[str]) -> dict[str, Entry]:
         """Give the events that are there under these keys: ``{key: entry}``."""
@@ -304,7 +311,14 @@ class Ledger:
         ]
         mine = (event_process.c.event_id == bindparam("of")) & (event_process.c.process == bindparam("by"))
         waits = is_one_of(State.PLANNED, State.NOT_SUBMITTED)
-        self._rewrite(update(event_process).where(mine, waits), rows, reports)
+
+        def write(connection: Connection) -> list[tuple[str, datetime]]:
+            since = waiting_since(connection, list(jobs)) if metrics.are_on() else []
+            update_many(connection, update(event_process).where(mine, waits), rows)
+            owe(connection, reports)
+            return since
+
+        metrics.ready(self.write(write))
 
     def record_progress(
         self, process: str, progress: Sequence[Progress], reports: Sequence[OwedReport] = ()
@@ -449,6 +463,7 @@ class Ledger:
             for some in chunks(sent):
                 noted = update(report).where(report.c.id.in_(some)).values(sent_at=datetime.now(UTC))
                 connection.execute(noted)
+        metrics.reported(row.owed_at for row in rows if row.id in set(sent))
         if failure:
             raise failure
         return len(sent)

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select
 from event_hooks.events import place
 from event_hooks.ledger.records import BAD, GOOD, OPEN
 from event_hooks.ledger.statements import CHUNK
-from event_hooks.ledger.tables import event, event_process, report
+from event_hooks.ledger.tables import event, event_process, follow_up, report
 
 if TYPE_CHECKING:
     from event_hooks.ledger.ledger import Ledger
@@ -227,6 +227,18 @@ def backlogs(ledger: Ledger) -> list[Backlog]:
         .order_by(event_process.c.hive)
     )
     return [Backlog(*row) for row in ledger.read(chosen)]
+
+
+def left_to_do(ledger: Ledger) -> dict[str, int]:
+    """Count what is still to be done: events that no run has begun, reports and events that are owed."""
+    owed = follow_up.c.sent_at.is_(None) & follow_up.c.error.is_(None)
+    counts = {
+        "events_not_begun": select(func.count()).select_from(event).where(event.c.routed_at.is_(None)),
+        "reports_owed": select(func.count()).select_from(report).where(report.c.sent_at.is_(None)),
+        "events_owed": select(func.count()).select_from(follow_up).where(owed),
+    }
+    (row,) = ledger.read(select(*(count.scalar_subquery().label(name) for name, count in counts.items())))
+    return dict(row._mapping)
 
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:

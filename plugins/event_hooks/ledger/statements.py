@@ -108,6 +108,20 @@ def states_of(connection: Connection, event_ids: Sequence[int]) -> dict[tuple[in
     }
 
 
+def waiting_since(connection: Connection, pairs: Sequence[tuple[int, str]]) -> list[tuple[str, datetime]]:
+    """Give the hive of each (event id, process) that waits for its job, and when its event was received."""
+    columns = (event_process.c.event_id, event_process.c.process, event_process.c.hive, event.c.received_at)
+    waits = is_one_of(State.PLANNED, State.NOT_SUBMITTED)
+    joined = event_process.join(event, event.c.id == event_process.c.event_id)
+    wanted, mine = select(*columns).select_from(joined).where(waits), set(pairs)
+    return [
+        (hive, received_at)
+        for some in chunks(sorted({event_id for event_id, _ in pairs}))
+        for event_id, process, hive, received_at in connection.execute(wanted.where(event.c.id.in_(some)))
+        if (event_id, process) in mine
+    ]
+
+
 def delete_events(event_ids: Sequence[int], connection: Connection) -> None:
     connection.execute(delete(event).where(event.c.id.in_(event_ids)))
 

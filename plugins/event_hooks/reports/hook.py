@@ -112,6 +112,15 @@ class RabbitMQHook(BaseHook):
                     _publish(channel, message, exchange, mandatory=mandatory)
                 yield from window.confirmed()
 
+    def check(self, exchange: str) -> None:
+        """
+        See that the broker takes us, and has the exchange; publishes nothing.
+
+        :raises ReportNotPublished: it does not.
+        """
+        with self.channel() as channel:
+            _check(channel, exchange)
+
     @contextmanager
     def channel(self) -> Iterator[BlockingChannel]:
         """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from event_hooks import reason, xcom
+from event_hooks import metrics, reason, xcom
 from event_hooks.exceptions import EventInvalid
 from event_hooks.ledger import joins
 from event_hooks.ledger.ledger import Ledger
@@ -73,6 +73,7 @@ class ReportOperator(BaseOperator):
         try:
             story = Story(run.conf, run.run_id)
         except EventInvalid as error:
+            metrics.refused("run")
             reports = [unreadable(run.conf, run.run_id, error)]
         else:
             reports = self._settle(ti, ledger, story, ids)
@@ -90,6 +91,7 @@ class ReportOperator(BaseOperator):
         if plan is None:
             error = _why_no_plan(ti, route)
             self._give_up(ledger, story, ids, error)
+            metrics.refused("run", len(story.events))
             return [story.refused(at, error) for at in range(len(story.events))]
         states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[story.run_id]).get(story.run_id, {})
         open_ones: dict[str, list[Standing]] = {}

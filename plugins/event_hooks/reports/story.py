@@ -25,6 +25,7 @@ class Step(StrEnum):
     SUBMITTED = "submitted"
     PROGRESS = "progress"
     HELD_UP = "held up"
+    LATE = "late"
     ENDED = "ended"
     AWAITED = "awaited in vain"
     NOT_HANDED_ON = "not handed on"
@@ -127,6 +128,17 @@ class Story:
         }
         text = told("Event held up", facts)
         return self._report("WARN", text, Step.HELD_UP, positions[0], [process], identity=identity)
+
+    def late(self, position: int, process: str, job_id: int | None, count: int, seconds: float) -> Report:
+        """
+        Tell that a process takes longer than it should, under the first of its events that are not over.
+
+        :param count: of these events.
+        """
+        facts = {**self._whose(position, process), "id": job_id, "status": "late", "events": count}
+        to_do = "see on the event board what holds it up; if nothing does, its late_after is too short"
+        text = told("Event late", {**facts, "seconds": seconds, "to_do": to_do})
+        return self._report("WARN", text, Step.LATE, position, [process])
 
     def ended(self, position: int, process: str, outcome: Mapping[str, Any], attempt: str) -> Report:
         """

@@ -1,0 +1,58 @@
+"""What a monitor sees of the running system."""
+
+from __future__ import annotations
+
+import re
+
+from tests.support.running_airflow import LIMIT, System
+
+MEASURED = {
+    "events_received",
+    "inputs_refused",
+    "time_to_ready",
+    "time_to_report",
+    "jobs_waiting",
+    "jobs_running",
+    "oldest_seconds",
+    "events_not_begun",
+    "reports_owed",
+    "events_owed",
+}
+
+
+def test_all_is_healthy_while_it_runs(system: System) -> None:
+    answer = system.api("GET", "/health", "looker")
+    told = answer.json()
+    assert answer.status_code == 200, told
+    assert told["triggerers"]["alive"] >= 1
+    assert told["hives"]["hive_idle"] == {
+        "status": "healthy",
+        "message": None,
+        "alive": None,
+        "beekeeper": False,
+    }
+    assert set(told["hives"]) == {"hive_test", "hive_idle", "lookup:dump_old"}
+
+
+def test_what_happens_is_measured_and_no_metric_names_a_genome(system: System, genome: str) -> None:
+    event = {"type": "new_genebuild", "genome": genome}
+    assert system.api("POST", "/jobs", json=event).status_code == 201
+    assert system.api("POST", "/jobs", json={**event, "type": 5}).status_code == 422
+    run_id = system.start(event)
+    assert system.runs.until_over(run_id, LIMIT) == "success"
+    system.tend()
+    missing = lambda: MEASURED - {line_of(one)[0] for one in system.measured}  # noqa: E731
+    system.runs.until(lambda: not missing(), LIMIT, lambda: f"not measured: {missing()}")
+    found = [line_of(one) for one in system.measured]
+    assert ("events_received", "source=api,type=new_genebuild", "1|c") in found
+    assert ("events_received", "source=manual,type=new_genebuild", "1|c") in found
+    assert ("inputs_refused", "where=api", "1|c") in found
+    assert any(name == "time_to_ready" and tags == "hive=hive_test" for name, tags, _ in found)
+    assert any(name == "jobs_waiting" and tags == "hive=hive_idle" for name, tags, _ in found)
+    assert not [one for one in system.measured if "genome_" in one and ".event_hooks." in one]
+
+
+def line_of(line: str) -> tuple[str, str, str]:
+    """Give name, tags and value of a line of StatsD, as in airflow.event_hooks.a,b=c:1|c."""
+    found = re.fullmatch(r"airflow\.event_hooks\.(\w+),?([^:]*):(.*)", line)
+    return (found[1], ",".join(sorted(found[2].split(","))), found[3]) if found else ("", "", "")
