@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.bench_hive import bench
+from tools.bench.hive import bench
 
 
 def test_many_jobs_cost_a_hive_little(mysql_url: str) -> None:

@@ -1,23 +1,17 @@
 """
-Measure what event hooks does to a hive with many jobs, and write ``docs/bench-hive.md``.
+What event hooks does to a hive with many jobs.
 
-Run by ``make bench-hive``, on the MariaDB of MYSQL_URL. The server counts the statements (``userstat``).
+On the MariaDB of MYSQL_URL. The server counts the statements (``userstat``).
 """
 
 import os
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 from unittest import mock
 from uuid import uuid4
 
-import psutil
 from sqlalchemy import Connection, create_engine
 
 from event_hooks.hive import address, perl
@@ -26,14 +20,14 @@ from event_hooks.hive.trees import State
 from event_hooks.hive.visitor import HiveVisitor
 from tests.support.practice_hive import tables
 from tests.support.practice_hive.database import parse
+from tools.bench.room import Measured
 
 ANALYSIS = "event_dump_dna"
 FAN = 8
-REPORT = Path(__file__).parents[1] / "docs" / "bench-hive.md"
 
 
 @dataclass(frozen=True)
-class Measured:
+class Step:
     """What one step cost."""
 
     step: str
@@ -48,8 +42,15 @@ class Measured:
     @property
     def is_good(self) -> bool:
         """Whether it kept within its limits."""
-        within = self.limit is None or self.seconds <= self.limit
-        return within and (self.most is None or self.statements <= self.most)
+        return all(one.is_good for one in self.figures())
+
+    def figures(self) -> list[Measured]:
+        """Give both figures."""
+        counts = ((self.seconds, "s", self.limit), (self.statements, "SQL statements", self.most))
+        return [
+            Measured(self.step, value, unit, f"<= {most}" if most else "", most is None or value <= most)
+            for value, unit, most in counts
+        ]
 
 
 class Bench:
@@ -66,7 +67,7 @@ class Bench:
         self.user = user
         self.trees = trees
 
-    def run(self) -> Iterator[Measured]:
+    def run(self) -> Iterator[Step]:
         """Yield each step, once it is measured."""
         count = f"{self.trees:,}"
         hook, visitor = HiveHook("bench"), HiveVisitor("bench", address.find("bench"))
@@ -134,15 +135,15 @@ class Bench:
                 f"SELECT semaphore_id FROM semaphore WHERE semaphore_id IN ({ids}) AND {over}"
             )
 
-    def _poll(self, step: str, deed: Callable[[], object], limit: float | None = 1) -> Measured:
+    def _poll(self, step: str, deed: Callable[[], object], limit: float | None = 1) -> Step:
         """Measure a poll: at most a second, 3 statements, and one for each 1,000 trees and level."""
         measured = self._measured(step, deed, limit)
         return replace(measured, most=3 + 2 * -(-self.trees // 1000))
 
-    def _measured(self, step: str, deed: Callable[[], object], limit: float | None = None) -> Measured:
+    def _measured(self, step: str, deed: Callable[[], object], limit: float | None = None) -> Step:
         before, began = self._statements(), time.monotonic()
         deed()
-        return Measured(step, time.monotonic() - began, self._statements() - before, limit)
+        return Step(step, time.monotonic() - began, self._statements() - before, limit)
 
     def _statements(self) -> int:
         columns = "select_commands + update_commands + other_commands"
@@ -172,39 +173,8 @@ def bench(server: str, trees: int) -> Iterator[Bench]:
             root.exec_driver_sql(f"SET GLOBAL userstat = {counted}")
 
 
-def table(measured: list[Measured]) -> str:
-    """Write a Markdown table."""
-    rows = [
-        f"| {one.step} | {one.seconds:.2f} | {one.limit or ''} | {one.statements} | {one.most or ''} |"
-        for one in measured
-    ]
-    head = ["| Step | Seconds | At most | SQL statements | At most |", "| --- | ---: | ---: | ---: | ---: |"]
-    return "\n".join([*head, *rows])
-
-
-def machine(server: str) -> str:
-    """Say when and where."""
-    memory = psutil.virtual_memory().total / 2**30
-    return (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {os.cpu_count()} cores, {memory:.0f} GiB,"
-        f" {platform.platform()}, Python {platform.python_version()}, {server}"
-    )
-
-
-def main() -> int:
-    """Measure, print, and keep the table."""
-    measured = []
+def measure() -> Iterator[Measured]:
+    """Yield each figure, once it is measured."""
     with bench(os.environ["MYSQL_URL"], 10_000) as hive:
-        version: Any = hive.root.exec_driver_sql("SELECT VERSION()").scalar()
         for one in hive.run():
-            print(f"{one.seconds:7.2f} s  {one.statements:5} statements  {one.step}", flush=True)
-            measured.append(one)
-    REPORT.write_text(
-        f"# A hive with many jobs\n\nBy `make bench-hive`. {machine(version)}.\n\n{table(measured)}\n"
-    )
-    print(f"\n{table(measured)}\n\nKept in {REPORT}")
-    return 0 if all(one.is_good for one in measured) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            yield from one.figures()

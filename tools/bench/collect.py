@@ -1,0 +1,78 @@
+"""
+A year of events of ensembl_metadata.
+
+From 100,000 rows on MariaDB to the ledger on PostgreSQL. The runs that Airflow
+would start are counted, not started: tests/system has one with 3,000 jobs in a hive.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine
+
+from event_hooks import collecting, lookups
+from event_hooks.collecting import Summary, Wanted
+from event_hooks.metadata.hook import MetadataHook
+from tests.integration.ledger.conftest import databases_made, migrated
+from tests.support.practice_hive.database import parse
+from tests.support.practice_metadata import PracticeMetadata
+from tools.bench.room import Measured
+
+DAYS, A_DAY = 100, 1000
+END = datetime(2026, 11, 1, tzinfo=UTC)
+YEAR = Wanted(END - timedelta(days=365), END)
+LIMIT = 300
+"""Seconds for a year: minutes."""
+
+
+@contextmanager
+def metadata() -> Iterator[PracticeMetadata]:
+    """Make an ensembl_metadata to which ``ensembl_metadata`` leads."""
+    server, name = os.environ["MYSQL_URL"].rstrip("/"), f"metadata_{uuid4().hex[:16]}"
+    with create_engine(parse(f"{server}/mysql")).begin() as root:
+        root.exec_driver_sql(f"CREATE DATABASE {name}")
+    os.environ["AIRFLOW_CONN_ENSEMBL_METADATA"] = f"{server}/{name}"
+    made = PracticeMetadata(f"{server}/{name}")
+    made.create()
+    yield made
+    made.close()
+    with create_engine(parse(f"{server}/mysql")).begin() as root:
+        root.exec_driver_sql(f"DROP DATABASE {name}")
+
+
+def measure() -> Iterator[Measured]:
+    """Read a year, hand it over, and do it all again."""
+    with metadata() as source, pytest.MonkeyPatch.context() as patch, databases_made(Path(), patch) as make:
+        make("postgresql")
+        for day in range(DAYS):
+            source.collection(A_DAY, END - timedelta(days=3 * day + 1), f"bacterium_{day}")
+        ledger = migrated()
+        began = time.monotonic()
+        found = MetadataHook().events(YEAR.start, YEAR.end)
+        yield Measured("read 100,000 events", time.monotonic() - began, "s")
+        known = lookups.current()
+
+        def collect() -> Summary:
+            return collecting.collect(ledger, found, YEAR, known, "bench", lambda run_id: None)
+
+        began = time.monotonic()
+        summary = collect()
+        seconds = time.monotonic() - began
+        yield Measured("hand them over, in runs of 500", seconds, "s", f"< {LIMIT}", seconds < LIMIT)
+        began = time.monotonic()
+        again = collect()
+        yield Measured("the same window again: nothing is handed over", time.monotonic() - began, "s")
+        if (summary.handed_over, again.handed_over, again.known) != (DAYS * A_DAY, 0, DAYS * A_DAY):
+            raise SystemExit(f"expected each event once, found {summary} and {again}")
+        ledger.close()
+    yield Measured("runs", len(summary.runs), "")
+    yield Measured("memory at most", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "MiB")
