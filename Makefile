@@ -5,7 +5,40 @@ BIN := .venv/bin
 export PYTHONPATH := $(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-unit check-ledger bench bench-%: setup ## measure one thing: bench-hive, bench-api, bench-runs, bench-collect
+.PHONY: help setup demo up down status test test-unit check-ledger bench faults lint format lock
+
+help: ## list these verbs
+	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+setup: ## install what is missing: system packages and .venv
+	@PYTHON=$(PYTHON) tools/setup.sh
+
+demo: up ## set up, start, and show an event from its arrival to its report
+	@$(BIN)/python -m tools.demo
+
+up: setup ## start servers, practice hive and Airflow; harmless when they run
+	@$(BIN)/python -m tools.stack up
+
+down: ## end all that `make up` started; data stays in .stack/
+	@$(BIN)/python -m tools.stack down
+
+status: ## show what runs, the web address and its password
+	@$(BIN)/python -m tools.stack status
+
+test: setup ## all tests; starts the servers for them if need be
+	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest $(ARGS)
+
+test-unit: setup ## the tests that need no server
+	@$(BIN)/pytest tests/unit $(ARGS)
+
+check-ledger: setup ## compare the ledger of `make up` with hives and reports; ARGS="--hours 48"
+	@test -e .stack/env || { echo "Nothing runs here: make up" >&2; exit 2; }
+	@. .stack/env && $(BIN)/python -m event_hooks.consistency $(ARGS)
+
+bench: setup ## measure everything (40 minutes); writes docs/performance.md
+	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench
+
+bench-%: setup ## measure one thing: bench-hive, bench-api, bench-runs, bench-collect
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench $*
 
 faults: setup ## kill each part 20 times while events are under way; writes docs/faults.md

@@ -186,11 +186,12 @@ class Bench:
 
     def _end(self, genome: str) -> None:
         """Let the jobs of genomes whose names hold this be DONE, as a worker would leave them."""
+        like = genome.replace("_", r"\_")
         with self.place.hive.connect() as connection:
             connection.exec_driver_sql(
                 "UPDATE job LEFT JOIN analysis_data"
                 " ON input_id = CONCAT('_extended_data_id ', analysis_data_id) SET job.status = 'DONE'"
-                f" WHERE job.status = 'READY' AND COALESCE(data, input_id) LIKE '%%{genome.replace('_', chr(92) + '_')}%%'"
+                f" WHERE job.status = 'READY' AND COALESCE(data, input_id) LIKE '%%{like}%%'"
             )
 
     def _ready(self) -> int:
