@@ -1,0 +1,35 @@
+"""The dashboard and the operations guide know the metrics that there are."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from event_hooks import metrics
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def measured() -> set[str]:
+    """The metrics that the code names."""
+    source = Path(metrics.__file__).read_text()
+    names = re.findall(r'_(?:count|time|gauge)\("(\w+)"', source)
+    return {*names, "reports_owed", "events_owed", "events_not_begun"}  # named in overview.left_to_do
+
+
+def test_the_dashboard_shows_all_metrics_and_no_others(measured: set[str]) -> None:
+    dashboard = json.loads((DOCS / "grafana-dashboard.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert {
+        name for text in expressions for name in re.findall(r"airflow_event_hooks_(\w+)", text)
+    } == measured
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_the_operations_guide_explains_all_metrics(measured: set[str]) -> None:
+    guide = (DOCS / "operations.md").read_text()
+    assert {name for name in measured if f"`{name}`" not in guide} == set()
