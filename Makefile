@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+AUDIT := yes
 
 # Commands of ours find the packages that the Airflow plugins folder holds
 export PYTHONPATH := $(CURDIR)/plugins
@@ -44,10 +45,12 @@ bench-%: setup ## measure one thing: bench-hive, bench-api, bench-runs, bench-co
 faults: setup ## kill each part 20 times while events are under way; writes docs/faults.md
 	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest tests/faults -s --rounds 20 --record docs/faults.md $(ARGS)
 
-lint: setup ## ruff and mypy
+lint: setup ## ruff, mypy, a scan for secrets, and an audit of requirements.txt (AUDIT=no leaves that out)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+	test $(AUDIT) = no || timeout 300 $(BIN)/pip-audit --strict --no-deps --disable-pip -r requirements.txt
 
 format: setup ## let ruff format and fix
 	$(BIN)/ruff check --fix
