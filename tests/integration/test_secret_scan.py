@@ -10,17 +10,13 @@ from tools.airflow_services import CHECKOUT, PROGRAMS
 SCAN = [str(PROGRAMS / "detect-secrets-hook"), "--baseline", ".secrets.baseline"]
 
 
-def scan(*files: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*SCAN, *files], cwd=CHECKOUT, capture_output=True, text=True, timeout=120, check=False
-    )
+def done(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_no_file_has_a_secret_that_is_not_known_to_be_harmless() -> None:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=CHECKOUT, capture_output=True, text=True, check=True
-    )
-    scanned = scan(*listed.stdout.rstrip("\0").split("\0"))
+    listed = done("git", "ls-files", "-z").stdout.rstrip("\0").split("\0")
+    scanned = done(*SCAN, *listed)
     assert scanned.returncode == 0, scanned.stdout
 
 
