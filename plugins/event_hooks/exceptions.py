@@ -48,7 +48,9 @@ class EventInvalid(EventHooksError, AirflowFailException):
     """An event, or a batch of them, cannot be used; the message names the field and what was expected."""
 
     def __init__(self, field: str, expected: str) -> None:
-        super().__init__(f"{field}: {expected}")
+        # It goes into logs: no line break of a sender begins a line of its own there
+        text = f"{field}: {expected}"
+        super().__init__("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text))
 
 
 class EventTypeUnknown(EventInvalid):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -23,6 +24,9 @@ from event_hooks.exceptions import EventInvalid, EventTypeUnknown, LookupInvalid
 from event_hooks.reactions import Reactions
 
 log = logging.getLogger(__name__)
+
+LIMIT = 10 * 2**20
+"""Bytes that a lookup file may have."""
 
 URI_PREFIX = "lookup:"
 """Begins the connection id of a process that gives a ``hive_uri``; the process's name follows."""
@@ -267,9 +271,14 @@ def _keep(kept: Path, text: str) -> None:
 
 def _checked(file: Path, schema_name: str) -> dict[str, Any]:
     try:
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LIMIT:
+            raise LookupInvalid(file, "", f"expected a regular file of at most {LIMIT} bytes")
         lookup = json.loads(file.read_text(), object_pairs_hook=lambda pairs: _without_doubles(pairs, file))
     except OSError as error:
         raise LookupInvalid(file, "", f"cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise LookupInvalid(file, "", "expected fewer levels of objects and arrays") from None
     except ValueError as error:
         raise LookupInvalid(file, "", f"expected JSON: {error}") from None
     schema = json.loads((settings.LOOKUPS / f"{schema_name}.schema.json").read_text())
