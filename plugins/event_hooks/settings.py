@@ -45,8 +45,8 @@ def poll_interval() -> float:
 
 
 def max_poll_interval() -> float:
-    """Give the seconds between two looks at a hive once its jobs are old; default 30."""
-    return max(_number("max_poll_interval", 30), poll_interval())
+    """Give the seconds between two looks at a hive once its jobs are old; default 8."""
+    return max(_number("max_poll_interval", 8), poll_interval())
 
 
 def ready_limit() -> float:
