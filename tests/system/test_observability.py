@@ -25,12 +25,8 @@ def test_all_is_healthy_while_it_runs(system: System) -> None:
     told = answer.json()
     assert answer.status_code == 200, told
     assert told["triggerers"]["alive"] >= 1
-    assert told["hives"]["hive_idle"] == {
-        "status": "healthy",
-        "message": None,
-        "alive": None,
-        "beekeeper": False,
-    }
+    idle = told["hives"]["hive_idle"]
+    assert (idle["status"], idle["beekeeper"]) == ("healthy", False)
     assert set(told["hives"]) == {"hive_test", "hive_idle", "lookup:dump_old"}
 
 

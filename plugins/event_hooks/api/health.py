@@ -8,9 +8,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow.jobs.job import Job
+from airflow.jobs.job import Job, JobState
 from airflow.utils.session import create_session
-from airflow.utils.state import JobState
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import select
