@@ -30,6 +30,8 @@ def main() -> int:
         if verb == "prune":
             days = settings.ledger_days()
             print(f"{ledger.prune(timedelta(days=days))} events older than {days:g} days forgotten")
+        else:
+            print("The ledger's tables are of this version")
     except LedgerUnreachable as error:
         print(error, file=sys.stderr)
         return 1
