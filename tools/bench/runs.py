@@ -78,6 +78,7 @@ class Bench:
         time.sleep(30)
         idle = (self.place.cpu() - idle) / 30
         yield Measured("nothing to do: CPU of all of Airflow", 100 * idle, "% of a core")
+        yield from self._alone(idle)
         yield from self._eight_at_a_time(idle)
         yield from self._waiting(1000)
         yield from self._delays(1000)
@@ -88,6 +89,18 @@ class Bench:
         self._end_all("10000 waiting", 10_000)
         yield Measured("10,000 jobs over to 10,000 reports", time.monotonic() - began, "s")
         yield Measured("all services, without what they share", self.place.memory(), "MiB")
+
+    def _alone(self, idle: float) -> Iterator[Measured]:
+        """Send events so slowly that each has a run of its own."""
+        count, before, began = 10, self.place.cpu(), time.monotonic()
+        for n in range(count):
+            event = {"type": "new_genebuild", "genome": f"{self._mark}_alone_{n}_"}
+            self._post([event], 1)
+            time.sleep(1)
+            self._end_all(f"alone_{n}", 1)
+        self.place.until_quiet()
+        cpu = self.place.cpu() - before - idle * (time.monotonic() - began)
+        yield Measured("an event alone in its run: CPU of all of Airflow", 1000 * cpu / count, "ms/event")
 
     def _eight_at_a_time(self, idle: float) -> Iterator[Measured]:
         count, name = 200, "eight"

@@ -92,7 +92,8 @@ def lint(asked: Namespace) -> int:
     except ImportError as error:
         raise ValueError(f"lint needs what requirements.txt names: {error}") from error
     findings = list(check(asked.event_lookup, asked.process_lookup, is_offline=asked.offline))
-    _print(asked, [one._asdict() for one in findings], lambda: show.lines(map(str, findings)))
+    lines = [str(one) for one in findings] or ["The lookups are as they should be"]
+    _print(asked, [one._asdict() for one in findings], lambda: show.lines(lines))
     return int(any(one.level == "error" for one in findings))
 
 
