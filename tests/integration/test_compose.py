@@ -155,7 +155,6 @@ def test_every_path_is_there(compose: dict[str, Any], services: dict[str, dict[s
             if path := service.get("environment", {}).get(variable):
                 assert (CHECKOUT / path.removeprefix("/opt/airflow/")).is_file()
     hive = (CHECKOUT / "docker" / "PracticeHive_conf.pm").read_text()
-    assert "/hive/PracticeHive_conf.pm" in services["beekeeper"]["command"][-1]
     analyses = re.search(r"qw\(([\w ]+)\)", hive)
     assert analyses
     lookup = yaml.safe_load((CHECKOUT / "lookups" / "process_lookup.json").read_text())
@@ -195,15 +194,62 @@ def test_every_command_is_one(services: dict[str, dict[str, Any]], monkeypatch: 
     ]
 
 
-def test_perl_reads_the_practice_hive(tmp_path: Path) -> None:
-    """As far as that goes without eHive, whose base class only has to be there."""
+@pytest.fixture
+def ehive(tmp_path: Path) -> dict[str, str]:
+    """What eHive's image has, as far as its beekeeper's command needs it: there is no eHive here."""
+    programs = {
+        "db_cmd.pl": 'exit !-e "$ENV{HOME}/made"',
+        # As its load_file_or_module: of a file only the package's name counts, which is looked for on @INC
+        "init_pipeline.pl": r"""
+            my ($name, @options) = @ARGV;
+            if ($name !~ /^(\w|::)+$/) { `grep ^package $name` =~ /^package\s+([\w:]+);/; $name = $1 }
+            eval "require $name; 1" or die $@;
+            system "touch $ENV{HOME}/made";
+            my $conf = $name->new;
+            print "made ", $conf->default_options->{pipeline_name}, " @options\n";
+            print join(" ", map { $_->{-logic_name} } @{ $conf->pipeline_analyses }), "\n";
+            print join("\n", @{ $conf->pipeline_create_commands }), "\n";
+        """,
+        "beekeeper.pl": r'print "kept @ARGV\n"',
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/usr/bin/env perl\n{text}\n")
+        (tmp_path / name).chmod(0o755)
     base = tmp_path / "Bio" / "EnsEMBL" / "Hive" / "PipeConfig" / "HiveGeneric_conf.pm"
     base.parent.mkdir(parents=True)
-    base.write_text(
-        "package Bio::EnsEMBL::Hive::PipeConfig::HiveGeneric_conf; sub new { bless {}, shift } 1;"
-    )
-    hive = CHECKOUT / "docker" / "PracticeHive_conf.pm"
-    analyses = "@{ PracticeHive_conf->new->pipeline_analyses }"
-    asked = f'require "{hive}"; print join " ", map {{ $_->{{-logic_name}} }} {analyses}'
-    said = subprocess.run(["perl", f"-I{tmp_path}", "-e", asked], capture_output=True, text=True, check=False)
-    assert (said.stdout, said.stderr) == ("event_dump_dna event_dump_peptide", "")
+    base.write_text(r"""
+        package Bio::EnsEMBL::Hive::PipeConfig::HiveGeneric_conf;
+        sub new { bless {}, shift }
+        sub default_options { return {} }
+        sub pipeline_create_commands { return ["stock tables"] }
+        sub db_cmd { return $_[1] }
+        1;
+    """)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    return {"PATH": path, "PERL5LIB": f"{tmp_path}:", "HOME": str(tmp_path), "HIVE_URL": "mysql://hive"}
+
+
+def test_a_hive_is_made_once_and_worked_on(
+    services: dict[str, dict[str, Any]], ehive: dict[str, str], tmp_path: Path
+) -> None:
+    *shell, script = services["beekeeper"]["command"]
+    (volume,) = services["beekeeper"]["volumes"]
+    source, target, _ = volume.split(":")
+    script = script.replace(str(Path(target).parent), str((CHECKOUT / source).parent))
+
+    def said() -> list[str]:
+        ended = subprocess.run(
+            [*shell, script], env=ehive, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (ended.returncode, ended.stderr) == (0, "")
+        return ended.stdout.splitlines()
+
+    kept = "kept -url mysql://hive -loop_until FOREVER -sleep 0.1"
+    assert said() == [
+        "made event_handling -pipeline_url mysql://hive",
+        "event_dump_dna event_dump_peptide",
+        "stock tables",
+        "CREATE TABLE result (job_id BIGINT PRIMARY KEY, output LONGTEXT)",
+        kept,
+    ]
+    assert said() == [kept]
