@@ -22,7 +22,14 @@ from tools.airflow_services import CHECKOUT, PROGRAMS
 
 FILE = CHECKOUT / "docker-compose.yaml"
 TEXT = FILE.read_text()
-PORTS = {"postgres": 5432, "rabbitmq": 5672, "mysql": 3306, "api-server": 8080, "prometheus": 9090}
+PORTS = {
+    "postgres": 5432,
+    "rabbitmq": 5672,
+    "mysql": 3306,
+    "api-server": 8080,
+    "prometheus": 9090,
+    "statsd-exporter": 9102,
+}
 """Where each image listens by itself."""
 
 
@@ -110,8 +117,34 @@ def test_every_address_leads_to_a_service_that_is_waited_for(services: dict[str,
         assert parts.hostname in services, address
         assert parts.port == PORTS[parts.hostname], address
         before = waits[name] | {further for one in waits[name] for further in waits[one]}
-        if parts.hostname in ("postgres", "rabbitmq"):
+        if parts.hostname != "api-server":  # which asks itself
             assert parts.hostname in before, (name, address)
+
+
+def test_metrics_go_from_one_service_to_the_next(
+    compose: dict[str, Any], services: dict[str, dict[str, Any]]
+) -> None:
+    told = services["worker"]["environment"]
+    assert (told["AIRFLOW__METRICS__STATSD_HOST"], told["AIRFLOW__METRICS__STATSD_PORT"]) == (
+        "statsd-exporter",
+        "9125",
+    )
+    (scraped,) = yaml.safe_load(compose["configs"]["prometheus"]["content"])["scrape_configs"]
+    (source,) = yaml.safe_load(compose["configs"]["grafana-source"]["content"])["datasources"]
+    asked = [*scraped["static_configs"][0]["targets"], urlsplit(source["url"]).netloc]
+    assert asked == [f"{name}:{PORTS[name]}" for name in ("statsd-exporter", "prometheus")]
+    shown = set(re.findall(r'"uid": "(\w+)"', (CHECKOUT / "docs" / "grafana-dashboard.json").read_text()))
+    assert source["uid"] in shown
+
+
+def test_what_ends_is_started_again_and_none_takes_all(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        assert service["logging"] == {"driver": "local"}, name
+        assert re.fullmatch(r"[1-4]g", service["mem_limit"]), name
+        if name != "set-up":
+            assert service["restart"] == "unless-stopped", name
+            assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL"), name
+    assert services["set-up"]["restart"] == "no"
 
 
 def test_users_and_databases_are_those_that_are_made(
