@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from airflow.cli.cli_parser import get_parser
+from airflow.configuration import conf
 
 from event_hooks import settings
 from tools import compose_env
@@ -203,6 +204,20 @@ def test_every_setting_of_ours_exists(services: dict[str, dict[str, Any]]) -> No
     assert {name for name in ours if not hasattr(settings, name)} == set()
     queue = services["worker"]["environment"]["AIRFLOW__EVENT_HOOKS__TASK_QUEUE"]
     assert services["worker"]["command"].split()[-2:] == ["--queues", queue]
+
+
+def test_every_setting_of_airflow_exists(services: dict[str, dict[str, Any]]) -> None:
+    names = {name for service in services.values() for name in service.get("environment", {})}
+    theirs = {tuple(name.lower().split("__")[1:]) for name in names if name.startswith("AIRFLOW__")}
+    known = conf.configuration_description
+    unknown = {
+        (section, option)
+        for section, option in theirs
+        if section != "event_hooks" and option not in known.get(section, {}).get("options", {})
+    }
+    assert unknown == set()
+    environment = services["worker"]["environment"]
+    assert environment["AIRFLOW__OPERATORS__DEFAULT_QUEUE"] == environment["AIRFLOW__EVENT_HOOKS__TASK_QUEUE"]
 
 
 def test_every_command_is_one(services: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
