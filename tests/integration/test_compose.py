@@ -91,7 +91,28 @@ def test_the_env_is_made_once_and_is_for_its_owner_alone(
         ["bash", "-c", f". {file}; printf '%s' \"$FERNET_KEY\""], capture_output=True, text=True, check=True
     )
     assert f"FERNET_KEY='{read.stdout}'" in made
-    assert not [secret for secret in re.findall(r"='(\w{16,})'", made) if secret in capsys.readouterr().out]
+    said = capsys.readouterr().out
+    assert "docker compose up --build" in said
+    assert secrets_of(made)
+    assert [secret for secret in secrets_of(made) if secret in said] == []
+
+
+def test_an_env_is_renewed_on_demand_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / ".env"
+    assert compose_env.main(file, renew=True) == 0
+    made = file.read_text()
+    assert "docker compose down" not in capsys.readouterr().out
+    assert compose_env.main(file, renew=True) == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert secrets_of(made) & secrets_of(file.read_text()) == set()
+    assert (tmp_path / ".env.old").read_text() == made
+    assert (tmp_path / ".env.old").stat().st_mode & 0o777 == 0o600
+    assert "docker compose down --volumes" in capsys.readouterr().out
+
+
+def secrets_of(text: str) -> set[str]:
+    """Give all values but the address, which is no secret."""
+    return set(re.findall(r"^(?!AIRFLOW_URL)\w+='(.+)'$", text, re.M))
 
 
 def test_versions_are_those_of_the_project(services: dict[str, dict[str, Any]]) -> None:
