@@ -8,7 +8,7 @@ uv_version=0.13.8
 stamp=.venv/requirements.sha256
 
 fail() {
-    printf '%s\n' "$@" "Or use docker compose, which needs none of this: docker compose up (docker-compose.yaml)." >&2
+    printf '%s\n' "$@" "Or use docker compose, which needs none of this: python3 tools/compose_env.py && docker compose up --build" >&2
     exit 1
 }
 
