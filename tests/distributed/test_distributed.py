@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.faults.load import Load
-from tests.support.running_airflow import Mailbox, Statsd, System, started
+from tests.support.running_airflow import System
 from tools.airflow_services import SERVICES
 from tools.processes import ProcessFolder
 
@@ -38,25 +38,12 @@ def queue() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def several_machines(
-    folder: Path,
-    hives: list[str],
-    exchange: tuple[str, dict[str, str]],
-    lookup_files: dict[str, Path],
-    mailbox: Mailbox,
-    statsd: Statsd,
-    practice_metadata: tuple[object, str],
-    queue: str,
+    folder: Path, start: Callable[..., AbstractContextManager[System]], queue: str
 ) -> Iterator[System]:
     """Airflow with Celery over RabbitMQ, two workers and two triggerers; it ends before the other starts."""
     worker = ["celery", "worker", "--queues", queue, "--concurrency", "4", "--skip-serve-logs"]
-    with started(
+    with start(
         folder / "distributed",
-        hives,
-        exchange,
-        lookup_files,
-        mailbox,
-        statsd,
-        practice_metadata[1],
         services={
             **SERVICES,
             "triggerer-2": ["triggerer", "--skip-serve-logs"],

@@ -7,12 +7,12 @@ import os
 import shutil
 import socketserver
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.policy import default
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -327,29 +327,34 @@ def mailbox() -> Iterator[Mailbox]:
 
 
 @pytest.fixture(scope="session")
-def system(
-    folder: Path,
+def start(
     hives: list[str],
     exchange: tuple[str, dict[str, str]],
     lookup_files: dict[str, Path],
     mailbox: Mailbox,
     statsd: Statsd,
     practice_metadata: tuple[PracticeMetadata, str],
-) -> Iterator[System]:
+) -> Callable[..., AbstractContextManager[System]]:
+    """Starts an Airflow beside all that it speaks to, as :func:`started`."""
+    return partial(started, hives, exchange, lookup_files, mailbox, statsd, practice_metadata[1])
+
+
+@pytest.fixture(scope="session")
+def system(folder: Path, start: Callable[..., AbstractContextManager[System]]) -> Iterator[System]:
     """Airflow with PostgreSQL, scheduler, triggerer, DAG processor and API server."""
-    with started(folder, hives, exchange, lookup_files, mailbox, statsd, practice_metadata[1]) as system:
+    with start(folder) as system:
         yield system
 
 
 @contextmanager
 def started(
-    folder: Path,
     hives: list[str],
     exchange: tuple[str, dict[str, str]],
     lookup_files: dict[str, Path],
     mailbox: Mailbox,
     statsd: Statsd,
     metadata: str,
+    folder: Path,
     *,
     services: Mapping[str, Sequence[str]] = SERVICES,
     **more: str,
@@ -357,6 +362,7 @@ def started(
     """
     Start an Airflow, and end it.
 
+    :param folder: its home.
     :param services: as of :class:`AirflowServices`.
     :param more: further variables of its environment.
     """
