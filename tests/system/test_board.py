@@ -142,8 +142,9 @@ def test_tasks_lead_to_the_board_while_they_wait(system: System, page: Page, gen
 
 
 def test_the_documentation_of_the_api_can_be_read(system: System, page: Page) -> None:
+    document = system.api("GET", "/openapi.json").json()
     page.goto(f"{system.airflow.url}/event-hooks/apidocs")
-    expect(page.locator(".opblock")).to_have_count(8)
+    expect(page.locator(".opblock")).to_have_count(sum(map(len, document["paths"].values())))
 
 
 def test_everything_is_reached_from_the_keyboard(system: System, page: Page, genome: str) -> None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
-CHECKS = [not_a_server_error, status_code_conformance, response_schema_conformance]
+CHECKS = [status_code_conformance, response_schema_conformance]
 
 
 @pytest.fixture
@@ -62,4 +62,6 @@ def test_the_page_needs_no_address_outside(api: TestClient) -> None:
 def test_nonsense_is_answered_as_documented(app: FastAPI, data: Any) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     operation = data.draw(strategies.sampled_from([found.ok() for found in schema.get_all_operations()]))
-    data.draw(operation.as_strategy()).call_and_validate(checks=CHECKS)
+    # No Airflow runs here, and /health says so: by a 503
+    checks = CHECKS if operation.path == "/health" else [not_a_server_error, *CHECKS]
+    data.draw(operation.as_strategy()).call_and_validate(checks=checks)
