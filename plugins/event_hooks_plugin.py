@@ -29,6 +29,10 @@ class EventHooksPlugin(AirflowPlugin):
     ]
     fastapi_root_middlewares = [{"middleware": trigger_check, "name": "event_hooks trigger check"}]
 
+    @classmethod
+    def on_load(cls, *args: Any, **kwargs: Any) -> None:
+        """Import at a process's start what those that it forks need."""
+
     @property
     def operator_extra_links(self) -> list[Any]:  # type: ignore[override]
         """Name the links, so that Airflow's pages know them."""

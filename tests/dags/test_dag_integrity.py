@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import NoReturn
@@ -48,6 +50,26 @@ def test_a_file_parses_within_a_second(dag_bag: DagBag) -> None:
     started = time.monotonic()
     DagBag(DAGS)
     assert time.monotonic() - started < 1
+
+
+IMPORTED = """
+import importlib, pathlib, sys
+sys.path += ["plugins", "dags"]
+import event_hooks_plugin
+event_hooks_plugin.EventHooksPlugin.on_load()
+before = set(sys.modules)
+names = {path.stem for path in pathlib.Path("dags").glob("*.py")}
+for name in names:
+    importlib.import_module(name)
+print(*sorted(set(sys.modules) - before - names))
+"""
+
+
+def test_what_a_file_imports_the_processes_that_fork_have_already() -> None:
+    imported = subprocess.run(
+        [sys.executable, "-c", IMPORTED], cwd=DAGS.parent, capture_output=True, text=True, check=True
+    ).stdout
+    assert imported.split("\n")[-2] == ""
 
 
 def test_the_web_page_lets_every_dag_be_triggered_as_it_is(dag_bag: DagBag) -> None:

@@ -52,6 +52,7 @@ def several_machines(
         },
         AIRFLOW__CORE__EXECUTOR="CeleryExecutor",
         AIRFLOW__CELERY__BROKER_URL=os.environ["RABBITMQ_URL"],
+        AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS="event_hooks.celery_settings.SETTINGS",
         AIRFLOW__EVENT_HOOKS__TASK_QUEUE=queue,
     ) as system:
         yield system
