@@ -1,8 +1,8 @@
 """
 What DAG files and tasks import, for those who fork a process for each of them.
 
-Airflow's scheduler and dag-processor import this with the plugin, a Celery worker by ``celery_settings``. Each
-task, and each parsing of a file, would otherwise import it anew, which takes a second of CPU.
+Airflow's scheduler and dag-processor import this with the plugin, a Celery worker by ``celery_settings``.
+Each task, and each parsing of a file, would otherwise import it anew, which takes a second of CPU.
 """
 # ruff: noqa: F401
 
