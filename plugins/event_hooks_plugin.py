@@ -32,6 +32,7 @@ class EventHooksPlugin(AirflowPlugin):
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:
         """Import at a process's start what those that it forks need."""
+        import event_hooks.preload  # noqa: F401
 
     @property
     def operator_extra_links(self) -> list[Any]:  # type: ignore[override]
