@@ -26,8 +26,16 @@ down: ## end all that `make up` started; data stays in .stack/
 status: ## show what runs, the web address and its password
 	@$(BIN)/python -m tools.stack status
 
-test: setup ## all tests; starts the servers for them if need be
-	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest $(ARGS)
+test: setup ## all tests, or those of ARGS; starts the servers for them if need be
+	@$(BIN)/python -m tools.stack run -- sh -c '$(or $(and $(ARGS),$(BIN)/pytest $(ARGS)),$(ALL_TESTS))'
+
+# Two at a time what needs no Airflow, then what measures times, then all that one Airflow is for
+WITHOUT_AIRFLOW := tests/integration tests/dags tests/unit
+ALL_TESTS := bad=0; \
+	$(BIN)/pytest -n 2 --dist worksteal -m "not alone" $(WITHOUT_AIRFLOW) || bad=1; \
+	$(BIN)/pytest -m alone $(WITHOUT_AIRFLOW) || bad=1; \
+	$(BIN)/pytest tests/distributed tests/faults tests/system || bad=1; \
+	exit $$bad
 
 test-unit: setup ## the tests that need no server
 	@$(BIN)/pytest tests/unit $(ARGS)

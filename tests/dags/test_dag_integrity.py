@@ -46,6 +46,7 @@ def test_each_task_of_process_event_says_what_it_does(dag_bag: DagBag) -> None:
     assert all(task.doc_md for task in dag_bag.dags["process_event"].tasks)
 
 
+@pytest.mark.alone
 def test_a_file_parses_within_a_second(dag_bag: DagBag) -> None:
     started = time.monotonic()
     DagBag(DAGS)

@@ -127,6 +127,7 @@ def test_what_comes_within_half_a_second_shares_a_run(
     assert later != run_id
 
 
+@pytest.mark.alone
 def test_runs_of_a_burst_gather_longer(api: TestClient, started: list[str]) -> None:
     first_run = api.post("/jobs", json={"type": "nothing"}).json()["run_id"]
     until(lambda: started == [first_run])
@@ -202,6 +203,7 @@ def test_a_hive_that_is_down_turns_the_answer_into_202(
     assert job_ids(again.json()) == [*ready_jobs(other), *ready_jobs(first)]
 
 
+@pytest.mark.alone
 def test_a_hive_that_hangs_holds_up_nobody_else(
     api: TestClient, first: PracticeHive, other: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

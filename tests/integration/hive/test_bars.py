@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from tools.bench.hive import bench
 
 
+@pytest.mark.alone
 def test_many_jobs_cost_a_hive_little(mysql_url: str) -> None:
     with bench(mysql_url, 2000) as hive:
         measured = list(hive.run())

@@ -112,6 +112,7 @@ def test_fact_3_a_result_keeps_all_but_its_passwords(
     assert outcome(hive, job_id).result == expected
 
 
+@pytest.mark.alone
 def test_fact_3_a_long_text_is_read_at_once(hive: PracticeHive) -> None:
     job_id = submitted(hive, fail="entry")
     hive.work()

@@ -31,6 +31,7 @@ async def test_hives_with_equal_job_ids_are_never_mixed_up(make_hive: MakeHive) 
         assert {outcome.state for outcome in await waits[2]} == {State.COMPLETE}
 
 
+@pytest.mark.alone
 async def test_a_hive_that_hangs_does_not_delay_the_news_of_another(
     make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,6 +108,7 @@ def look_around(ledger: Ledger) -> None:
     assert once.holders(ledger, {(0, "dump"): Claim({"genome": "g"}, False)}) == {}
 
 
+@pytest.mark.alone
 def test_a_million_events_slow_nothing_down(ledger: Ledger) -> None:
     asked: list[tuple[float, str, str]] = []
 

@@ -371,6 +371,7 @@ def test_an_event_that_a_hive_would_run_as_code_is_told_and_holds_up_nothing(
     assert collecting.report(summary, WINDOW, "x")[0].routing_key == "report.warn"
 
 
+@pytest.mark.alone
 def test_a_year_of_events_is_planned_in_minutes(
     metadata: PracticeMetadata, collect: Collect, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
