@@ -44,7 +44,7 @@ check-ledger: setup ## compare the ledger of `make up` with hives and reports; A
 	@test -e .stack/env || { echo "Nothing runs here: make up" >&2; exit 2; }
 	@. .stack/env && $(BIN)/python -m event_hooks.consistency $(ARGS)
 
-bench: setup ## measure everything (40 minutes); writes docs/performance.md
+bench: setup ## measure everything (25 minutes); writes docs/performance.md
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench
 
 bench-%: setup ## measure one thing: bench-hive, bench-api, bench-runs, bench-collect
