@@ -53,9 +53,14 @@ def _keep(title: str, text: str) -> None:
 
 
 def _commit() -> str:
-    """Name what was measured."""
-    asked = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"]
-    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() or "no commit"
+    """Name what was measured; the file of figures itself may have changed since."""
+    commit = _git("describe", "--always").stdout.strip()
+    changed = _git("diff", "--quiet", "HEAD", "--", ".", f":!{FILE.relative_to(CHECKOUT)}").returncode
+    return f"{commit}{'-dirty' if changed else ''}" if commit else "no commit"
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", "-C", str(CHECKOUT), *words], capture_output=True, text=True, check=False)
 
 
 if __name__ == "__main__":
