@@ -396,7 +396,7 @@ def started(
         "AIRFLOW__EVENT_HOOKS__TROUBLE_AFTER": "2",
         "AIRFLOW__EVENT_HOOKS__PROGRESS_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
-        # Airflow's default, within LIMIT: a mail that comes while its DAG file is parsed waits for the next time
+        # Airflow's default, within LIMIT: a mail that comes while its DAG file is parsed waits for the next
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
         **RECOVERY,
