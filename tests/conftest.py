@@ -10,10 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from tools.user_settings import is_user_setting
+
 CHECKOUT = Path(__file__).parents[1]
 
 HOME = tempfile.mkdtemp(prefix="event_hooks_tests_")
 atexit.register(shutil.rmtree, HOME)
+
+# No setting of the user, nor of a local stack whose .stack/env this shell has read
+for name in [x for x in os.environ if x.startswith("AIRFLOW_") or is_user_setting(x) or x == "EVENT_URI"]:
+    del os.environ[name]
 
 os.environ |= {
     "AIRFLOW_HOME": HOME,
@@ -21,15 +27,6 @@ os.environ |= {
     "AIRFLOW__CORE__PLUGINS_FOLDER": str(CHECKOUT / "plugins"),
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
 }
-for name in (
-    "EVENT_LOOKUP",
-    "EVENT_LOOKUP_FILE",
-    "PROCESS_LOOKUP",
-    "PROCESS_LOOKUP_FILE",
-    "REPORT_SERVER",
-    "EVENT_URI",
-):
-    os.environ.pop(name, None)
 
 pytest_plugins = ["tests.support.neighbours", "tests.support.running_airflow"]
 

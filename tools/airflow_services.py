@@ -19,9 +19,12 @@ import psycopg2.errors
 import requests
 from psycopg2 import sql
 
-from tools.kept import Kept, write_private
+from tools.exceptions import StackError
+from tools.kept import Kept
 from tools.ports import free_port, is_free
-from tools.processes import ProcessFolder, StackError, end
+from tools.private_files import write_private
+from tools.processes import ProcessFolder, end
+from tools.user_settings import is_user_setting
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAMS = Path(sys.executable).parent  # of this virtual environment, not resolved to the base installation
@@ -31,7 +34,6 @@ SERVICES: Mapping[str, Sequence[str]] = {
 """On one machine: ``{name: arguments of the command airflow}``."""
 
 PORTS = {"api-server": "api", "scheduler": "worker log", "triggerer": "trigger log"}
-OF_THE_USER = ("AIRFLOW__EVENT_HOOKS__", "AIRFLOW_CONN_")  # what a person may set for `make up`
 MIGRATE_SECONDS = 180
 REQUEST_SECONDS = 10
 YOUNG_SECONDS = 60  # a service of this age that was never ready may still be starting
@@ -45,7 +47,7 @@ class AirflowServices:
 
     :param folder: AIRFLOW_HOME; keeps the logs, keys and the password.
     :param database_url: ``postgresql://…/name``; the database is made when it is missing.
-    :param environment: what the services get on top of their own settings, such as connections.
+    :param environment: further variables of the services, such as connections; they replace own settings.
     :param services: as ``SERVICES``, which are among them.
     """
 
@@ -138,12 +140,12 @@ class AirflowServices:
         """
         The complete environment of any ``airflow`` command, without settings of another installation.
 
-        ``EVENT_URI`` is one: in ``.stack/env`` it tells the client where to go.
+        ``EVENT_URI`` is one: in ``.stack/env`` it is the client's address.
         """
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if name != "EVENT_URI" and (not name.startswith("AIRFLOW_") or name.startswith(OF_THE_USER))
+            if name != "EVENT_URI" and not name.startswith("AIRFLOW_") and not is_user_setting(name)
         }
         path = os.pathsep.join([str(PROGRAMS), os.environ.get("PATH", os.defpath)])
         return {**inherited, "PATH": path, **self.settings}
@@ -205,13 +207,17 @@ class AirflowServices:
             self.kill(name)
             if name in PORTS and not is_free("127.0.0.1", self._port(PORTS[name])):
                 self._kept.renew(f"{PORTS[name]} port", free_port)
-        if self._kept.get("started with", str) != self._fingerprint():
+        if self.has_other_settings():
             self.stop()
             broken = list(self.services)
         self._kept.set("started with", self._fingerprint())
         for name in broken:
             self.start_service(name)
         return broken
+
+    def has_other_settings(self) -> bool:
+        """Return whether the settings have changed since the services were started."""
+        return bool(self._kept.get("started with", str) != self._fingerprint())
 
     def _fingerprint(self) -> str:
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()

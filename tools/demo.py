@@ -132,6 +132,12 @@ def main() -> int:
     """Show both events; give 0 if each ended as it should."""
     stack = Stack(CHECKOUT / ".stack")
     airflow = stack.airflow()
+    if other := [name for name, value in stack.connections.items() if airflow.settings[name] != value]:
+        print(
+            f"\nThe demo needs the practice servers. Unset {', '.join(other)}, then: make demo",
+            file=sys.stderr,
+        )
+        return 1
     os.environ |= airflow.settings
     runs = Runs(airflow.url, airflow.token)
     try:

@@ -1,12 +1,11 @@
 """Values that are made once and then stay: passwords, keys, ports."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tools.processes import private_folder
+from tools.private_files import write_private
 
 
 class Kept:
@@ -41,13 +40,3 @@ class Kept:
 
     def _read(self) -> dict[str, Any]:
         return json.loads(self.path.read_text()) if self.path.exists() else {}
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file as a whole or not at all, readable by its owner only."""
-    private_folder(path.parent)
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    new.replace(path)

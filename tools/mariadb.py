@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import MySQLdb
 
-from tools.kept import write_private
+from tools.private_files import write_private
 from tools.server import LOGIN_SECONDS, START_SECONDS, Server, program
 
 

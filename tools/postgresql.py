@@ -8,9 +8,10 @@ from pathlib import Path
 
 import psycopg2
 
-from tools.kept import write_private
-from tools.processes import StackError
+from tools.exceptions import StackError
+from tools.private_files import write_private
 from tools.server import LOGIN_SECONDS, START_SECONDS, Server, program
+from tools.sessions import read_stat
 
 
 class PostgreSQL(Server):
@@ -55,8 +56,7 @@ class PostgreSQL(Server):
 
     def command(self) -> Sequence[str]:
         """Give the command line."""
-        # Nothing of ours runs here. After a reboot the number in this file may be anybody's.
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        self._remove_misleading_lock()
         settings = {
             "listen_addresses": self.host,
             "port": self.port,
@@ -66,6 +66,21 @@ class PostgreSQL(Server):
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
         return [*_not_as_root(), program("postgres", *_postgresql_folders()), "-D", str(self.data), *options]
+
+    def _remove_misleading_lock(self) -> None:
+        """
+        Remove the lock file of an earlier server if it is empty, or if its pid is in use.
+
+        Our server has ended, so the pid belongs to another program, or to a zombie. PostgreSQL would take it
+        for the server. If the pid is free, PostgreSQL itself checks whether processes of that server still
+        use the data.
+        """
+        lock = self.data / "postmaster.pid"
+        if not lock.exists():
+            return
+        pid, *_ = [*lock.read_text().split(), None]
+        if pid is None or read_stat(int(pid)):
+            lock.unlink()
 
 
 def _postgresql_folders() -> list[str]:

@@ -1,13 +1,12 @@
 """
-Processes that we start in the background, and find again.
+Processes that we start in the background, and that a later command finds again.
 
-Each has a working folder of its own below ``.stack/``, which everything that it starts inherits. A process
-that works there is ours: no list of process ids can go stale, a child whose parent was killed is found as
-well, and no number that the system gives out again is mistaken. (A mark in the environment would not do:
-PostgreSQL and setproctitle write over it.) A person's shell in that folder has a terminal; ours have none.
+Each :class:`ProcessFolder` stores the sessions that it started. It finds their processes by session id and
+descent, and so without any privilege.
 """
 
-import os
+import dataclasses
+import json
 import signal
 import subprocess
 import time
@@ -16,18 +15,27 @@ from pathlib import Path
 
 import psutil
 
+from tools.exceptions import StackError
+from tools.private_files import private_folder, write_private
+from tools.sessions import (
+    Session,
+    ancestors,
+    existing_process,
+    read_all_stats,
+    read_stat,
+    with_descendants,
+)
+
 LOG_LINES_SHOWN = 15
-
-
-class StackError(Exception):
-    """Something of the local stack did not start, or not in time; the text tells a person what to do."""
+KILL_SECONDS = 10
+SESSIONS = "sessions.json"
 
 
 class ProcessFolder:
     """
-    A folder and the processes that work in it.
+    A folder and the processes that were started in it.
 
-    :param folder: its last part is the name that messages use.
+    :param folder: working directory of the processes; their log, and the list of their sessions, is in it.
     :param stop_signal: asks the processes to end; SIGKILL follows when they take too long.
     """
 
@@ -35,13 +43,11 @@ class ProcessFolder:
         self.folder = folder
         self.stop_signal = stop_signal
         self.log = folder / "log"
-        self._leader_file = folder / "leader"
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Start a command in the background; it outlives us."""
-        self._child = self._spawn(command, environment)
-        self._leader_file.write_text(str(self._child.pid))
+        """Start a service in the background; it outlives the calling process."""
+        self._child = self._spawn(command, environment, is_service=True)
 
     def run(self, command: Sequence[str], environment: Mapping[str, str], seconds: float) -> None:
         """
@@ -49,7 +55,7 @@ class ProcessFolder:
 
         :raises StackError: it failed or took longer; with the last lines of its log.
         """
-        child = self._spawn(command, environment)
+        child = self._spawn(command, environment, is_service=False)
         try:
             status = child.wait(timeout=seconds)
         except BaseException as error:
@@ -60,10 +66,12 @@ class ProcessFolder:
         if status:
             raise self.failure(f"{command[0]} ended with status {status}")
 
-    def _spawn(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _spawn(
+        self, command: Sequence[str], environment: Mapping[str, str], *, is_service: bool
+    ) -> subprocess.Popen[bytes]:
         private_folder(self.folder)
         with self.log.open("ab") as log:
-            return subprocess.Popen(
+            child = subprocess.Popen(
                 command,
                 cwd=self.folder,
                 env=dict(environment),
@@ -73,30 +81,43 @@ class ProcessFolder:
                 start_new_session=True,
                 umask=0o077,
             )
+        try:
+            self._store(Session.of(child.pid, is_service=is_service))
+        except BaseException:
+            child.kill()  # a process that is not stored could not be found again
+            raise
+        return child
+
+    def _store(self, session: Session) -> None:
+        stats = read_all_stats().values()
+        sessions = [*(old for old in _load(self.folder / SESSIONS) if old.pids(stats)), session]
+        content = json.dumps([dataclasses.asdict(x) for x in sessions], indent=2)
+        write_private(self.folder / SESSIONS, content + "\n")
 
     def leader(self) -> psutil.Process | None:
-        """Give the process that ``start`` started, if it lives."""
+        """
+        Return the process that ``start`` started last, None if it has ended.
+
+        :raises StackError: ``/proc`` does not show whether it has.
+        """
         if self._child:
-            self._child.poll()  # else it stays a zombie
-        try:
-            leader = psutil.Process(int(self._leader_file.read_text()))
-        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
-            return None
-        return leader if _works_in(leader, self.folder) else None
+            self._child.poll()  # otherwise it stays a zombie
+        services = [session for session in _load(self.folder / SESSIONS) if session.is_service]
+        return services[-1].leader() if services else None
 
     def kill(self) -> None:
         """End everything here at once, as a crash would."""
         end([self], ask=False)
 
     def end(self, seconds: float = 15) -> None:
-        """End everything here, politely at first."""
+        """End everything here; SIGKILL follows the stop signal after ``seconds``."""
         end([self], seconds=seconds)
 
     def wait(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         """
         Wait until a condition holds.
 
-        :raises StackError: the leader ended, or the time is over; with the last lines of its log.
+        :raises StackError: the leader ended, or the timeout was reached; with the last lines of its log.
         """
         limit = time.monotonic() + seconds
         while not condition():
@@ -107,7 +128,7 @@ class ProcessFolder:
             time.sleep(0.1)
 
     def failure(self, message: str) -> StackError:
-        """Give the error that tells what happened, where the log is and how it ends."""
+        """Return an error with the message, the last lines of the log, and its path."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return StackError(
             "\n".join([message, *(f"  | {x}" for x in lines[-LOG_LINES_SHOWN:]), f"  log: {self.log}"])
@@ -116,53 +137,63 @@ class ProcessFolder:
 
 def end(places: Iterable[ProcessFolder], *, seconds: float = 15, ask: bool = True) -> int:
     """
-    End everything that works in some folders, and what it started, all at the same time.
+    End everything that was started in some folders and in folders below them, all at the same time.
 
-    :param seconds: how long they may take before they are killed.
+    :param seconds: how long the processes may take before they are killed.
     :param ask: False kills at once.
-    :return: how many processes there were.
+    :return: the number of processes.
+    :raises StackError: some cannot be ended: they belong to another user, or the kernel holds them.
     """
-    places = list(places)
-    ours = _family(places)
+    files = {file: place for place in places for file in place.folder.rglob(SESSIONS)}
+    ours = _family(files)
     count = len(ours)
-    if ask and ours:
-        for process, place in ours.items():
-            if process.info["ppid"] not in {other.pid for other in ours}:
-                _send(process, place.stop_signal)
-        limit = time.monotonic() + seconds
-        while (ours := _alive(ours) | _family(places)) and time.monotonic() < limit:
-            time.sleep(0.05)
+    asked: set[psutil.Process] = set()
+    limit = time.monotonic() + seconds
+    while ask and ours and time.monotonic() < limit:
+        # Parents end their children themselves; a child whose parent has ended is asked in the next round
+        for process in _roots(ours) - asked:
+            _send(process, ours[process].stop_signal)
+            asked.add(process)
+        time.sleep(0.05)
+        ours = _alive(ours) | _family(files)
+    limit = time.monotonic() + KILL_SECONDS
     while ours:
+        if time.monotonic() > limit:
+            raise StackError(f"SIGKILL did not end: {', '.join(map(str, ours))}")
         for process in ours:
             _send(process, signal.SIGKILL)
         time.sleep(0.02)
-        ours = _alive(ours) | _family(places)  # whatever they forked meanwhile
+        ours = _alive(ours) | _family(files)  # includes what they forked meanwhile
+    for file in files:
+        file.unlink(missing_ok=True)
     return count
 
 
-def _family(places: Sequence[ProcessFolder]) -> dict[psutil.Process, ProcessFolder]:
-    """Give the processes of each place, with their descendants wherever these work."""
-    everybody = list(psutil.process_iter(["ppid"]))
-    spared = {os.getpid()} | {ancestor.pid for ancestor in psutil.Process().parents()}
-    ours = {
-        p: place for p in everybody for place in places if p.pid not in spared and _works_in(p, place.folder)
-    }
-    grown = True
-    while grown:
-        place_of = {p.pid: place for p, place in ours.items()}
-        children = {
-            p: place_of[p.info["ppid"]] for p in everybody if p not in ours and p.info["ppid"] in place_of
-        }
-        ours |= children
-        grown = bool(children)
+def _family(files: Mapping[Path, ProcessFolder]) -> dict[psutil.Process, ProcessFolder]:
+    """Return the processes of stored sessions, with their descendants in any session."""
+    stats = read_all_stats()
+    spared = ancestors()
+    ours: dict[psutil.Process, ProcessFolder] = {}
+    for file, place in files.items():
+        pids = {pid for session in _load(file) for pid in session.pids(stats.values())}
+        for pid in with_descendants(pids, stats) - spared:
+            if process := existing_process(pid):
+                ours.setdefault(process, place)
     return _alive(ours)
 
 
-def _works_in(process: psutil.Process, folder: Path) -> bool:
+def _roots(processes: Iterable[psutil.Process]) -> set[psutil.Process]:
+    """Return the processes without a parent among them."""
+    by_pid = {process.pid: process for process in processes}
+    stats = [stat for pid in by_pid if (stat := read_stat(pid))]
+    return {by_pid[stat.pid] for stat in stats if stat.parent not in by_pid}
+
+
+def _load(file: Path) -> list[Session]:
     try:
-        return Path(process.cwd()).is_relative_to(folder) and process.terminal() is None
-    except psutil.Error:  # ended, a zombie, or another user's
-        return False
+        return [Session(**values) for values in json.loads(file.read_text())]
+    except FileNotFoundError:
+        return []
 
 
 def _alive(processes: Mapping[psutil.Process, ProcessFolder]) -> dict[psutil.Process, ProcessFolder]:
@@ -178,14 +209,9 @@ def _lives(process: psutil.Process) -> bool:
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:
     try:
-        process.send_signal(signal.SIGCONT)  # a stopped process would not hear the next one
+        process.send_signal(signal.SIGCONT)  # a stopped process would not receive the next one
         process.send_signal(number)
     except psutil.NoSuchProcess:
         pass
-
-
-def private_folder(folder: Path) -> Path:
-    """Make a folder, and its parents, that only its owner can enter."""
-    for missing in reversed([p for p in (folder, *folder.parents) if not p.exists()]):
-        missing.mkdir(mode=0o700, exist_ok=True)
-    return folder
+    except psutil.AccessDenied:
+        raise StackError(f"Not permitted to end {process}: run as its user or as root.") from None

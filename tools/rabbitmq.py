@@ -9,8 +9,8 @@ import pika
 import pika.exceptions
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
-from tools.kept import write_private
 from tools.ports import free_port, is_free
+from tools.private_files import write_private
 from tools.processes import ProcessFolder
 from tools.server import LOGIN_SECONDS, Server, program
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from tools.kept import Kept, write_private
+from tools.exceptions import StackError
+from tools.kept import Kept
 from tools.ports import free_port, is_free
-from tools.processes import ProcessFolder, StackError, private_folder
+from tools.private_files import private_folder, write_private
+from tools.processes import ProcessFolder
 
 LOGIN_SECONDS = 5
 START_SECONDS = 90

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -24,9 +24,12 @@ import psycopg2
 import requests
 
 from tools.airflow_services import CHECKOUT, PROGRAMS, AirflowServices
-from tools.kept import Kept, write_private
-from tools.processes import ProcessFolder, StackError, end, private_folder
+from tools.exceptions import StackError
+from tools.kept import Kept
+from tools.private_files import private_folder, write_private
+from tools.processes import ProcessFolder, end
 from tools.servers import Servers
+from tools.user_settings import DIGESTS, digests, user_settings
 
 HIVE = "event_handling"
 HIVE_USER = "hive_user"
@@ -53,14 +56,23 @@ class Stack:
         private_folder(folder)
 
     def airflow(self) -> AirflowServices:
-        """Give Airflow as the servers' present addresses make it."""
+        """Return Airflow with the servers' present addresses, and with the settings of the user."""
+        return self._airflow(user_settings(os.environ))
+
+    def _airflow(self, settings: Mapping[str, str]) -> AirflowServices:
         database = self.servers.postgresql.address._replace(path="/airflow").geturl()
-        connections = {
+        return AirflowServices(
+            self.folder / "airflow", database_url=database, environment={**self.connections, **settings}
+        )
+
+    @property
+    def connections(self) -> dict[str, str]:
+        """The servers as Airflow reaches them, unless the user has set other connections."""
+        return {
             "AIRFLOW_CONN_HIVE_EVENT_HANDLING": self._url(HIVE, HIVE_USER, self._hive_password),
             "AIRFLOW_CONN_ENSEMBL_METADATA": self._url(METADATA, METADATA_USER, self._metadata_password),
             "AIRFLOW_CONN_RABBITMQ_REPORTS": self.servers.rabbitmq.url,
         }
-        return AirflowServices(self.folder / "airflow", database_url=database, environment=connections)
 
     @property
     def _hive_password(self) -> str:
@@ -87,7 +99,7 @@ class Stack:
             if self.servers.postgresql in started:
                 airflow.stop()  # some of its services die of a lost database, but only later
             # Written last, so it is there only if the steps below were all done
-            if started or not self.env_file.exists():
+            if started or not self.env_file.exists() or airflow.has_other_settings():
                 self.env_file.unlink(missing_ok=True)
                 self._prepare(airflow)
             if not self.hive_worker.leader():
@@ -96,7 +108,9 @@ class Stack:
             with _step("Airflow"):
                 airflow.start()
                 airflow.wait_ready(READY_SECONDS)
-            self._write_env(airflow)
+            self.write_env(airflow)
+        if names := sorted(user_settings(os.environ)):
+            print(f"\nFrom your environment: {', '.join(names)}", end="")
         print(f"\nAirflow: {airflow.url}  user admin, password {airflow.password}")
         print(f"For airflow commands and curl:  . {os.path.relpath(self.env_file)}")
 
@@ -126,7 +140,8 @@ class Stack:
         mariadb.grant(METADATA_USER, self._metadata_password, METADATA, "SELECT")
         self.hive_worker.start(_module("tests.support.practice_hive", "work"), environment)
 
-    def _write_env(self, airflow: AirflowServices) -> None:
+    def write_env(self, airflow: AirflowServices) -> None:
+        """Write ``.stack/env``: variables for the shell, with all secrets, readable by its owner only."""
         # Not the servers' addresses: a later `make up` of this shell, in another checkout, would obey them
         variables = {
             **airflow.settings,
@@ -135,6 +150,7 @@ class Stack:
             "EVENT_URI": f"{airflow.url}/event-hooks",
             "EVENT_HOOKS_USER": "admin",
             "EVENT_HOOKS_PASSWORD": airflow.password,
+            DIGESTS: digests(self._airflow({}).settings),
         }
         lines = [f"export {name}={_single_quoted(value)}\n" for name, value in variables.items()]
         lines.append(f'export PATH={_single_quoted(str(PROGRAMS))}:"$PATH"\n')

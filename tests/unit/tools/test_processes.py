@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from tools.processes import ProcessFolder, StackError
+from tests.conftest import CHECKOUT
+from tools import sessions
+from tools.exceptions import StackError
+from tools.private_files import write_private
+from tools.processes import SESSIONS, ProcessFolder
+from tools.sessions import Session
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 PARENT = [sys.executable, "-c", f"import subprocess, time; subprocess.Popen({SLEEP!r}); time.sleep(60)"]
@@ -22,6 +31,37 @@ print("deaf", flush=True)
 time.sleep(60)
 """
 DEAF = [sys.executable, "-c", DEAF_TEXT]
+
+SETSID = [sys.executable, "-c", "import os, time; os.fork() or os.setsid(); time.sleep(60)"]
+
+UNREADABLE_TEXT = """
+import ctypes, time
+PR_SET_DUMPABLE = 4
+ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
+print("unreadable", flush=True)
+time.sleep(60)
+"""
+
+WITHOUT_PTRACE_TEXT = f"""
+import os, sys, psutil
+from pathlib import Path
+from tests.conftest import CHECKOUT
+from tools import sessions
+from tools.private_files import write_private
+from tools.processes import SESSIONS, ProcessFolder
+from tools.sessions import Session
+
+place = ProcessFolder(Path(sys.argv[1]))
+place.start([sys.executable, "-c", {UNREADABLE_TEXT!r}], os.environ)
+place.wait(lambda: "unreadable" in place.log.read_text(), 10, "process")
+leader = ProcessFolder(place.folder).leader()
+try:
+    leader.cwd()
+    print("the working directory can be read, so this test shows nothing")
+except psutil.AccessDenied:
+    place.end()
+    print("ended by", leader.wait(5))
+"""
 
 
 @pytest.fixture
@@ -80,3 +120,56 @@ def test_a_command_that_takes_too_long_is_ended(place: ProcessFolder) -> None:
     with pytest.raises(StackError, match="took longer than 0 s"):
         place.run(SLEEP, os.environ, 0.2)
     assert living(place.folder) == []
+
+
+def test_processes_are_found_without_the_ptrace_capability(tmp_path: Path) -> None:
+    """The process forbids others to read its working directory, as the kernel does for another user's."""
+    drop = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"] if os.geteuid() == 0 else []
+    script = [*drop, sys.executable, "-c", WITHOUT_PTRACE_TEXT, str(tmp_path / "service")]
+    result = subprocess.run(script, cwd=CHECKOUT, capture_output=True, text=True, timeout=30, check=False)
+    assert result.stdout == f"ended by {-signal.SIGTERM}\n", result.stderr
+
+
+def test_a_descendant_in_another_session_is_ended_too(place: ProcessFolder) -> None:
+    place.start(SETSID, os.environ)
+    place.wait(lambda: len(set(map(os.getsid, living(place.folder)))) == 2, 10, "second session")
+    place.end()
+    assert living(place.folder) == []
+
+
+def test_a_shell_in_the_folder_of_a_service_stays(place: ProcessFolder) -> None:
+    place.start(SLEEP, os.environ)
+    with subprocess.Popen(SLEEP, cwd=place.folder, start_new_session=True) as shell:
+        place.end()
+        assert living(place.folder) == [shell.pid]
+        shell.kill()
+
+
+@pytest.mark.parametrize("change", [{"start_ticks": 1}, {"namespace": "another boot"}], ids=str)
+def test_a_reused_pid_is_not_mistaken_for_the_service(
+    place: ProcessFolder, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    with subprocess.Popen(SLEEP, cwd=tmp_path, start_new_session=True) as stranger:
+        session = replace(Session.of(stranger.pid, is_service=True), **change)
+        write_private(place.folder / SESSIONS, json.dumps([asdict(session)]))
+        assert place.leader() is None
+        place.end()
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_process_that_proc_hides_is_not_reported_as_ended(
+    place: ProcessFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.start(SLEEP, os.environ)
+    with monkeypatch.context() as hidden:
+        hidden.setattr(sessions, "_read_stat", lambda pid: None)
+        with pytest.raises(StackError, match="exists, and /proc hides what it is"):
+            place.wait(lambda: False, 10, "service")
+    assert place.leader()
+
+
+def test_the_list_of_sessions_does_not_grow(place: ProcessFolder) -> None:
+    for _ in range(3):
+        place.run([sys.executable, "-c", ""], os.environ, 10)
+    assert len(json.loads((place.folder / SESSIONS).read_text())) == 1

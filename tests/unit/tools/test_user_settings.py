@@ -1,0 +1,71 @@
+"""Settings of the user reach Airflow and ``.stack/env``; those of another stack do not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools.stack import Stack
+
+NAME = "AIRFLOW_CONN_HIVE_EVENT_HANDLING"
+OF_THE_USER = "mysql://me:it's%20mine@hive.example.org:3306/event_handling"
+
+
+def read(file: Path) -> dict[str, str]:
+    """Return the environment of a shell that has read a file, as with ``. .stack/env``."""
+    script = f". '{file}' && env -0"
+    shown = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, timeout=10, check=True
+    ).stdout
+    return dict(line.split("=", 1) for line in shown.split("\0") if line)
+
+
+def env_file(folder: Path) -> dict[str, str]:
+    """Return what ``make up`` writes for a shell."""
+    stack = Stack(folder)
+    stack.write_env(stack.airflow())
+    return read(stack.env_file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (NAME, OF_THE_USER),
+        ("AIRFLOW_CONN_HIVE_OF_MINE", OF_THE_USER),
+        ("AIRFLOW__EVENT_HOOKS__POLL_INTERVAL", "5"),
+        ("PROCESS_LOOKUP", "/lookups/process_lookup.json"),
+    ],
+)
+def test_a_setting_of_the_user_reaches_airflow_and_the_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert Stack(tmp_path).airflow().environment[name] == value
+    assert env_file(tmp_path)[name] == value
+
+
+def test_the_connections_of_another_stack_are_not_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = env_file(tmp_path / "other")
+    assert other[NAME].startswith("mysql://hive_user:")
+    for name, value in other.items():
+        monkeypatch.setenv(name, value)
+    stack = Stack(tmp_path / "own")
+    assert stack.airflow().environment[NAME] == stack.connections[NAME] != other[NAME]
+
+
+def test_a_setting_made_after_reading_the_file_of_a_stack_is_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**env_file(tmp_path), NAME: OF_THE_USER}.items():
+        monkeypatch.setenv(name, value)
+    assert Stack(tmp_path).airflow().environment[NAME] == OF_THE_USER
+
+
+def test_an_unset_variable_leaves_the_practice_hive(tmp_path: Path) -> None:
+    assert NAME not in os.environ
+    assert Stack(tmp_path).airflow().environment[NAME].startswith("mysql://hive_user:")

@@ -1,0 +1,166 @@
+"""
+Sessions: a command that runs in the background, with all processes that it starts.
+
+A session's id is the pid of its first process, the leader. Children inherit the session and leave it only
+by ``setsid``. (A process group would not do: Airflow gives each task a group of its own.) The kernel does not
+reuse the id while any process of the session exists.
+
+Everything here is read from ``/proc/PID/stat``, which needs no privilege. A process's working directory and
+environment do: root without ``CAP_SYS_PTRACE``, as in most containers, cannot read those of another user.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from tools.exceptions import StackError
+
+# Positions in /proc/PID/stat after the command's name in parentheses; see proc(5)
+STATE, PARENT, SESSION, START = 0, 1, 3, 19
+
+
+@dataclass(frozen=True)
+class ProcessStat:
+    """The part of ``/proc/PID/stat`` that is used here; ``start_ticks`` are clock ticks since boot."""
+
+    pid: int
+    parent: int
+    session: int
+    start_ticks: int
+    is_zombie: bool
+
+
+@dataclass(frozen=True)
+class Session:
+    """
+    A session that this checkout started.
+
+    :param id: pid of the leader.
+    :param start_ticks: when the leader started, so that a reused pid is not mistaken for it.
+    :param namespace: as of :func:`pid_namespace`, where these numbers are valid.
+    :param is_service: whether the leader is expected to run until it is stopped.
+    """
+
+    id: int
+    start_ticks: int
+    namespace: str
+    is_service: bool
+
+    @classmethod
+    def of(cls, pid: int, *, is_service: bool) -> "Session":
+        """Return the session of a leader that exists, be it as a zombie."""
+        stat = read_stat(pid)
+        if stat is None:
+            raise StackError(f"process {pid} is missing in /proc")
+        return cls(pid, stat.start_ticks, pid_namespace(), is_service)
+
+    def leader(self) -> psutil.Process | None:
+        """
+        Return the leader, None if it has ended.
+
+        :raises StackError: ``/proc`` does not show whether it has.
+        """
+        stat = self._leader_stat()
+        if stat is None or stat.is_zombie or not self._is_leader(stat):
+            return None
+        return existing_process(self.id)
+
+    def pids(self, stats: Iterable[ProcessStat]) -> set[int]:
+        """
+        Return the processes of the session, which may have outlived the leader.
+
+        :raises StackError: ``/proc`` does not show whether the leader's pid was reused.
+        """
+        stat = self._leader_stat()
+        was_reused = stat is not None and not self._is_leader(stat)
+        if was_reused or self.namespace != pid_namespace():
+            return set()
+        return {stat.pid for stat in stats if stat.session == self.id}
+
+    def _leader_stat(self) -> ProcessStat | None:
+        return read_stat(self.id) if self.namespace == pid_namespace() else None
+
+    def _is_leader(self, stat: ProcessStat) -> bool:
+        return stat.start_ticks == self.start_ticks
+
+
+@cache
+def pid_namespace() -> str:
+    """
+    Identify the boot and the container in which a pid means something.
+
+    After a restart of either, old processes have ended and the numbers are given out again. A container is
+    recognised by the start of its first process (0 where ``/proc`` hides that).
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    first = _read_stat(1)
+    return f"{boot}/{first.start_ticks if first else 0}"
+
+
+def read_stat(pid: int) -> ProcessStat | None:
+    """
+    Return the state of a process, None if there is none.
+
+    :raises StackError: the process exists, but ``/proc`` hides it.
+    """
+    stat = _read_stat(pid)
+    if stat is None and _exists(pid):
+        stat = _read_stat(pid)  # it may have started since the first attempt
+        if stat is None and _exists(pid):
+            raise StackError(
+                f"Process {pid} exists, and /proc hides what it is: the mount option hidepid does this. "
+                "Mount /proc without it, or run as the user of that process."
+            )
+    return stat
+
+
+def _read_stat(pid: int) -> ProcessStat | None:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
+    fields = text.rpartition(")")[2].split()
+    return ProcessStat(
+        pid, int(fields[PARENT]), int(fields[SESSION]), int(fields[START]), fields[STATE] in ("Z", "X")
+    )
+
+
+def _exists(pid: int) -> bool:
+    """Return whether a pid is in use; ``psutil.pid_exists`` relies on what ``/proc`` shows."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def read_all_stats() -> dict[int, ProcessStat]:
+    """Return the state of all processes that ``/proc`` shows, by pid."""
+    return {pid: stat for pid in psutil.pids() if (stat := _read_stat(pid))}
+
+
+def with_descendants(pids: Iterable[int], stats: Mapping[int, ProcessStat]) -> set[int]:
+    """Add the descendants, which may be in other sessions (PostgreSQL gives each of its processes one)."""
+    family = set(pids)
+    while children := {stat.pid for stat in stats.values() if stat.parent in family} - family:
+        family |= children
+    return family
+
+
+def existing_process(pid: int) -> psutil.Process | None:
+    """Return a process, None if it has ended."""
+    try:
+        return psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def ancestors() -> set[int]:
+    """Return the pids of this process and of its ancestors."""
+    return {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}

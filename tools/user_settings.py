@@ -1,0 +1,48 @@
+"""
+The settings that the user of ``make up`` has in the environment.
+
+``.stack/env`` exports the stack's own connections under the same names as a user's. A shell that has read it
+may start another checkout, or this one after its ports have changed: a connection from such a file is not
+the user's. The file therefore lists digests of the stack's own settings.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+PREFIXES = ("AIRFLOW__EVENT_HOOKS__", "AIRFLOW_CONN_")
+OLD_NAMES = (
+    "EVENT_LOOKUP",
+    "EVENT_LOOKUP_FILE",
+    "PROCESS_LOOKUP",
+    "PROCESS_LOOKUP_FILE",
+    "REPORT_SERVER",
+    "REPORT_EXCHANGE",
+    "REPORT_EXCHANGE_TYPE",
+)
+"""Variables of the old event app. ``EVENT_URI`` is missing: in ``.stack/env`` it is the client's address."""
+
+DIGESTS = "EVENT_HOOKS_STACK_DIGESTS"
+
+
+def is_user_setting(name: str) -> bool:
+    """Return whether a variable of this name is a setting of event hooks or a connection."""
+    return name.startswith(PREFIXES) or name in OLD_NAMES
+
+
+def user_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of an environment, without those that a ``.stack/env`` has put there."""
+    own = environment.get(DIGESTS, "").split()
+    return {
+        name: value
+        for name, value in environment.items()
+        if is_user_setting(name) and value and _digest(name, value) not in own
+    }
+
+
+def digests(own: Mapping[str, str]) -> str:
+    """Return the value of the variable ``DIGESTS`` for the settings that the stack itself makes."""
+    return " ".join(_digest(name, value) for name, value in own.items() if is_user_setting(name))
+
+
+def _digest(name: str, value: str) -> str:
+    return hashlib.sha256(f"{name}={value}".encode()).hexdigest()[:16]
