@@ -42,6 +42,13 @@ class EventHooksPlugin(AirflowPlugin):
         return list(LINKS)
 
     @property
+    def deadline_references(self) -> list[Any]:  # type: ignore[override]
+        """Register the reference of our deadlines, which Airflow reads from the serialized DAG."""
+        from event_hooks.lateness import RunCreation
+
+        return [RunCreation]
+
+    @property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # made only where it is asked for
         """Mount ``/event-hooks``."""
         from event_hooks.api.app import create_app

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions.callback import AsyncCallback
-from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
+from airflow.sdk.definitions.deadline import BaseDeadlineReference, DeadlineAlert
 
 from event_hooks.ledger.records import OPEN
 from event_hooks.reports.outbox import owed
@@ -17,14 +20,33 @@ from event_hooks.scribe import scribe_of_loop
 
 if TYPE_CHECKING:
     from event_hooks.ledger.ledger import Ledger
+    from event_hooks.ledger.records import Standing
     from event_hooks.lookups import Process
 
 
+log = logging.getLogger(__name__)
+
+PLAN_TIMEOUT_SECONDS = 3600.0
+MAX_PLAN_PAUSE_SECONDS = 60.0
+
+
+class RunCreation(BaseDeadlineReference):
+    """
+    The instant at which Airflow creates a run; Airflow asks for it at that moment.
+
+    Airflow's own ``DAGRUN_QUEUED_AT`` is the same instant. But in Airflow 3.3.0 to 3.3.2, clearing a task of
+    a run with such a deadline ahead is an HTTP 500 (apache/airflow#70368), and the task is not cleared.
+    """
+
+    def _evaluate_with(self, *, session: Any, **kwargs: Any) -> datetime:
+        return datetime.now(UTC)
+
+
 def deadlines(processes: Iterable[Process]) -> list[DeadlineAlert] | None:
-    """Give the DAG's deadlines: one for each process that has ``late_after``, from the run's start on."""
+    """Return the DAG's deadlines: one for each process that has ``late_after``, from the run's creation."""
     return [
         DeadlineAlert(
-            reference=DeadlineReference.DAGRUN_QUEUED_AT,
+            reference=RunCreation(),
             interval=timedelta(seconds=one.late_after),
             callback=AsyncCallback(tell, {"process": one.name, "seconds": one.late_after}),
             name=f"{one.name} is late",
@@ -35,15 +57,32 @@ def deadlines(processes: Iterable[Process]) -> list[DeadlineAlert] | None:
 
 
 async def tell(process: str, seconds: float, context: Mapping[str, Any]) -> None:
-    """Owe a report of it, if the process is at work in that run; Airflow calls this in a triggerer."""
+    """
+    Add a report of it, if the process is at work in that run; Airflow calls this in a triggerer.
+
+    On a busy machine, ``route`` may write the run's plan only after the deadline: this waits for it.
+    """
     run_id = context["dag_run"]["dag_run_id"]
-    await scribe_of_loop().write(partial(_owe, run_id, process, seconds))
+    pause = 1.0
+    give_up = time.monotonic() + PLAN_TIMEOUT_SECONDS
+    while not await scribe_of_loop().write(partial(_owe, run_id, process, seconds)):
+        if time.monotonic() > give_up:
+            log.warning("Run %s has no plan: no report that its %s is late", run_id, process)
+            return
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, MAX_PLAN_PAUSE_SECONDS)
 
 
-def _owe(run_id: str, process: str, seconds: float, ledger: Ledger) -> None:
-    late = [one for one in ledger.standing(run_id) if one.process == process and one.state in OPEN]
-    if not late:
-        return
+def _owe(run_id: str, process: str, seconds: float, ledger: Ledger) -> bool:
+    """Add the report if it is due; return whether the run has a plan."""
+    plan = ledger.standing(run_id)
+    late = [entry for entry in plan if entry.process == process and entry.state in OPEN]
+    if late:
+        _owe_report(run_id, process, seconds, late, ledger)
+    return bool(plan)
+
+
+def _owe_report(run_id: str, process: str, seconds: float, late: list[Standing], ledger: Ledger) -> None:
     first = late[0]
     entry = ledger.entry(first.event_id)
     if entry:

@@ -45,7 +45,7 @@ class Scribe:
     """Do one thing after the other with the ledger."""
 
     def __init__(self) -> None:
-        self._deeds: deque[tuple[Deed, asyncio.Future[None]]] = deque()
+        self._deeds: deque[tuple[Deed, asyncio.Future[Any]]] = deque()
         self._thread = ThreadPoolExecutor(1, "scribe")
         self._task: asyncio.Task[None] | None = None
         self._ledger: Ledger | None = None
@@ -54,13 +54,13 @@ class Scribe:
         self._handing_on: asyncio.Task[None] | None = None
         self._no_event_server_until = 0.0
 
-    def write(self, deed: Deed) -> asyncio.Future[None]:
+    def write(self, deed: Deed) -> asyncio.Future[Any]:
         """
         Let a deed be done in its turn, in a thread, again and again while the ledger is away.
 
-        :return: is done when the deed is, with its error if it has one that is not the ledger's.
+        :return: is done when the deed is, with its result, or its error if that is not the ledger's.
         """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._deeds.append((deed, done))
         if self._task is None:
             # A context of its own: what it logs belongs to no task, and goes to the triggerer's log.
@@ -81,7 +81,7 @@ class Scribe:
         while self._deeds:
             deed, done = self._deeds[0]
             try:
-                await self._in_thread(deed, await self._found_ledger())
+                result = await self._in_thread(deed, await self._found_ledger())
             except LedgerRefused as error:
                 self._drop(done, error)
             except LedgerUnreachable as error:
@@ -95,11 +95,11 @@ class Scribe:
             else:
                 pause = 0.0
                 if not done.done():
-                    done.set_result(None)
+                    done.set_result(result)
             self._deeds.popleft()
 
     @staticmethod
-    def _drop(done: asyncio.Future[None], error: Exception) -> None:
+    def _drop(done: asyncio.Future[Any], error: Exception) -> None:
         log.error("This cannot be written into the ledger", exc_info=error)
         if not done.done():
             done.set_exception(error)

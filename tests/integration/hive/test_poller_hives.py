@@ -39,7 +39,13 @@ async def test_a_hive_that_hangs_does_not_delay_the_news_of_another(
     monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__HIVE_TIMEOUT", "2")
     hive = make_hive("mysql")
     called = asyncio.Event()
-    silent = await asyncio.start_server(lambda *_: called.set(), "127.0.0.1")
+    writers: list[asyncio.StreamWriter] = []  # one that is dropped closes its connection, from Python 3.13 on
+
+    def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        called.set()
+
+    silent = await asyncio.start_server(accept, "127.0.0.1")
     port = silent.sockets[0].getsockname()[1]
     monkeypatch.setenv("AIRFLOW_CONN_HIVE_SILENT", f"mysql://u:p@127.0.0.1:{port}/hive")
 

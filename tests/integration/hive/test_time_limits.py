@@ -1,0 +1,108 @@
+"""A hive that hangs is given up after ``hive_timeout``, and a dead one at once, with any client library."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
+
+from event_hooks.exceptions import HiveUnreachable
+from event_hooks.hive import address
+from event_hooks.hive.hook import HiveHook
+from tests.integration.hive.conftest import MakeHive
+
+TIMEOUT = 2
+CONN_ID = "hive_behind_relay"
+
+pytestmark = pytest.mark.alone
+
+
+class Relay:
+    """
+    A TCP relay to a server, which passes nothing on while it hangs.
+
+    :param server: host and port.
+    """
+
+    def __init__(self, server: tuple[str, int]) -> None:
+        self._server = server
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._passes = threading.Event()
+        self._passes.set()
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def hang(self) -> None:
+        """Accept connections and bytes from now on, and pass nothing on."""
+        self._passes.clear()
+
+    def close(self) -> None:
+        """Close all connections."""
+        for each in (self._listener, *self._sockets):
+            each.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:  # closed
+                return
+            server = socket.create_connection(self._server)
+            self._sockets += [client, server]
+            for source, target in ((client, server), (server, client)):
+                threading.Thread(target=self._copy, args=[source, target], daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                self._passes.wait()
+                target.sendall(data)
+        except OSError:
+            pass  # one side has closed
+
+
+@pytest.fixture
+def relay(make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
+    """A relay to a hive, to which the connection ``CONN_ID`` leads."""
+    url = make_hive("mysql").engine.url
+    with closing(Relay((str(url.host), url.port or 3306))) as relay:
+        uri = url.set(drivername="mysql", port=relay.port, query={}).render_as_string(hide_password=False)
+        monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", uri)
+        monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__HIVE_TIMEOUT", str(TIMEOUT))
+        yield relay
+
+
+@contextmanager
+def taking(least: float, most: float) -> Iterator[None]:
+    """Check the seconds that a block takes."""
+    began = time.monotonic()
+    yield
+    assert least <= time.monotonic() - began < most
+
+
+def test_a_server_that_hangs_before_the_login_is_given_up_at_the_timeout(relay: Relay) -> None:
+    relay.hang()
+    with taking(TIMEOUT - 0.1, TIMEOUT + 1), pytest.raises(HiveUnreachable, match="Lost connection"):
+        HiveHook(CONN_ID).check("event_dump_dna")
+
+
+def test_a_server_that_hangs_in_a_statement_is_given_up_at_the_timeout(relay: Relay) -> None:
+    url, options = address.find(CONN_ID)
+    with create_engine(url, connect_args=options).connect() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+        relay.hang()
+        with taking(TIMEOUT - 0.1, TIMEOUT + 1), pytest.raises(OperationalError, match="2013"):
+            connection.scalar(text("SELECT 2"))
+
+
+def test_a_server_that_is_not_there_is_given_up_at_once(relay: Relay) -> None:
+    relay.close()
+    with taking(0, 1), pytest.raises(HiveUnreachable, match="Can't connect"):
+        HiveHook(CONN_ID).check("event_dump_dna")

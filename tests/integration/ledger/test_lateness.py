@@ -1,0 +1,56 @@
+"""The report of a process that takes longer than its ``late_after``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from event_hooks import lateness
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.records import Received, key_of
+from tests.integration.ledger.test_ledger import planned
+
+pytestmark = [
+    pytest.mark.parametrize("server", ["postgresql"], indirect=True),
+    pytest.mark.usefixtures("queue"),
+]
+
+CONTEXT = {"dag_run": {"dag_run_id": "run"}}
+
+
+EVENT = Received(key_of("new_assembly", "1"), "new_assembly", None, {"type": "new_assembly"}, "rest")
+
+
+def steps(ledger: Ledger) -> list[str]:
+    """Return the messages of the run's reports, without their details."""
+    return [json.loads(kept.body)["message"].partition(":")[0] for kept in ledger.reports_of("run")]
+
+
+async def test_a_process_that_is_late_is_reported_once(ledger: Ledger) -> None:
+    (entry,) = ledger.accept([EVENT], "run")
+    ledger.plan("run", planned(entry.id))
+    for _ in range(2):
+        await lateness.tell("dump", 3, CONTEXT)
+    assert steps(ledger) == ["Event late"]
+
+
+async def test_a_deadline_before_the_plan_is_reported_with_it(ledger: Ledger) -> None:
+    """The route task of a busy machine may come after the deadline."""
+    telling = asyncio.create_task(lateness.tell("dump", 3, CONTEXT))
+    await asyncio.sleep(0.5)
+    assert not telling.done()
+    (entry,) = ledger.accept([EVENT], "run")
+    ledger.plan("run", planned(entry.id))
+    await asyncio.wait_for(telling, 20)
+    assert steps(ledger) == ["Event late"]
+
+
+async def test_a_run_that_never_gets_a_plan_is_given_up(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lateness, "PLAN_TIMEOUT_SECONDS", 0)
+    await lateness.tell("dump", 3, CONTEXT)
+    assert "Run run has no plan" in caplog.text
+    assert steps(ledger) == []
