@@ -348,7 +348,7 @@ def system(folder: Path, start: Callable[..., AbstractContextManager[System]]) -
 
 
 def warm_up(system: System) -> None:
-    """Run an event: the first one of an Airflow takes several seconds longer than those that the tests time."""
+    """Run an event: the first one of an Airflow takes several seconds longer than later ones."""
     run_id = system.start({"type": "new_genebuild", "genome": "warm_up"})
     assert system.runs.until_over(run_id, 2 * LIMIT) == "success"
 
