@@ -91,8 +91,8 @@ class ProcessFolder:
     def _store(self, session: Session) -> None:
         stats = read_all_stats().values()
         sessions = [*(old for old in _load(self.folder / SESSIONS) if old.pids(stats)), session]
-        content = json.dumps([dataclasses.asdict(x) for x in sessions], indent=2)
-        write_private(self.folder / SESSIONS, content + "\n")
+        content = {"folder": _identity(self.folder), "sessions": [dataclasses.asdict(x) for x in sessions]}
+        write_private(self.folder / SESSIONS, json.dumps(content, indent=2) + "\n")
 
     def leader(self) -> psutil.Process | None:
         """
@@ -190,10 +190,20 @@ def _roots(processes: Iterable[psutil.Process]) -> set[psutil.Process]:
 
 
 def _load(file: Path) -> list[Session]:
+    """Return the sessions of a folder; a copied folder has none, since the processes are the original's."""
     try:
-        return [Session(**values) for values in json.loads(file.read_text())]
+        content = json.loads(file.read_text())
+        if content["folder"] != _identity(file.parent):
+            return []
     except FileNotFoundError:
         return []
+    return [Session(**values) for values in content["sessions"]]
+
+
+def _identity(folder: Path) -> str:
+    """Identify a folder on this machine; it may be renamed."""
+    status = folder.stat()
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 def _alive(processes: Mapping[psutil.Process, ProcessFolder]) -> dict[psutil.Process, ProcessFolder]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,7 +152,9 @@ def test_a_reused_pid_is_not_mistaken_for_the_service(
 ) -> None:
     with subprocess.Popen(SLEEP, cwd=tmp_path, start_new_session=True) as stranger:
         session = replace(Session.of(stranger.pid, is_service=True), **change)
-        write_private(place.folder / SESSIONS, json.dumps([asdict(session)]))
+        place.run([sys.executable, "-c", ""], os.environ, 10)
+        stored = json.loads((place.folder / SESSIONS).read_text())
+        write_private(place.folder / SESSIONS, json.dumps(stored | {"sessions": [asdict(session)]}))
         assert place.leader() is None
         place.end()
         assert stranger.poll() is None
@@ -172,4 +175,25 @@ def test_a_process_that_proc_hides_is_not_reported_as_ended(
 def test_the_list_of_sessions_does_not_grow(place: ProcessFolder) -> None:
     for _ in range(3):
         place.run([sys.executable, "-c", ""], os.environ, 10)
-    assert len(json.loads((place.folder / SESSIONS).read_text())) == 1
+    assert len(json.loads((place.folder / SESSIONS).read_text())["sessions"]) == 1
+
+
+def test_the_copy_of_a_folder_leaves_the_processes_of_the_original(
+    place: ProcessFolder, tmp_path: Path
+) -> None:
+    place.start(SLEEP, os.environ)
+    shutil.copytree(place.folder, tmp_path / "copy")
+    copy = ProcessFolder(tmp_path / "copy")
+    assert copy.leader() is None
+    copy.end()
+    assert place.leader()
+
+
+def test_the_processes_of_a_renamed_folder_are_found(place: ProcessFolder, tmp_path: Path) -> None:
+    place.start(SLEEP, os.environ)
+    leader = place.leader()
+    place.folder.rename(tmp_path / "renamed")
+    renamed = ProcessFolder(tmp_path / "renamed")
+    assert renamed.leader() == leader
+    renamed.end()
+    assert living(tmp_path / "renamed") == []
