@@ -74,7 +74,7 @@ class RabbitMQ(Server):
             "HOME": str(self.folder),  # of the Erlang cookie
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._epmd_port),
-            # Without a name server, Erlang starts one that leaves our session, and that would outlive `make down`
+            # If epmd is missing, Erlang starts one in a session of its own, which would outlive `make down`
             "ERL_AFLAGS": "-start_epmd false",
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),

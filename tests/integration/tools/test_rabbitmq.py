@@ -1,0 +1,23 @@
+"""Our own RabbitMQ."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tools.ports import free_port, is_free
+from tools.rabbitmq import RabbitMQ
+from tools.server import program
+
+
+def test_erlang_starts_no_name_server_that_outlives_the_broker(tmp_path: Path) -> None:
+    port = free_port()
+    environment = {**RabbitMQ(tmp_path).environment(), "ERL_EPMD_PORT": str(port), "HOME": str(tmp_path)}
+    node = [program("erl"), "-sname", "event_hooks_test@localhost", "-noinput", "-s", "erlang", "halt"]
+    try:
+        subprocess.run(node, env=environment, capture_output=True, timeout=30, check=False)
+        assert is_free("127.0.0.1", port)
+    finally:
+        subprocess.run(
+            [program("epmd"), "-kill"], env=environment, capture_output=True, timeout=30, check=False
+        )
