@@ -147,13 +147,13 @@ def end(places: Iterable[ProcessFolder], *, seconds: float = 15, ask: bool = Tru
     files = {file: place for place in places for file in place.folder.rglob(SESSIONS)}
     ours = _family(files)
     count = len(ours)
-    asked: set[psutil.Process] = set()
+    signalled: set[psutil.Process] = set()
     limit = time.monotonic() + seconds
     while ask and ours and time.monotonic() < limit:
-        # Parents end their children themselves; a child whose parent has ended is asked in the next round
-        for process in _roots(ours) - asked:
+        # Parents end their children themselves; a child without a parent gets the signal in the next round
+        for process in _roots(ours) - signalled:
             _send(process, ours[process].stop_signal)
-            asked.add(process)
+            signalled.add(process)
         time.sleep(0.05)
         ours = _alive(ours) | _family(files)
     limit = time.monotonic() + KILL_SECONDS
@@ -163,7 +163,7 @@ def end(places: Iterable[ProcessFolder], *, seconds: float = 15, ask: bool = Tru
         for process in ours:
             _send(process, signal.SIGKILL)
         time.sleep(0.02)
-        ours = _alive(ours) | _family(files)  # includes what they forked meanwhile
+        ours = _alive(ours) | _family(files)  # includes processes that they have forked since
     for file in files:
         file.unlink(missing_ok=True)
     return count

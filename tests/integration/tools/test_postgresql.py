@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.conftest import CHECKOUT
+from tests.support.without_ptrace import WITHOUT_PTRACE
 
 TEXT = """
 import signal, sys
@@ -31,10 +32,9 @@ answers False
 
 def test_the_server_is_found_without_the_ptrace_capability(tmp_path: Path) -> None:
     """Most containers lack it; root without it cannot read the working directory of the user postgres."""
-    drop = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"] if os.geteuid() == 0 else []
     environment = {name: value for name, value in os.environ.items() if name != "POSTGRES_URL"}
     result = subprocess.run(
-        [*drop, sys.executable, "-c", TEXT, str(tmp_path / "postgresql")],
+        [*WITHOUT_PTRACE, sys.executable, "-c", TEXT, str(tmp_path / "postgresql")],
         cwd=CHECKOUT,
         env=environment,
         capture_output=True,

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.conftest import CHECKOUT
+from tests.support.without_ptrace import WITHOUT_PTRACE
 from tools import sessions
 from tools.exceptions import StackError
 from tools.private_files import write_private
@@ -125,8 +126,7 @@ def test_a_command_that_takes_too_long_is_ended(place: ProcessFolder) -> None:
 
 def test_processes_are_found_without_the_ptrace_capability(tmp_path: Path) -> None:
     """The process forbids others to read its working directory, as the kernel does for another user's."""
-    drop = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"] if os.geteuid() == 0 else []
-    script = [*drop, sys.executable, "-c", WITHOUT_PTRACE_TEXT, str(tmp_path / "service")]
+    script = [*WITHOUT_PTRACE, sys.executable, "-c", WITHOUT_PTRACE_TEXT, str(tmp_path / "service")]
     result = subprocess.run(script, cwd=CHECKOUT, capture_output=True, text=True, timeout=30, check=False)
     assert result.stdout == f"ended by {-signal.SIGTERM}\n", result.stderr
 
