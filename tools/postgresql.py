@@ -11,7 +11,7 @@ import psycopg2
 from tools.exceptions import StackError
 from tools.private_files import write_private
 from tools.server import LOGIN_SECONDS, START_SECONDS, Server, program
-from tools.sessions import read_stat
+from tools.sessions import is_pid_in_use
 
 
 class PostgreSQL(Server):
@@ -79,7 +79,7 @@ class PostgreSQL(Server):
         if not lock.exists():
             return
         pid, *_ = [*lock.read_text().split(), None]
-        if pid is None or read_stat(int(pid)):
+        if pid is None or is_pid_in_use(int(pid)):
             lock.unlink()
 
 

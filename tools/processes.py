@@ -7,6 +7,7 @@ descent, and so without any privilege.
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import time
@@ -18,6 +19,7 @@ import psutil
 from tools.exceptions import StackError
 from tools.private_files import private_folder, write_private
 from tools.sessions import (
+    ProcessStat,
     Session,
     ancestors,
     existing_process,
@@ -63,6 +65,7 @@ class ProcessFolder:
             if isinstance(error, subprocess.TimeoutExpired):
                 raise self.failure(f"{command[0]} took longer than {seconds:.0f} s") from None
             raise
+        self._store()
         if status:
             raise self.failure(f"{command[0]} ended with status {status}")
 
@@ -88,10 +91,14 @@ class ProcessFolder:
             raise
         return child
 
-    def _store(self, session: Session) -> None:
-        stats = read_all_stats().values()
-        sessions = [*(old for old in _load(self.folder / SESSIONS) if old.pids(stats)), session]
-        content = {"folder": _identity(self.folder), "sessions": [dataclasses.asdict(x) for x in sessions]}
+    def _store(self, *new: Session) -> None:
+        """Store sessions, without those that have ended."""
+        stats = read_all_stats()
+        stored = [x for x in _load(self.folder / SESSIONS) if x.pids(stats, self.folder)]
+        content = {
+            "folder": _identity(self.folder),
+            "sessions": [dataclasses.asdict(session) for session in (*stored, *new)],
+        }
         write_private(self.folder / SESSIONS, json.dumps(content, indent=2) + "\n")
 
     def leader(self) -> psutil.Process | None:
@@ -144,42 +151,66 @@ def end(places: Iterable[ProcessFolder], *, seconds: float = 15, ask: bool = Tru
     :return: the number of processes.
     :raises StackError: some cannot be ended: they belong to another user, or the kernel holds them.
     """
-    files = {file: place for place in places for file in place.folder.rglob(SESSIONS)}
-    ours = _family(files)
-    count = len(ours)
+    family = _Family(places)
+    processes = family.living()
+    count = len(processes)
     signalled: set[psutil.Process] = set()
-    limit = time.monotonic() + seconds
-    while ask and ours and time.monotonic() < limit:
+    deadline = time.monotonic() + seconds
+    while ask and processes and time.monotonic() < deadline:
         # Parents end their children themselves; a child without a parent gets the signal in the next round
-        for process in _roots(ours) - signalled:
-            _send(process, ours[process].stop_signal)
+        for process in _roots(processes) - signalled:
+            _send(process, family.place_of[process].stop_signal)
             signalled.add(process)
         time.sleep(0.05)
-        ours = _alive(ours) | _family(files)
-    limit = time.monotonic() + KILL_SECONDS
-    while ours:
-        if time.monotonic() > limit:
-            raise StackError(f"SIGKILL did not end: {', '.join(map(str, ours))}")
-        for process in ours:
+        processes = family.living()
+    deadline = time.monotonic() + KILL_SECONDS
+    while processes:
+        if time.monotonic() > deadline:
+            raise StackError(f"SIGKILL did not end: {', '.join(map(str, processes))}")
+        for process in processes:
             _send(process, signal.SIGKILL)
         time.sleep(0.02)
-        ours = _alive(ours) | _family(files)  # includes processes that they have forked since
-    for file in files:
+        processes = family.living()
+    for file in family.files:
         file.unlink(missing_ok=True)
     return count
 
 
-def _family(files: Mapping[Path, ProcessFolder]) -> dict[psutil.Process, ProcessFolder]:
-    """Return the processes of stored sessions, with their descendants in any session."""
-    stats = read_all_stats()
-    spared = ancestors()
-    ours: dict[psutil.Process, ProcessFolder] = {}
-    for file, place in files.items():
-        pids = {pid for session in _load(file) for pid in session.pids(stats.values())}
-        for pid in with_descendants(pids, stats) - spared:
-            if process := existing_process(pid):
-                ours.setdefault(process, place)
-    return _alive(ours)
+class _Family:
+    """
+    The processes of the sessions in some folders and below, with their descendants, while they end.
+
+    :ivar files: the lists of sessions.
+    :ivar place_of: all processes that were found so far, also those that have ended since.
+    """
+
+    def __init__(self, places: Iterable[ProcessFolder]) -> None:
+        self.files = {file: place for place in places for file in _session_files(place.folder)}
+        self.place_of: dict[psutil.Process, ProcessFolder] = {}
+
+    def living(self) -> list[psutil.Process]:
+        """Return the processes that have not ended; includes what they have started since the last call."""
+        stats = read_all_stats()
+        excluded = ancestors()
+        for pid, place in with_descendants(self._members(stats), stats).items():
+            if pid not in excluded and (process := existing_process(pid)):
+                self.place_of.setdefault(process, place)
+        return [process for process in self.place_of if _lives(process)]
+
+    def _members(self, stats: Sequence[ProcessStat]) -> dict[int, ProcessFolder]:
+        """Return the known processes, and those of stored sessions and of sessions that known ones opened."""
+        members = {process.pid: place for process, place in self.place_of.items() if _lives(process)}
+        opened = {process.pid: place for process, place in self.place_of.items()}
+        members |= {stat.pid: opened[stat.session] for stat in stats if stat.session in opened}
+        for file, place in self.files.items():
+            for session in _load(file):
+                members |= dict.fromkeys(session.pids(stats, file.parent), place)
+        return members
+
+
+def _session_files(folder: Path) -> list[Path]:
+    """Return the lists of sessions in a folder and below; the servers may change the tree meanwhile."""
+    return [Path(parent, SESSIONS) for parent, _, names in os.walk(folder) if SESSIONS in names]
 
 
 def _roots(processes: Iterable[psutil.Process]) -> set[psutil.Process]:
@@ -204,10 +235,6 @@ def _identity(folder: Path) -> str:
     """Identify a folder on this machine; it may be renamed."""
     status = folder.stat()
     return f"{status.st_dev}:{status.st_ino}"
-
-
-def _alive(processes: Mapping[psutil.Process, ProcessFolder]) -> dict[psutil.Process, ProcessFolder]:
-    return {process: place for process, place in processes.items() if _lives(process)}
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -14,10 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
 from tools.exceptions import StackError
+
+T = TypeVar("T")
 
 # Positions in /proc/PID/stat after the command's name in parentheses; see proc(5)
 STATE, PARENT, SESSION, START = 0, 1, 3, 19
@@ -69,17 +72,22 @@ class Session:
             return None
         return existing_process(self.id)
 
-    def pids(self, stats: Iterable[ProcessStat]) -> set[int]:
+    def pids(self, stats: Iterable[ProcessStat], folder: Path) -> set[int]:
         """
         Return the processes of the session, which may have outlived the leader.
 
+        Without the leader, the session may be another one with the same id. Only processes that work in the
+        folder count then.
+
         :raises StackError: ``/proc`` does not show whether the leader's pid was reused.
         """
-        stat = self._leader_stat()
-        was_reused = stat is not None and not self._is_leader(stat)
-        if was_reused or self.namespace != pid_namespace():
+        if self.namespace != pid_namespace():
             return set()
-        return {stat.pid for stat in stats if stat.session == self.id}
+        leader = self._leader_stat()
+        if leader and not self._is_leader(leader):
+            return set()
+        members = {stat.pid for stat in stats if stat.session == self.id}
+        return members if leader else {pid for pid in members if _works_in(pid, folder)}
 
     def _leader_stat(self) -> ProcessStat | None:
         return read_stat(self.id) if self.namespace == pid_namespace() else None
@@ -90,30 +98,34 @@ class Session:
 
 @cache
 def pid_namespace() -> str:
-    """
-    Identify the boot and the container in which a pid means something.
-
-    After a restart of either, old processes have ended and the numbers are given out again. A container is
-    recognised by the start of its first process (0 where ``/proc`` hides that).
-    """
+    """Identify the boot and the container in which a pid is valid; a restart gives the numbers out again."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    first = _read_stat(1)
-    return f"{boot}/{first.start_ticks if first else 0}"
+    return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+
+
+def _works_in(pid: int, folder: Path) -> bool:
+    try:
+        return Path(psutil.Process(pid).cwd()).is_relative_to(folder.resolve())
+    except psutil.Error:  # it has ended, or it belongs to another user
+        return False
 
 
 def read_stat(pid: int) -> ProcessStat | None:
     """
     Return the state of a process, None if there is none.
 
-    :raises StackError: the process exists, but ``/proc`` hides it.
+    A process that ``/proc`` hides belongs to another user. Only root starts processes as another user, so for
+    an ordinary user it is none of the stack's.
+
+    :raises StackError: root has no access to a process that exists.
     """
     stat = _read_stat(pid)
-    if stat is None and _exists(pid):
+    if stat is None and os.geteuid() == 0 and is_pid_in_use(pid):
         stat = _read_stat(pid)  # it may have started since the first attempt
-        if stat is None and _exists(pid):
+        if stat is None and is_pid_in_use(pid):
             raise StackError(
                 f"Process {pid} exists, and /proc hides what it is: the mount option hidepid does this. "
-                "Mount /proc without it, or run as the user of that process."
+                "Mount /proc without it."
             )
     return stat
 
@@ -129,8 +141,8 @@ def _read_stat(pid: int) -> ProcessStat | None:
     )
 
 
-def _exists(pid: int) -> bool:
-    """Return whether a pid is in use; ``psutil.pid_exists`` relies on what ``/proc`` shows."""
+def is_pid_in_use(pid: int) -> bool:
+    """Return whether a process has a pid, visible or not; ``psutil.pid_exists`` relies on ``/proc``."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -140,15 +152,19 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def read_all_stats() -> dict[int, ProcessStat]:
-    """Return the state of all processes that ``/proc`` shows, by pid."""
-    return {pid: stat for pid in psutil.pids() if (stat := _read_stat(pid))}
+def read_all_stats() -> list[ProcessStat]:
+    """Return the state of all processes that ``/proc`` shows."""
+    return [stat for pid in psutil.pids() if (stat := _read_stat(pid))]
 
 
-def with_descendants(pids: Iterable[int], stats: Mapping[int, ProcessStat]) -> set[int]:
-    """Add the descendants, which may be in other sessions (PostgreSQL gives each of its processes one)."""
-    family = set(pids)
-    while children := {stat.pid for stat in stats.values() if stat.parent in family} - family:
+def with_descendants(values: Mapping[int, T], stats: Iterable[ProcessStat]) -> dict[int, T]:
+    """
+    Add the descendants, which may be in other sessions (PostgreSQL gives each of its processes one).
+
+    :param values: by pid; a child gets the value of its parent.
+    """
+    family = dict(values)
+    while children := {x.pid: family[x.parent] for x in stats if x.parent in family and x.pid not in family}:
         family |= children
     return family
 

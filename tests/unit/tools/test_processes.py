@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from tools import sessions
 from tools.exceptions import StackError
 from tools.private_files import write_private
 from tools.processes import SESSIONS, ProcessFolder
-from tools.sessions import Session
+from tools.sessions import Session, pid_namespace
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 PARENT = [sys.executable, "-c", f"import subprocess, time; subprocess.Popen({SLEEP!r}); time.sleep(60)"]
@@ -35,6 +37,51 @@ time.sleep(60)
 DEAF = [sys.executable, "-c", DEAF_TEXT]
 
 SETSID = [sys.executable, "-c", "import os, time; os.fork() or os.setsid(); time.sleep(60)"]
+
+LATE_FORK_TEXT = """
+import os, signal, time
+
+def fork(*_):
+    if os.fork():
+        os._exit(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
+
+if os.fork():
+    time.sleep(60)
+os.setsid()
+signal.signal(signal.SIGTERM, fork)
+print("ready", flush=True)
+while True:
+    time.sleep(60)
+"""
+LATE_FORK = [sys.executable, "-c", LATE_FORK_TEXT]
+
+FORK_TEXT = """
+import os, time
+pid = os.fork() or time.sleep(60)
+open("child", "w").write(str(pid))
+"""
+FORK = [sys.executable, "-c", FORK_TEXT]
+
+LATE_FORK_TEXT = """
+import os, signal, time
+
+def fork(*_):
+    if os.fork():
+        os._exit(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
+
+if os.fork():
+    time.sleep(60)
+os.setsid()
+signal.signal(signal.SIGTERM, fork)
+print("ready", flush=True)
+while True:
+    time.sleep(60)
+"""
+LATE_FORK = [sys.executable, "-c", LATE_FORK_TEXT]
 
 UNREADABLE_TEXT = """
 import ctypes, time
@@ -51,7 +98,7 @@ from tests.conftest import CHECKOUT
 from tools import sessions
 from tools.private_files import write_private
 from tools.processes import SESSIONS, ProcessFolder
-from tools.sessions import Session
+from tools.sessions import Session, pid_namespace
 
 place = ProcessFolder(Path(sys.argv[1]))
 place.start([sys.executable, "-c", {UNREADABLE_TEXT!r}], os.environ)
@@ -72,6 +119,24 @@ def place(tmp_path: Path) -> Iterator[ProcessFolder]:
     folder = ProcessFolder(tmp_path / "service")
     yield folder
     folder.kill()
+
+
+def store(place: ProcessFolder, session: Session) -> None:
+    """Store a session of a folder, as if its command had been started there."""
+    place.run([sys.executable, "-c", ""], os.environ, 10)
+    stored = json.loads((place.folder / SESSIONS).read_text())
+    write_private(place.folder / SESSIONS, json.dumps(stored | {"sessions": [asdict(session)]}))
+
+
+def wait_for(read: Callable[[], str]) -> str:
+    """Return a text as soon as there is one."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with suppress(FileNotFoundError):
+            if text := read():
+                return text
+        time.sleep(0.01)
+    raise TimeoutError
 
 
 def living(folder: Path) -> list[int]:
@@ -151,31 +216,68 @@ def test_a_reused_pid_is_not_mistaken_for_the_service(
     place: ProcessFolder, tmp_path: Path, change: dict[str, Any]
 ) -> None:
     with subprocess.Popen(SLEEP, cwd=tmp_path, start_new_session=True) as stranger:
-        session = replace(Session.of(stranger.pid, is_service=True), **change)
-        place.run([sys.executable, "-c", ""], os.environ, 10)
-        stored = json.loads((place.folder / SESSIONS).read_text())
-        write_private(place.folder / SESSIONS, json.dumps(stored | {"sessions": [asdict(session)]}))
+        store(place, replace(Session.of(stranger.pid, is_service=True), **change))
         assert place.leader() is None
         place.end()
         assert stranger.poll() is None
         stranger.kill()
 
 
-def test_a_process_that_proc_hides_is_not_reported_as_ended(
+def test_a_session_of_the_same_id_is_not_mistaken_after_the_death_of_the_leader(
+    place: ProcessFolder, tmp_path: Path
+) -> None:
+    """Another session may get the id, and outlive its leader as well, as a daemon does."""
+    with subprocess.Popen(FORK, cwd=tmp_path, start_new_session=True) as stranger:
+        child = int(wait_for(lambda: (tmp_path / "child").read_text()))
+        stranger.wait(10)
+    try:
+        store(place, Session(stranger.pid, 1, pid_namespace(), is_service=True))
+        place.end()
+        assert psutil.pid_exists(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_root_does_not_report_a_process_that_proc_hides_as_ended(
     place: ProcessFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.start(SLEEP, os.environ)
     with monkeypatch.context() as hidden:
         hidden.setattr(sessions, "_read_stat", lambda pid: None)
-        with pytest.raises(StackError, match="exists, and /proc hides what it is"):
-            place.wait(lambda: False, 10, "service")
+        hidden.setattr(os, "geteuid", lambda: 0)
+        for _ in range(2):
+            with pytest.raises(StackError, match="exists, and /proc hides what it is"):
+                place.wait(lambda: False, 10, "service")
+            pid_namespace.cache_clear()  # as in a new command
     assert place.leader()
+
+
+def test_a_hidden_process_of_another_user_is_none_of_ours(
+    place: ProcessFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen(SLEEP, start_new_session=True) as stranger:
+        store(place, Session(stranger.pid, 1, pid_namespace(), is_service=True))
+        with monkeypatch.context() as hidden:
+            hidden.setattr(sessions, "_read_stat", lambda pid: None)
+            hidden.setattr(os, "geteuid", lambda: 1000)
+            assert place.leader() is None
+            place.end()
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_what_a_descendant_starts_when_its_parent_has_ended_is_ended_too(place: ProcessFolder) -> None:
+    """It leaves the session, and starts its child only when it gets the signal."""
+    place.start(LATE_FORK, os.environ)
+    place.wait(lambda: "ready" in place.log.read_text(), 10, "descendant")
+    place.end(seconds=1)
+    assert living(place.folder) == []
 
 
 def test_the_list_of_sessions_does_not_grow(place: ProcessFolder) -> None:
     for _ in range(3):
         place.run([sys.executable, "-c", ""], os.environ, 10)
-    assert len(json.loads((place.folder / SESSIONS).read_text())["sessions"]) == 1
+    assert json.loads((place.folder / SESSIONS).read_text())["sessions"] == []
 
 
 def test_the_copy_of_a_folder_leaves_the_processes_of_the_original(
