@@ -29,7 +29,7 @@ from tools.kept import Kept
 from tools.private_files import private_folder, write_private
 from tools.processes import ProcessFolder, end
 from tools.servers import Servers
-from tools.user_settings import DIGESTS, digests, user_settings
+from tools.user_settings import DIGESTS, digests, is_shell_name, user_settings
 
 HIVE = "event_handling"
 HIVE_USER = "hive_user"
@@ -109,8 +109,7 @@ class Stack:
                 airflow.start()
                 airflow.wait_ready(READY_SECONDS)
             self.write_env(airflow)
-        if names := sorted(user_settings(os.environ)):
-            print(f"\nFrom your environment: {', '.join(names)}", end="")
+        _print_user_settings()
         print(f"\nAirflow: {airflow.url}  user admin, password {airflow.password}")
         print(f"For airflow commands and curl:  . {os.path.relpath(self.env_file)}")
 
@@ -152,7 +151,8 @@ class Stack:
             "EVENT_HOOKS_PASSWORD": airflow.password,
             DIGESTS: digests(self._airflow({}).settings),
         }
-        lines = [f"export {name}={_single_quoted(value)}\n" for name, value in variables.items()]
+        exported = {name: value for name, value in variables.items() if is_shell_name(name)}
+        lines = [f"export {name}={_single_quoted(value)}\n" for name, value in exported.items()]
         lines.append(f'export PATH={_single_quoted(str(PROGRAMS))}:"$PATH"\n')
         write_private(self.env_file, "".join(lines))
 
@@ -214,6 +214,14 @@ class Stack:
 
     def _lock_file(self, name: str) -> IO[str]:
         return (self.folder / name).open("w")
+
+
+def _print_user_settings() -> None:
+    names = sorted(user_settings(os.environ))
+    if names:
+        print(f"\nFrom your environment: {', '.join(names)}", end="")
+    if missing := [name for name in names if not is_shell_name(name)]:
+        print(f"\nNot in .stack/env, as no shell can export the name: {', '.join(missing)}", end="")
 
 
 def _locked(file: IO[str]) -> bool:

@@ -39,6 +39,11 @@ def user_settings(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def is_shell_name(name: str) -> bool:
+    """Return whether a shell can export the name; Airflow takes others, as ``AIRFLOW_CONN_MY-HIVE``."""
+    return name.isascii() and name.isidentifier()
+
+
 def digests(own: Mapping[str, str]) -> str:
     """Return the value of the variable ``DIGESTS`` for the settings that the stack itself makes."""
     return " ".join(_digest(name, value) for name, value in own.items() if is_user_setting(name))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,16 +25,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PLAN_TIMEOUT_SECONDS = 3600.0
-MAX_PLAN_PAUSE_SECONDS = 60.0
+PLAN_TIMEOUT = timedelta(minutes=5)
+PLAN_POLL_SECONDS = 2.0
 
 
 class RunCreation(BaseDeadlineReference):
     """
     The instant at which Airflow creates a run; Airflow asks for it at that moment.
 
-    Airflow's own ``DAGRUN_QUEUED_AT`` is the same instant. But in Airflow 3.3.0 to 3.3.2, clearing a task of
-    a run with such a deadline ahead is an HTTP 500 (apache/airflow#70368), and the task is not cleared.
+    Airflow's own ``DAGRUN_QUEUED_AT`` is the same instant then. But in Airflow 3.3.0 to 3.3.2, clearing a
+    task of a run with such a deadline ahead is an HTTP 500 (apache/airflow#70368): the task is not cleared.
     """
 
     def _evaluate_with(self, *, session: Any, **kwargs: Any) -> datetime:
@@ -58,19 +57,19 @@ def deadlines(processes: Iterable[Process]) -> list[DeadlineAlert] | None:
 
 async def tell(process: str, seconds: float, context: Mapping[str, Any]) -> None:
     """
-    Add a report of it, if the process is at work in that run; Airflow calls this in a triggerer.
+    Add a report that a process of a run is late, unless it has finished; Airflow calls this in a triggerer.
 
-    On a busy machine, ``route`` may write the run's plan only after the deadline: this waits for it.
+    On a busy machine, ``route`` may write the run's plan only after the deadline. The call then waits for the
+    plan, for at most ``PLAN_TIMEOUT``: Airflow starts only the oldest 50 callbacks at a time.
     """
     run_id = context["dag_run"]["dag_run_id"]
-    pause = 1.0
-    give_up = time.monotonic() + PLAN_TIMEOUT_SECONDS
+    # Two triggerers may pass the callback to and fro, and each starts it from the beginning
+    deadline = datetime.fromisoformat(str(context["deadline"]["deadline_time"])) + PLAN_TIMEOUT
     while not await scribe_of_loop().write(partial(_owe, run_id, process, seconds)):
-        if time.monotonic() > give_up:
+        if datetime.now(UTC) > deadline:
             log.warning("Run %s has no plan: no report that its %s is late", run_id, process)
             return
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, MAX_PLAN_PAUSE_SECONDS)
+        await asyncio.sleep(PLAN_POLL_SECONDS)
 
 
 def _owe(run_id: str, process: str, seconds: float, ledger: Ledger) -> bool:
@@ -79,7 +78,7 @@ def _owe(run_id: str, process: str, seconds: float, ledger: Ledger) -> bool:
     late = [entry for entry in plan if entry.process == process and entry.state in OPEN]
     if late:
         _owe_report(run_id, process, seconds, late, ledger)
-    return bool(plan)
+    return bool(plan) or any(entry.is_planned for entry in ledger.events_of(run_id))
 
 
 def _owe_report(run_id: str, process: str, seconds: float, late: list[Standing], ledger: Ledger) -> None:

@@ -51,6 +51,7 @@ def test_a_job_that_nobody_picks_up_is_reported_once_and_fails_with_that_reason(
 
 @pytest.mark.parametrize("cleared", ["submit", "wait"])
 def test_clearing_lets_what_failed_run_again(system: System, genome: str, cleared: str) -> None:
+    """The run has a deadline ahead, by which Airflow's own reference makes clearing an error."""
     run_id = system.start(event(genome, "new_genebuild", fail_until_reset="child"))
     assert system.runs.until_over(run_id, LIMIT) == "failed"
     before = system.jobs(run_id)

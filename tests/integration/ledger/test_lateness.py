@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -17,7 +18,7 @@ pytestmark = [
     pytest.mark.usefixtures("queue"),
 ]
 
-CONTEXT = {"dag_run": {"dag_run_id": "run"}}
+CONTEXT = {"dag_run": {"dag_run_id": "run"}, "deadline": {"deadline_time": datetime.now(UTC)}}
 
 
 EVENT = Received(key_of("new_assembly", "1"), "new_assembly", None, {"type": "new_assembly"}, "rest")
@@ -47,10 +48,17 @@ async def test_a_deadline_before_the_plan_is_reported_with_it(ledger: Ledger) ->
     assert steps(ledger) == ["Event late"]
 
 
-async def test_a_run_that_never_gets_a_plan_is_given_up(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_a_run_without_processes_is_not_waited_for(ledger: Ledger) -> None:
+    ledger.accept([EVENT], "run")
+    ledger.plan("run", [])
+    await asyncio.wait_for(lateness.tell("dump", 3, CONTEXT), 5)
+    assert steps(ledger) == []
+
+
+async def test_waiting_for_a_plan_times_out_also_after_a_restart_of_the_callback(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(lateness, "PLAN_TIMEOUT_SECONDS", 0)
-    await lateness.tell("dump", 3, CONTEXT)
+    passed = str(datetime.now(UTC) - lateness.PLAN_TIMEOUT)
+    await asyncio.wait_for(lateness.tell("dump", 3, CONTEXT | {"deadline": {"deadline_time": passed}}), 5)
     assert "Run run has no plan" in caplog.text
     assert steps(ledger) == []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.conftest import CHECKOUT
 from tests.support.without_ptrace import WITHOUT_PTRACE
+from tools.processes import ProcessFolder
 
 TEXT = """
 import signal, sys
@@ -42,4 +43,5 @@ def test_the_server_is_found_without_the_ptrace_capability(tmp_path: Path) -> No
         timeout=60,
         check=False,
     )
+    ProcessFolder(tmp_path / "postgresql").end()  # the server of a test that fails
     assert result.stdout == EXPECTED, result.stderr

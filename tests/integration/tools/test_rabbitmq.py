@@ -15,7 +15,10 @@ def test_erlang_starts_no_name_server_that_outlives_the_broker(tmp_path: Path) -
     environment = {**RabbitMQ(tmp_path).environment(), "ERL_EPMD_PORT": str(port), "HOME": str(tmp_path)}
     node = [program("erl"), "-sname", "event_hooks_test@localhost", "-noinput", "-s", "erlang", "halt"]
     try:
-        subprocess.run(node, env=environment, capture_output=True, timeout=30, check=False)
+        result = subprocess.run(
+            node, env=environment, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert "register/listen error: econnrefused" in result.stdout + result.stderr
         assert is_free("127.0.0.1", port)
     finally:
         subprocess.run(

@@ -64,25 +64,6 @@ open("child", "w").write(str(pid))
 """
 FORK = [sys.executable, "-c", FORK_TEXT]
 
-LATE_FORK_TEXT = """
-import os, signal, time
-
-def fork(*_):
-    if os.fork():
-        os._exit(0)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(60)
-
-if os.fork():
-    time.sleep(60)
-os.setsid()
-signal.signal(signal.SIGTERM, fork)
-print("ready", flush=True)
-while True:
-    time.sleep(60)
-"""
-LATE_FORK = [sys.executable, "-c", LATE_FORK_TEXT]
-
 UNREADABLE_TEXT = """
 import ctypes, time
 PR_SET_DUMPABLE = 4

@@ -66,6 +66,14 @@ def test_a_setting_made_after_reading_the_file_of_a_stack_is_the_users(
     assert Stack(tmp_path).airflow().environment[NAME] == OF_THE_USER
 
 
+def test_a_name_that_no_shell_can_export_reaches_only_airflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MY-HIVE", OF_THE_USER)
+    assert Stack(tmp_path).airflow().environment["AIRFLOW_CONN_MY-HIVE"] == OF_THE_USER
+    assert env_file(tmp_path)[NAME]
+
+
 def test_an_unset_variable_leaves_the_practice_hive(tmp_path: Path) -> None:
     assert NAME not in os.environ
     assert Stack(tmp_path).airflow().environment[NAME].startswith("mysql://hive_user:")

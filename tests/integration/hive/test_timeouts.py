@@ -1,4 +1,4 @@
-"""A hive that hangs is given up after ``hive_timeout``, and a dead one at once, with any client library."""
+"""A connection to a hive that hangs times out after ``hive_timeout``; one to a dead hive fails at once."""
 
 from __future__ import annotations
 
@@ -46,10 +46,12 @@ class Relay:
 
     def close(self) -> None:
         """Close all connections."""
-        for each in (self._listener, *self._sockets):
+        for connection in (self._listener, *self._sockets):
             with suppress(OSError):  # the other side has closed it
-                each.shutdown(socket.SHUT_RDWR)  # ends accept and recv in our threads; close alone does not
-            each.close()
+                connection.shutdown(
+                    socket.SHUT_RDWR
+                )  # ends accept and recv in our threads; close alone does not
+            connection.close()
 
     def _accept(self) -> None:
         while True:
@@ -83,29 +85,32 @@ def relay(make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rela
 
 
 @contextmanager
-def taking(least: float, most: float) -> Iterator[None]:
+def duration_between(minimum: float, maximum: float) -> Iterator[None]:
     """Check the seconds that a block takes."""
     began = time.monotonic()
     yield
-    assert least <= time.monotonic() - began < most
+    assert minimum <= time.monotonic() - began < maximum
 
 
-def test_a_server_that_hangs_before_the_login_is_given_up_at_the_timeout(relay: Relay) -> None:
+def test_connecting_to_a_server_that_hangs_times_out(relay: Relay) -> None:
     relay.hang()
-    with taking(TIMEOUT - 0.1, TIMEOUT + 1), pytest.raises(HiveUnreachable, match="Lost connection"):
+    with (
+        duration_between(TIMEOUT - 0.1, TIMEOUT + 1),
+        pytest.raises(HiveUnreachable, match="Lost connection"),
+    ):
         HiveHook(CONN_ID).check("event_dump_dna")
 
 
-def test_a_server_that_hangs_in_a_statement_is_given_up_at_the_timeout(relay: Relay) -> None:
+def test_a_statement_on_a_server_that_hangs_times_out(relay: Relay) -> None:
     url, options = address.find(CONN_ID)
     with create_engine(url, connect_args=options).connect() as connection:
         assert connection.scalar(text("SELECT 1")) == 1
         relay.hang()
-        with taking(TIMEOUT - 0.1, TIMEOUT + 1), pytest.raises(OperationalError, match="2013"):
+        with duration_between(TIMEOUT - 0.1, TIMEOUT + 1), pytest.raises(OperationalError, match="2013"):
             connection.scalar(text("SELECT 2"))
 
 
-def test_a_server_that_is_not_there_is_given_up_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connecting_to_a_dead_server_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", f"mysql://u:p@127.0.0.1:{free_port()}/hive")
-    with taking(0, 1), pytest.raises(HiveUnreachable, match="Can't connect"):
+    with duration_between(0, 1), pytest.raises(HiveUnreachable, match="Can't connect"):
         HiveHook(CONN_ID).check("event_dump_dna")
