@@ -48,9 +48,7 @@ class Relay:
         """Close all connections."""
         for connection in (self._listener, *self._sockets):
             with suppress(OSError):  # the other side has closed it
-                connection.shutdown(
-                    socket.SHUT_RDWR
-                )  # ends accept and recv in our threads; close alone does not
+                connection.shutdown(socket.SHUT_RDWR)  # ends accept and recv; close does not
             connection.close()
 
     def _accept(self) -> None:
@@ -85,7 +83,7 @@ def relay(make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rela
 
 
 @contextmanager
-def duration_between(minimum: float, maximum: float) -> Iterator[None]:
+def takes_between(minimum: float, maximum: float) -> Iterator[None]:
     """Check the seconds that a block takes."""
     began = time.monotonic()
     yield
@@ -95,7 +93,7 @@ def duration_between(minimum: float, maximum: float) -> Iterator[None]:
 def test_connecting_to_a_server_that_hangs_times_out(relay: Relay) -> None:
     relay.hang()
     with (
-        duration_between(TIMEOUT - 0.1, TIMEOUT + 1),
+        takes_between(TIMEOUT - 0.1, TIMEOUT + 1),
         pytest.raises(HiveUnreachable, match="Lost connection"),
     ):
         HiveHook(CONN_ID).check("event_dump_dna")
@@ -106,11 +104,11 @@ def test_a_statement_on_a_server_that_hangs_times_out(relay: Relay) -> None:
     with create_engine(url, connect_args=options).connect() as connection:
         assert connection.scalar(text("SELECT 1")) == 1
         relay.hang()
-        with duration_between(TIMEOUT - 0.1, TIMEOUT + 1), pytest.raises(OperationalError, match="2013"):
+        with takes_between(TIMEOUT - 0.1, TIMEOUT + 1), pytest.raises(OperationalError, match="2013"):
             connection.scalar(text("SELECT 2"))
 
 
 def test_connecting_to_a_dead_server_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", f"mysql://u:p@127.0.0.1:{free_port()}/hive")
-    with duration_between(0, 1), pytest.raises(HiveUnreachable, match="Can't connect"):
+    with takes_between(0, 1), pytest.raises(HiveUnreachable, match="Can't connect"):
         HiveHook(CONN_ID).check("event_dump_dna")

@@ -18,7 +18,7 @@ def test_erlang_starts_no_name_server_that_outlives_the_broker(tmp_path: Path) -
         result = subprocess.run(
             node, env=environment, capture_output=True, text=True, timeout=30, check=False
         )
-        assert "register/listen error: econnrefused" in result.stdout + result.stderr
+        assert "register/listen error" in result.stderr
         assert is_free("127.0.0.1", port)
     finally:
         subprocess.run(
