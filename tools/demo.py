@@ -129,7 +129,7 @@ def _print(key: str, report: dict[str, Any]) -> str:
 
 
 def main() -> int:
-    """Show both events; give 0 if each ended as it should."""
+    """Show the events; return 0 if each ended as it should."""
     stack = Stack(CHECKOUT / ".stack")
     airflow = stack.airflow()
     if other := [name for name, value in stack.connections.items() if airflow.settings[name] != value]:

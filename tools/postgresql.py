@@ -56,7 +56,7 @@ class PostgreSQL(Server):
 
     def command(self) -> Sequence[str]:
         """Give the command line."""
-        self._remove_misleading_lock()
+        self._remove_stale_lock()
         settings = {
             "listen_addresses": self.host,
             "port": self.port,
@@ -67,7 +67,7 @@ class PostgreSQL(Server):
         options = [f"--{name}={value}" for name, value in settings.items()]
         return [*_not_as_root(), program("postgres", *_postgresql_folders()), "-D", str(self.data), *options]
 
-    def _remove_misleading_lock(self) -> None:
+    def _remove_stale_lock(self) -> None:
         """
         Remove the lock file of an earlier server if it is empty, or if its pid is in use.
 
@@ -78,8 +78,8 @@ class PostgreSQL(Server):
         lock = self.data / "postmaster.pid"
         if not lock.exists():
             return
-        pid, *_ = [*lock.read_text().split(), None]
-        if pid is None or is_pid_in_use(int(pid)):
+        words = lock.read_text().split()
+        if not words or is_pid_in_use(abs(int(words[0]))):  # negative for a server in single-user mode
             lock.unlink()
 
 

@@ -166,7 +166,7 @@ def end(places: Iterable[ProcessFolder], *, seconds: float = 15, ask: bool = Tru
     deadline = time.monotonic() + KILL_SECONDS
     while processes:
         if time.monotonic() > deadline:
-            raise StackError(f"SIGKILL did not end: {', '.join(map(str, processes))}")
+            raise StackError(f"SIGKILL did not end, try again later: {', '.join(map(str, processes))}")
         for process in processes:
             _send(process, signal.SIGKILL)
         time.sleep(0.02)

@@ -5,8 +5,9 @@ A session's id is the pid of its first process, the leader. Children inherit the
 by ``setsid``. (A process group would not do: Airflow gives each task a group of its own.) The kernel does not
 reuse the id while any process of the session exists.
 
-Everything here is read from ``/proc/PID/stat``, which needs no privilege. A process's working directory and
-environment do: root without ``CAP_SYS_PTRACE``, as in most containers, cannot read those of another user.
+Sessions and start times are read from ``/proc/PID/stat``, which needs no privilege. A process's working
+directory does: root without ``CAP_SYS_PTRACE``, as in most containers, cannot read that of another user. It
+only serves to tell a session from a later one of the same id when the leader has ended.
 """
 
 import os

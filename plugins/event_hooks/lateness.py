@@ -78,7 +78,7 @@ def _owe(run_id: str, process: str, seconds: float, ledger: Ledger) -> bool:
     late = [entry for entry in plan if entry.process == process and entry.state in OPEN]
     if late:
         _owe_report(run_id, process, seconds, late, ledger)
-    return bool(plan) or any(entry.is_planned for entry in ledger.events_of(run_id))
+    return bool(plan) or ledger.has_plan(run_id)
 
 
 def _owe_report(run_id: str, process: str, seconds: float, late: list[Standing], ledger: Ledger) -> None:

@@ -38,14 +38,14 @@ SERVER_PAUSE = 60.0
 
 T = TypeVar("T")
 
-Deed = Callable[[Ledger], object]
+Operation = Callable[[Ledger], object]
 
 
 class Scribe:
     """Do one thing after the other with the ledger."""
 
     def __init__(self) -> None:
-        self._deeds: deque[tuple[Deed, asyncio.Future[Any]]] = deque()
+        self._operations: deque[tuple[Operation, asyncio.Future[Any]]] = deque()
         self._thread = ThreadPoolExecutor(1, "scribe")
         self._task: asyncio.Task[None] | None = None
         self._ledger: Ledger | None = None
@@ -54,14 +54,14 @@ class Scribe:
         self._handing_on: asyncio.Task[None] | None = None
         self._no_event_server_until = 0.0
 
-    def write(self, deed: Deed) -> asyncio.Future[Any]:
+    def write(self, operation: Operation) -> asyncio.Future[Any]:
         """
-        Let a deed be done in its turn, in a thread, again and again while the ledger is away.
+        Run an operation in its turn, in a thread; retry it while the ledger is unavailable.
 
-        :return: is done when the deed is, with its result, or its error if that is not the ledger's.
+        :return: the operation's result, or its error if the ledger rejects it or the operation itself fails.
         """
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._deeds.append((deed, done))
+        self._operations.append((operation, done))
         if self._task is None:
             # A context of its own: what it logs belongs to no task, and goes to the triggerer's log.
             self._task = asyncio.create_task(self._work(), context=contextvars.Context())
@@ -69,7 +69,7 @@ class Scribe:
 
     async def _work(self) -> None:
         try:
-            while self._deeds:
+            while self._operations:
                 await self._write_all()
                 await self._send()
                 self._hand_on_beside()
@@ -78,15 +78,15 @@ class Scribe:
 
     async def _write_all(self) -> None:
         pause = 0.0
-        while self._deeds:
-            deed, done = self._deeds[0]
+        while self._operations:
+            operation, done = self._operations[0]
             try:
-                result = await self._in_thread(deed, await self._found_ledger())
+                result = await self._in_thread(operation, await self._found_ledger())
             except LedgerRefused as error:
                 self._drop(done, error)
             except LedgerUnreachable as error:
                 pause = min(max(1.0, 2 * pause), MAX_PAUSE)
-                log.warning("%s; %s writes wait, next try in %.0f s", error, len(self._deeds), pause)
+                log.warning("%s; %s writes wait, next try in %.0f s", error, len(self._operations), pause)
                 self._ledger = None
                 await asyncio.sleep(pause)
                 continue
@@ -96,7 +96,7 @@ class Scribe:
                 pause = 0.0
                 if not done.done():
                     done.set_result(result)
-            self._deeds.popleft()
+            self._operations.popleft()
 
     @staticmethod
     def _drop(done: asyncio.Future[Any], error: Exception) -> None:

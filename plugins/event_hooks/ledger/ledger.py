@@ -241,6 +241,11 @@ class Ledger:
         """Give how each (process, event) of a run stands, in the order of positions."""
         return self._standing(event.c.run_id == run_id)
 
+    def has_plan(self, run_id: str) -> bool:
+        """Return whether ``route`` has planned the run, if only that no process reacts to its events."""
+        is_planned = (event.c.run_id == run_id) & event.c.routed_at.is_not(None)
+        return bool(self.read(select(event.c.id).where(is_planned).limit(1)))
+
     def planned(self, run_id: str) -> dict[int, list[str]]:
         """Give what is noted for a run's events, and not skipped: ``{position: processes}``."""
         noted: dict[int, list[str]] = {}

@@ -75,11 +75,7 @@ time.sleep(60)
 WITHOUT_PTRACE_TEXT = f"""
 import os, sys, psutil
 from pathlib import Path
-from tests.conftest import CHECKOUT
-from tools import sessions
-from tools.private_files import write_private
-from tools.processes import SESSIONS, ProcessFolder
-from tools.sessions import Session, pid_namespace
+from tools.processes import ProcessFolder
 
 place = ProcessFolder(Path(sys.argv[1]))
 place.start([sys.executable, "-c", {UNREADABLE_TEXT!r}], os.environ)
@@ -233,7 +229,7 @@ def test_root_does_not_report_a_process_that_proc_hides_as_ended(
     assert place.leader()
 
 
-def test_a_hidden_process_of_another_user_is_none_of_ours(
+def test_a_hidden_process_of_another_user_is_not_ended(
     place: ProcessFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with subprocess.Popen(SLEEP, start_new_session=True) as stranger:
@@ -247,8 +243,8 @@ def test_a_hidden_process_of_another_user_is_none_of_ours(
         stranger.kill()
 
 
-def test_what_a_descendant_starts_when_its_parent_has_ended_is_ended_too(place: ProcessFolder) -> None:
-    """It leaves the session, and starts its child only when it gets the signal."""
+def test_a_process_that_is_started_during_the_end_is_ended_too(place: ProcessFolder) -> None:
+    """A descendant in another session forks when it gets the signal, and ends."""
     place.start(LATE_FORK, os.environ)
     place.wait(lambda: "ready" in place.log.read_text(), 10, "descendant")
     place.end(seconds=1)
