@@ -7,9 +7,11 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from tests.support.session import SESSION
 from tools.user_settings import is_user_setting
 
 CHECKOUT = Path(__file__).parents[1]
@@ -28,12 +30,17 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
 }
 
-pytest_plugins = ["tests.support.neighbours", "tests.support.running_airflow"]
+os.environ.setdefault(SESSION, uuid4().hex[:12])
+
+pytest_plugins = [f"tests.support.{name}" for name in ("fixtures", "scheduling", "durations")]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Offer what `make faults` sets."""
     group = parser.getgroup("faults", "tests/faults")
-    group.addoption("--rounds", type=int, default=1, help="kills of each target (default: 1)")
+    group.addoption(
+        "--rounds", type=int, default=0, help="kills of each target (default: one test kills all)"
+    )
+    group.addoption("--executor", choices=("celery", "local"), default="celery", help="executor of Airflow")
     group.addoption("--seed", type=int, help="repeat the kills of an earlier run; it printed its seed")
     group.addoption("--record", type=Path, metavar="FILE", help="write what was counted, as Markdown")

@@ -169,16 +169,27 @@ class AirflowServices:
         place = ProcessFolder(self.folder / "command")
         place.run([str(PROGRAMS / "airflow"), *command], self.environment, MIGRATE_SECONDS)
 
-    def _create_database(self, url: str) -> None:
+    def copy_databases(self, template: "AirflowServices") -> None:
+        """
+        Create both databases as copies of those of a prepared installation that does not run.
+
+        They are on the same server. A database that exists already is left as it is.
+        """
+        self._create_database(self.database_url, template.database_url)
+        self._create_database(self.ledger_url, template.ledger_url)
+        self._kept.set("migrated", template._database_version())
+
+    def _create_database(self, url: str, template_url: str = "/template1") -> None:
         parts = urlsplit(url)
-        name = parts.path.strip("/")
+        name, template = parts.path.strip("/"), template_url.rpartition("/")[2]
         server = psycopg2.connect(parts._replace(path="/postgres").geturl(), connect_timeout=REQUEST_SECONDS)
         server.autocommit = True  # a database cannot be made inside a transaction
         try:
             with server.cursor() as cursor:
                 cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
                 if not cursor.fetchone():
-                    cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+                    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+                    cursor.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
         finally:
             server.close()
 

@@ -69,15 +69,16 @@ class Runs:
     @staticmethod
     def until(is_so: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:
         """
-        Wait until something is so.
+        Wait until a condition holds; long waits ask less often, because each question costs Airflow CPU time.
 
         :raises TimeoutError: with the text of ``what``.
         """
-        limit = time.monotonic() + seconds
+        started = time.monotonic()
         while not is_so():
-            if time.monotonic() > limit:
+            elapsed = time.monotonic() - started
+            if elapsed > seconds:
                 raise TimeoutError(f"not within {seconds:.0f} s: {what()}")
-            time.sleep(0.2)
+            time.sleep(min(0.1 + elapsed / 10, 1.0))
 
     def _got(self, path: str) -> dict[str, Any]:
         answer = self.ask("GET", path)

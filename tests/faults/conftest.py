@@ -1,4 +1,4 @@
-"""Rounds of kills on the running Airflow, with a second triggerer."""
+"""Rounds of kills on the running Airflow."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.faults import record
-from tests.faults.killing import Triggerer
 from tests.faults.rounds import LIMIT, Rounds
-from tests.support.running_airflow import System
+from tests.support.system import System
 
 
 @pytest.fixture(scope="session")
@@ -26,17 +25,11 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module")
 def rounds(system: System, seed: int, request: pytest.FixtureRequest) -> Iterator[Rounds]:
-    """The rounds, measured and with two triggerers; written down at the end where that is asked for."""
+    """The rounds, measured; the option --record writes them to a file at the end."""
     started = datetime.now(UTC)
-    second = Triggerer(system, random.Random())
-    second.start_second()
-    try:
-        second.wait_restored()
-        rounds = Rounds(system, seed)
-        rounds.measure()
-        yield rounds
-    finally:
-        second.second.kill()
+    rounds = Rounds(system, seed)
+    rounds.measure()
+    yield rounds
     file: Path | None = request.config.getoption("--record")
     if file and rounds.done:
         record.write(file, rounds.done, seed=seed, span=rounds.span, limit=LIMIT, started=started)

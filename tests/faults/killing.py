@@ -11,9 +11,7 @@ from contextlib import suppress
 import psutil
 from sqlalchemy import text
 
-from tests.support.running_airflow import System
-from tools.airflow_services import PROGRAMS
-from tools.processes import ProcessFolder
+from tests.support.system import System
 
 START_SECONDS = 90
 BURST_SECONDS = 1.0
@@ -47,7 +45,7 @@ class Target(ABC):
 
 
 class Worker(Target):
-    """A worker of the LocalExecutor that runs a task, or the process of that task."""
+    """A process of the executor that supervises a task, or the process of that task."""
 
     def kill(self, is_over: Callable[[], bool]) -> str:
         """Kill one of them; an idle worker holds no event."""
@@ -61,12 +59,14 @@ class Worker(Target):
         return kind
 
     def _busy(self) -> Iterator[tuple[str, psutil.Process]]:
-        scheduler = self.system.airflow.places["scheduler"].leader()
-        with suppress(psutil.NoSuchProcess):
-            for process in psutil.Process(scheduler.pid).children(recursive=True) if scheduler else ():
-                parent = process.parent()
-                if parent and scheduler and parent.ppid() == scheduler.pid:
-                    yield from (("worker", parent), ("task", process))
+        """Iterate over supervisors (children of a Celery worker or the scheduler) and their tasks."""
+        places = self.system.airflow.places
+        for name in [name for name in places if name.startswith("worker")] or ["scheduler"]:
+            leader = places[name].leader()
+            with suppress(psutil.NoSuchProcess):
+                for supervisor in leader.children() if leader else ():
+                    for task in supervisor.children():
+                        yield from (("worker", supervisor), ("task", task))
 
 
 class Scheduler(Target):
@@ -87,7 +87,6 @@ class Triggerer(Target):
 
     def __init__(self, system: System, chance: random.Random) -> None:
         super().__init__(system, chance)
-        self.second = ProcessFolder(system.airflow.folder / "triggerer-2")
         self._killed = ""
         self._newest_before = 0
 
@@ -95,30 +94,18 @@ class Triggerer(Target):
         """Kill one of the two."""
         self._killed = self.chance.choice(("triggerer", "triggerer-2"))
         self._newest_before = self._newest()
-        if self._killed == "triggerer":
-            self.system.airflow.kill("triggerer")
-        else:
-            self.second.kill()
+        self.system.airflow.kill(self._killed)
         return self._killed
 
     def restore(self) -> None:
         """Start it again."""
-        if self._killed == "triggerer":
-            self.system.airflow.start_service("triggerer")
-        else:
-            self.start_second()
+        self.system.airflow.start_service(self._killed)
 
     def wait_restored(self) -> None:
         """Wait until Airflow knows the new one."""
         self.system.runs.until(
             lambda: self._newest() > self._newest_before, START_SECONDS, lambda: "no new triggerer"
         )
-
-    def start_second(self) -> None:
-        """Start a triggerer beside the one that is always there."""
-        command = [str(PROGRAMS / "airflow"), "triggerer", "--skip-serve-logs"]
-        self._newest_before = self._newest()
-        self.second.start(command, self.system.airflow.environment)
 
     def _newest(self) -> int:
         """Give the id of the triggerer that came last."""
@@ -135,14 +122,14 @@ class Connection(Target):
         """Kill every connection that there is, or that is made anew meanwhile."""
         count, limit = 0, time.monotonic() + BURST_SECONDS
         while time.monotonic() < limit or not (count or is_over()):
-            count += sum(self._kill_all(at) for at in range(len(self.system.hives)))
+            count += sum(map(self._kill_all, self.system.hives))
             time.sleep(0.01)
         return "connections" if count else ""
 
-    def _kill_all(self, at: int) -> int:
-        """Kill the connections to one hive: its user's name is the hive's."""
-        user = self.system.hives[at].url.database
-        with self.system.hives[at].connect() as connection:
+    def _kill_all(self, hive: str) -> int:
+        """Kill the connections to one hive: its user's name is that of its database."""
+        user = self.system.hives[hive].url.database
+        with self.system.hives[hive].connect() as connection:
             listed = text("SELECT id FROM information_schema.processlist WHERE user = :user")
             ids = connection.execute(listed, {"user": user}).scalars().all()
             if ids:

@@ -9,7 +9,8 @@ from typing import Any
 
 from sqlalchemy import text
 
-from tests.support.running_airflow import EVENT_LOOKUP, System
+from tests.support.lookups import EVENT_LOOKUP
+from tests.support.system import System
 from tools.runs import OVER
 
 ENTRY_JOBS = text(
@@ -93,7 +94,7 @@ class Load:
         """Give the pair, the status and the number of results of each entry job."""
         found = []
         genomes = [genome for run in self.runs for genome in run.events]
-        with self.system.hives[0].connect() as connection:
+        with self.system.hives["hive_test"].connect() as connection:
             for analysis, job_input, status, results in connection.execute(ENTRY_JOBS):
                 pairs = [
                     (genome, analysis.removeprefix("event_")) for genome in genomes if genome in job_input

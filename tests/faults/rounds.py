@@ -9,7 +9,7 @@ from uuid import uuid4
 from tests.faults.killing import TARGETS
 from tests.faults.load import Load
 from tests.faults.record import Round
-from tests.support.running_airflow import System
+from tests.support.system import System
 
 LIMIT = 120.0
 """Seconds in which every run must be over."""

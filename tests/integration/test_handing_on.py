@@ -1,4 +1,4 @@
-"""What becomes of events that follow when the event server is away; tests/system has a real one."""
+"""Follow-up events while the event server is unreachable; tests/system has a real one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from event_hooks import requesting
 from event_hooks.exceptions import EventServerUnreachable
 from event_hooks.handing_on import hand_on
 from event_hooks.ledger import follow_ups
@@ -16,21 +17,20 @@ from event_hooks.ledger.joins import Awaited, Came
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.ledger.records import Outcome, OwedEvent, Received, Standing, State, key_of
 from event_hooks.reports import outbox
-from tests.integration.ledger.conftest import databases_made, migrated
+from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
-    """A ledger that owes an event."""
-    with databases_made(tmp_path, monkeypatch) as make:
-        make("postgresql")
-        ledger = migrated()
-        (entry,) = ledger.accept([Received(key_of("a", "1"), "a", "g", {"type": "a"}, "rest")], "run")
-        ledger.plan("run", [Standing(entry.id, 0, "dump", "hive", "analysis")])
-        made = OwedEvent(entry.id, "dump", 0, {"type": "b", "event_id": "x"})
-        ledger.record_outcomes("dump", [Outcome(entry.id, State.COMPLETE)], "ti", (), [made])
-        yield ledger
-        ledger.close()
+def ledger(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> Iterator[Ledger]:
+    """A ledger with a follow-up event that is pending."""
+    monkeypatch.setenv(CONNECTION_VARIABLE, ledger_databases(pytestconfig).empty("postgresql", Path()))
+    ledger = Ledger()
+    (entry,) = ledger.accept([Received(key_of("a", "1"), "a", "g", {"type": "a"}, "rest")], "run")
+    ledger.plan("run", [Standing(entry.id, 0, "dump", "hive", "analysis")])
+    made = OwedEvent(entry.id, "dump", 0, {"type": "b", "event_id": "x"})
+    ledger.record_outcomes("dump", [Outcome(entry.id, State.COMPLETE)], "ti", (), [made])
+    yield ledger
+    ledger.close()
 
 
 @pytest.mark.parametrize(
@@ -49,15 +49,16 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
             "Connection refused",
         ),
     ],
-    ids=["no connection", "nobody there", "a token, and an address in the settings", "our own address"],
+    ids=["no connection", "no server", "a token, and an address in the settings", "our own address"],
 )
-def test_an_event_server_that_is_away_leaves_the_event_owed(
+def test_an_event_stays_pending_while_the_event_server_is_unreachable(
     connection: str | None,
     event_uri: str | None,
     reason: str,
     ledger: Ledger,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(requesting, "PAUSE", 0.01)
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://127.0.0.1:1")
     if connection:
         monkeypatch.setenv("AIRFLOW_CONN_EVENT_SERVER", connection)
@@ -69,7 +70,7 @@ def test_an_event_server_that_is_away_leaves_the_event_owed(
     assert len(follow_ups.owed_events(ledger)) == 1
 
 
-def test_what_is_awaited_in_vain_is_a_warning_with_what_to_do() -> None:
+def test_join_timeout_is_reported() -> None:
     came = Came(7, "new_genebuild", {"type": "new_genebuild", "genome": "g"}, "run", 3)
     moment = datetime(2026, 11, 2, 12, tzinfo=UTC)
     types = ("new_genebuild", "new_xrefs")

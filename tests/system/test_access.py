@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from event_hooks.api.app import create_app
-from tests.support.running_airflow import System
+from tests.support.system import System
 
 EXAMPLES = {"process": "dump_idle", "job_id": "1", "event_id": "1", "name": "board.css"}
 

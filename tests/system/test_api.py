@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.ledger.records import Arrival, Received, key_of
-from tests.support.running_airflow import LIMIT, System
+from tests.support.system import LIMIT, System
 from tools.runs import DAG
 
 
@@ -34,7 +34,7 @@ def until_over(system: System, event_id: int) -> str:
     return str(how()["state"])
 
 
-def test_what_came_together_is_watched_by_one_run_and_stays_known(system: System, genome: str) -> None:
+def test_events_of_a_burst_share_a_run_and_duplicates_are_recognised(system: System, genome: str) -> None:
     events = [event(f"{genome}_{n}", comment="from the archive") for n in range(20)]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda one: posted(system, one), events))
@@ -51,7 +51,7 @@ def test_what_came_together_is_watched_by_one_run_and_stays_known(system: System
         assert posted(system, one, 200)["job_id"] == answer["job_id"]
 
 
-def test_a_run_that_the_api_server_did_not_live_to_start_is_started(
+def test_a_run_is_started_although_the_api_server_died_before_starting_it(
     system: System, genome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
@@ -73,7 +73,7 @@ def test_a_run_that_the_api_server_did_not_live_to_start_is_started(
     assert [job for job, _ in system.jobs(run_id)] == [job_id]
 
 
-def test_a_lookup_that_changes_in_between_makes_no_second_job(
+def test_a_lookup_change_between_request_and_run_creates_no_second_job(
     system: System, genome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The API server reads a changed lookup at once, and Airflow's DAG some seconds later."""

@@ -6,11 +6,13 @@ import re
 import time
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.support.running_airflow import GUIHIVE, LIMIT, System
+from tests.support.lookups import GUIHIVE
+from tests.support.system import LIMIT, System
 from tools.airflow_services import CHECKOUT
 from tools.runs import DAG
 
@@ -77,13 +79,20 @@ def post(system: System, genome: str, event_type: str = "new_assembly", **practi
     return int(answer.json()["id"])
 
 
+@pytest.fixture(scope="module")
+def idle(system: System) -> tuple[int, str]:
+    """An event whose job is not picked up: its id and genome."""
+    genome = f"genome_{uuid4().hex[:12]}"
+    return post(system, genome, "idle"), genome
+
+
 def done(page: Page) -> list[float]:
     """Give the lengths of what is done in the bars that are shown."""
     pieces = page.locator("#latest .strip .done").all()
     return [float((piece.get_attribute("width") or "0").rstrip("%")) for piece in pieces]
 
 
-def test_an_event_appears_and_its_bar_moves_by_itself(system: System, page: Page, genome: str) -> None:
+def test_an_event_appears_and_its_bar_moves_without_a_reload(system: System, page: Page, genome: str) -> None:
     page.goto(board(system, f"?genome={genome}"))
     expect(page.get_by_text("No event is like that.")).to_be_visible()
     row = page.locator(f"#event-{post(system, genome, 'new_genebuild', seconds=5)}")
@@ -98,7 +107,7 @@ def test_an_event_appears_and_its_bar_moves_by_itself(system: System, page: Page
     assert done(page) == [100]
 
 
-def test_a_failure_shows_its_message_first(system: System, page: Page, genome: str) -> None:
+def test_a_failure_is_shown_first_with_its_message(system: System, page: Page, genome: str) -> None:
     page.goto(board(system))
     event_id = post(system, genome, fail="child", only="event_dump_dna", message="the disk is full")
     failed = page.locator(f"#attention #urgent-{event_id}")
@@ -111,10 +120,10 @@ def test_a_failure_shows_its_message_first(system: System, page: Page, genome: s
     expect(reported).to_be_visible()
 
 
-def test_the_board_is_a_page_of_airflow_and_leads_to_its_others(
-    system: System, page: Page, genome: str
+def test_the_board_is_a_page_of_airflow_and_links_to_the_run(
+    system: System, page: Page, idle: tuple[int, str]
 ) -> None:
-    event_id = post(system, genome, "idle")
+    event_id, _ = idle
     page.goto(system.airflow.url)
     page.get_by_role("link", name="Events").click()
     frame = page.frame_locator("iframe[title='Events']")
@@ -125,8 +134,8 @@ def test_the_board_is_a_page_of_airflow_and_leads_to_its_others(
     expect(page.get_by_text("process_event").first).to_be_visible()
 
 
-def test_tasks_lead_to_the_board_while_they_wait(system: System, page: Page, genome: str) -> None:
-    event_id = post(system, genome, "idle")
+def test_waiting_tasks_link_to_the_board(system: System, page: Page, idle: tuple[int, str]) -> None:
+    event_id, _ = idle
     run_id = system.api("GET", f"/events/{event_id}").json()["run_id"]
     path = f"{DAG}/dagRuns/{run_id}/taskInstances"
     expected = f"{system.airflow.url}/event-hooks/board?run={run_id}"
@@ -147,8 +156,8 @@ def test_the_documentation_of_the_api_can_be_read(system: System, page: Page) ->
     expect(page.locator(".opblock")).to_have_count(sum(map(len, document["paths"].values())))
 
 
-def test_everything_is_reached_from_the_keyboard(system: System, page: Page, genome: str) -> None:
-    event_id = post(system, genome, "idle")
+def test_everything_can_be_reached_by_keyboard(system: System, page: Page, idle: tuple[int, str]) -> None:
+    event_id, genome = idle
     page.goto(board(system, f"?genome={genome}"))
     reached = []
     for _ in range(9):
@@ -165,7 +174,7 @@ def test_everything_is_reached_from_the_keyboard(system: System, page: Page, gen
     page.wait_for_url(f"**/board/events/{event_id}")
 
 
-def test_the_page_says_when_it_is_not_fresh(system: System, browser: Browser, login: Any) -> None:
+def test_the_page_says_when_it_is_not_refreshed(system: System, browser: Browser, login: Any) -> None:
     context = browser.new_context(storage_state=login)
     page = context.new_page()
     page.goto(board(system))
@@ -178,10 +187,10 @@ def test_the_page_says_when_it_is_not_fresh(system: System, browser: Browser, lo
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_it_fits_and_can_be_read(
-    system: System, browser: Browser, login: Any, genomes: Iterator[str], size: str, theme: Any
+def test_pages_fit_the_window_and_have_enough_contrast(
+    system: System, browser: Browser, login: Any, idle: tuple[int, str], size: str, theme: Any
 ) -> None:
-    event_id = post(system, next(genomes), "idle")
+    event_id, _ = idle
     width, height = SIZES[size]
     context = browser.new_context(
         storage_state=login, viewport={"width": width, "height": height}, color_scheme=theme
@@ -197,7 +206,7 @@ def test_it_fits_and_can_be_read(
     context.close()
 
 
-def test_airflows_own_theme_goes_before_the_systems(system: System, browser: Browser, login: Any) -> None:
+def test_the_theme_of_airflow_overrides_the_systems(system: System, browser: Browser, login: Any) -> None:
     context = browser.new_context(storage_state=login, color_scheme="light")
     page = context.new_page()
     page.goto(board(system))

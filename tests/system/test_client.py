@@ -1,32 +1,47 @@
-"""The command event-hooks, as a person types it, against the running Airflow."""
+"""The command event-hooks against the running Airflow."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any, NamedTuple
+from uuid import uuid4
 
 import pytest
 
 from event_hooks.client import EventClient, RequestRefused, ServerUnreachable, log_in
-from tests.support.running_airflow import EVENT_LOOKUP, LIMIT, System
-from tests.system.test_process_event import event
+from event_hooks.command.main import main
+from tests.support.lookups import EVENT_LOOKUP
+from tests.support.system import LIMIT, System
+from tests.system.events import practice_event
 from tools.airflow_services import PROGRAMS
 from tools.ports import free_port
 
 FOLLOW_LIMIT = 2 * LIMIT
 """From the request to the last process: Airflow starts a run, and tasks of it, in between."""
 
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+class Result(NamedTuple):
+    """The exit status of a command, and what it printed."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Result]
 
 
 @pytest.fixture
-def surroundings(system: System) -> Mapping[str, str]:
-    """The environment of somebody who has never logged in, and has a token."""
+def environment(system: System) -> Mapping[str, str]:
+    """The environment of a user with a token, who has never logged in."""
     return {
         "PATH": os.environ["PATH"],
         "EVENT_URI": f"{system.airflow.url}/event-hooks/",
@@ -35,50 +50,66 @@ def surroundings(system: System) -> Mapping[str, str]:
 
 
 @pytest.fixture
-def command(surroundings: Mapping[str, str]) -> Command:
-    """Runs the command with these words."""
+def command(environment: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs the command in this process, with these arguments, standard input and variables."""
 
-    def run(*words: str, piped: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [PROGRAMS / "event-hooks", *words],
-            env={**surroundings, **variables},
-            input=piped,
-            capture_output=True,
-            text=True,
-            timeout=FOLLOW_LIMIT,
-        )
+    def run(*words: str, piped: str = "", **variables: str) -> Result:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(piped))
+        for name, value in {**environment, **variables}.items():
+            monkeypatch.setenv(name, value)
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                status = main(words)
+            except SystemExit as end:
+                status = int(str(end.code))
+        return Result(status, out.getvalue(), err.getvalue())
 
     return run
 
 
 @pytest.fixture
-def client(surroundings: Mapping[str, str]) -> EventClient:
-    """The client that the command stands on."""
-    return EventClient(surroundings["EVENT_URI"], surroundings["EVENT_HOOKS_TOKEN"])
+def client(environment: Mapping[str, str]) -> EventClient:
+    """The client that the command uses."""
+    return EventClient(environment["EVENT_URI"], environment["EVENT_HOOKS_TOKEN"])
 
 
-def test_following_a_success_ends_with_0(command: Command, genome: str) -> None:
-    done = command("submit", json.dumps(event(genome)), "--follow")
+@pytest.fixture(scope="module")
+def idle_event_id(system: System) -> int:
+    """An event whose job is not picked up."""
+    answer = system.api("POST", "/jobs", json=practice_event(f"genome_{uuid4().hex[:12]}", "idle"))
+    return int(answer.json()["id"])
+
+
+def test_following_a_success_ends_with_0(environment: Mapping[str, str], genome: str) -> None:
+    """As the test of Ctrl-C, it starts the installed command; the others call its function."""
+    done = subprocess.run(
+        [PROGRAMS / "event-hooks", "submit", json.dumps(practice_event(genome)), "--follow"],
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=FOLLOW_LIMIT,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert f"({genome}) dump_dna: complete" in done.stdout
     assert done.stdout.splitlines()[-1].endswith(f"(new_assembly, {genome}): complete")
 
 
 def test_following_a_failure_ends_with_1_and_its_message(command: Command, genome: str) -> None:
-    failing = event(genome, fail="child", only="event_dump_dna", message="[the disk] is full")
+    failing = practice_event(genome, fail="child", only="event_dump_dna", message="[the disk] is full")
     done = command("submit", "-", "--follow", piped=json.dumps(failing))
-    assert done.returncode == 1
+    assert done.status == 1
     assert "  dump_dna, job " in done.stdout
     assert "[the disk] is full" in done.stdout
 
 
-def test_json_is_all_that_is_printed_for_a_program(command: Command, genome: str) -> None:
-    batch = [event(genome, "new_genebuild"), event(genome, "new_genebuild", fail="entry")]
+def test_only_json_is_printed_with_output_json(command: Command, genome: str) -> None:
+    batch = [practice_event(genome, "new_genebuild"), practice_event(genome, "new_genebuild", fail="entry")]
     submitted = command("submit", "--output", "json", piped="\n".join(map(json.dumps, batch)))
     ids = [str(one["id"]) for one in json.loads(submitted.stdout)]
     done = command("follow", *ids, "--output", "json")
     assert [one["state"] for one in json.loads(done.stdout)] == ["complete", "failed"]
-    assert (submitted.returncode, done.returncode) == (0, 1)
+    assert (submitted.status, done.status) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -93,47 +124,51 @@ def test_json_is_all_that_is_printed_for_a_program(command: Command, genome: str
         (["dance"], "invalid choice"),
     ],
 )
-def test_nonsense_ends_with_2_and_names_the_field(command: Command, words: list[str], named: str) -> None:
+def test_an_invalid_request_ends_with_2_and_names_the_field(
+    command: Command, words: list[str], named: str
+) -> None:
     done = command(*words)
-    assert done.returncode == 2
+    assert done.status == 2
     assert named in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_nobody_at_the_address_ends_with_3(command: Command) -> None:
+def test_an_unreachable_server_ends_with_3(command: Command) -> None:
     done = command("events", EVENT_URI=f"http://127.0.0.1:{free_port()}/event-hooks")
-    assert (done.returncode, done.stdout) == (3, "")
+    assert (done.status, done.stdout) == (3, "")
     assert "Connection refused" in done.stderr
 
 
 @pytest.mark.parametrize("token", ["", "not.a.token"])
-def test_without_a_good_token_it_says_what_to_do(command: Command, token: str) -> None:
+def test_an_invalid_token_ends_with_2_and_says_what_to_do(command: Command, token: str) -> None:
     done = command("events", EVENT_HOOKS_TOKEN=token)
-    assert done.returncode == 2
+    assert done.status == 2
     assert "log in" in done.stderr
     assert not token or token not in done.stderr
 
 
-def test_who_may_only_look_is_told_so(command: Command, system: System) -> None:
+def test_a_viewer_may_not_submit(command: Command, system: System) -> None:
     token = system.airflow.token("looker")
-    assert command("events", EVENT_HOOKS_TOKEN=token).returncode == 0
+    assert command("events", EVENT_HOOKS_TOKEN=token).status == 0
     refused = command("submit", '{"type": "idle"}', EVENT_HOOKS_TOKEN=token)
-    assert refused.returncode == 2
+    assert refused.status == 2
     assert "this user has no right to do that" in refused.stderr
 
 
-def test_a_login_does_instead_of_a_token(command: Command, system: System) -> None:
+def test_a_login_replaces_a_token(command: Command, system: System) -> None:
     login = {"EVENT_HOOKS_TOKEN": "", "EVENT_HOOKS_USER": "admin"}
     done = command("events", EVENT_HOOKS_PASSWORD=system.airflow.password, **login)
     assert done.stdout.split() == sorted(EVENT_LOOKUP)
-    assert command("events", EVENT_HOOKS_PASSWORD="wrong_word", **login).returncode == 2
+    assert command("events", EVENT_HOOKS_PASSWORD="wrong_word", **login).status == 2
     with pytest.raises(RequestRefused) as caught:
         log_in(f"{system.airflow.url}/event-hooks", "admin", "wrong_word")
     assert "wrong_word" not in str(caught.value)
 
 
 def test_a_job_is_retrieved_listed_and_stopped(command: Command, genome: str) -> None:
-    answer = json.loads(command("submit", json.dumps(event(genome, "idle")), "--output", "json").stdout)
+    answer = json.loads(
+        command("submit", json.dumps(practice_event(genome, "idle")), "--output", "json").stdout
+    )
     job = str(answer["job_id"])
     assert "status: submitted" in command("retrieve", "dump_idle", job).stdout
     assert f"\n{job} " in command("list", "dump_idle").stdout
@@ -144,12 +179,12 @@ def test_a_job_is_retrieved_listed_and_stopped(command: Command, genome: str) ->
         "stopped": [answer["job_id"]],
         "running": [],
     }
-    assert command("follow", str(answer["id"])).returncode == 1
+    assert command("follow", str(answer["id"])).status == 1
 
 
 def test_a_plan_ends_with_1_where_a_hive_is_not_ready(command: Command) -> None:
     good, bad = (command("plan", json.dumps({"type": name})) for name in ("new_assembly", "half_wrong"))
-    assert (good.returncode, bad.returncode) == (0, 1)
+    assert (good.status, bad.status) == (0, 1)
     assert "dump_old" in good.stdout
     assert "it does not react to new_assembly" in good.stdout
     assert "no analysis 'event_dump_nothing'" in bad.stdout
@@ -160,14 +195,13 @@ def test_events_and_processes_are_listed(command: Command) -> None:
     assert "dump_idle" in json.loads(command("processes", "--output", "json").stdout)
 
 
-def test_ctrl_c_leaves_the_events_and_says_how_to_follow_them_again(
-    surroundings: Mapping[str, str], genome: str, client: EventClient
+def test_ctrl_c_ends_with_130_and_says_how_to_follow_again(
+    environment: Mapping[str, str], idle_event_id: int
 ) -> None:
-    event_id = client.submit(event(genome, "idle"))["id"]
     following = subprocess.Popen(
         # Whoever runs the tests in the background has SIGINT ignored, also for what they start
-        ["env", "--default-signal=INT", PROGRAMS / "event-hooks", "follow", str(event_id)],
-        env=surroundings,
+        ["env", "--default-signal=INT", PROGRAMS / "event-hooks", "follow", str(idle_event_id)],
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -177,20 +211,19 @@ def test_ctrl_c_leaves_the_events_and_says_how_to_follow_them_again(
     following.send_signal(signal.SIGINT)
     _, errors = following.communicate(timeout=FOLLOW_LIMIT)
     assert following.returncode == 130
-    assert errors.endswith(f"event-hooks follow {event_id}\n")
+    assert errors.endswith(f"event-hooks follow {idle_event_id}\n")
 
 
-def test_a_limit_ends_the_following_with_3(command: Command, genome: str, client: EventClient) -> None:
-    event_id = str(client.submit(event(genome, "idle"))["id"])
+def test_a_timeout_ends_following_with_3(command: Command, idle_event_id: int) -> None:
     started = time.monotonic()
-    done = command("follow", event_id, "--timeout", "1")
-    assert done.returncode == 3
+    done = command("follow", str(idle_event_id), "--timeout", "1")
+    assert done.status == 3
     assert time.monotonic() - started < 10
-    assert f"event-hooks follow {event_id}" in done.stderr
+    assert f"event-hooks follow {idle_event_id}" in done.stderr
 
 
-def test_the_client_speaks_as_the_command_does(client: EventClient, genome: str, system: System) -> None:
-    named: dict[str, Any] = {**event(genome, "idle"), "event_id": genome}
+def test_the_client_has_a_method_for_each_command(client: EventClient, genome: str, system: System) -> None:
+    named: dict[str, Any] = {**practice_event(genome, "idle"), "event_id": genome}
     first, again = client.submit(named), client.submit(named)
     assert first["job_id"] == again["job_id"]
     assert client.plan(named)["events"][0]["processes"] == []

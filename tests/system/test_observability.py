@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.support.running_airflow import LIMIT, System
+from tests.support.lookups import HIVES
+from tests.support.system import LIMIT, System
 
 MEASURED = {
     "events_received",
@@ -27,7 +28,7 @@ def test_all_is_healthy_while_it_runs(system: System) -> None:
     assert told["triggerers"]["alive"] >= 1
     idle = told["hives"]["hive_idle"]
     assert (idle["status"], idle["beekeeper"]) == ("healthy", False)
-    assert set(told["hives"]) == {"hive_test", "hive_idle", "lookup:dump_old"}
+    assert set(told["hives"]) == {*HIVES, "lookup:dump_old"} - {"hive_old"}
 
 
 def test_what_happens_is_measured_and_no_metric_names_a_genome(system: System, genome: str) -> None:
@@ -37,15 +38,15 @@ def test_what_happens_is_measured_and_no_metric_names_a_genome(system: System, g
     run_id = system.start(event)
     assert system.runs.until_over(run_id, LIMIT) == "success"
     system.tend()
-    missing = lambda: MEASURED - {line_of(one)[0] for one in system.measured}  # noqa: E731
+    missing = lambda: MEASURED - {line_of(one)[0] for one in system.metrics()}  # noqa: E731
     system.runs.until(lambda: not missing(), LIMIT, lambda: f"not measured: {missing()}")
-    found = [line_of(one) for one in system.measured]
+    found = [line_of(one) for one in system.metrics()]
     assert ("events_received", "source=api,type=new_genebuild", "1|c") in found
     assert ("events_received", "source=manual,type=new_genebuild", "1|c") in found
     assert ("inputs_refused", "where=api", "1|c") in found
     assert any(name == "time_to_ready" and tags == "hive=hive_test" for name, tags, _ in found)
     assert any(name == "jobs_waiting" and tags == "hive=hive_idle" for name, tags, _ in found)
-    assert not [one for one in system.measured if "genome_" in one and ".event_hooks." in one]
+    assert not [one for one in system.metrics() if "genome_" in one and ".event_hooks." in one]
 
 
 def line_of(line: str) -> tuple[str, str, str]:

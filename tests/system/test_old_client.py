@@ -1,7 +1,7 @@
 """
-What the client of the former event app asked for, and what it expected.
+What the client of the former event app requests, and the answers that it expects.
 
-It knew no token: that is all it has to be given.
+Its addresses end with a slash. It sends no token, so that is all that has to be added to it.
 """
 
 from __future__ import annotations
@@ -9,14 +9,9 @@ from __future__ import annotations
 import pytest
 import requests
 
-from tests.support.running_airflow import EVENT_LOOKUP, LIMIT, System
-from tests.system.test_process_event import event
-
-
-@pytest.fixture(params=["", "/"], ids=["plain", "slash"])
-def slash(request: pytest.FixtureRequest) -> str:
-    """What stands at the end of each address."""
-    return str(request.param)
+from tests.support.lookups import EVENT_LOOKUP
+from tests.support.system import LIMIT, System
+from tests.system.events import practice_event
 
 
 @pytest.fixture
@@ -34,34 +29,35 @@ def uri(system: System) -> str:
     return f"{system.airflow.url}/event-hooks/"
 
 
-def test_the_lists(session: requests.Session, uri: str, slash: str) -> None:
+@pytest.mark.parametrize("slash", ["", "/"], ids=["plain", "slash"])
+def test_events_and_processes_are_listed(session: requests.Session, uri: str, slash: str) -> None:
     assert session.get(f"{uri}events{slash}").json() == sorted(EVENT_LOOKUP)
     assert "dump_dna" in session.get(f"{uri}processes{slash}").json()
 
 
-def test_a_job_from_its_beginning_to_its_end(
-    session: requests.Session, uri: str, slash: str, genome: str, system: System
+def test_a_job_is_submitted_retrieved_and_listed(
+    session: requests.Session, uri: str, genome: str, system: System
 ) -> None:
-    submitted = session.post(f"{uri}jobs{slash}", json=event(genome, "new_genebuild", fail="entry"))
+    submitted = session.post(f"{uri}jobs/", json=practice_event(genome, "new_genebuild", fail="entry"))
     assert submitted.status_code == 201
     job_id = submitted.json()["job_id"]
-    job = f"{uri}jobs/dump_peptide/{job_id}{slash}"
+    job = f"{uri}jobs/dump_peptide/{job_id}/"
     system.runs.until(lambda: session.get(job).json()["status"] == "failed", LIMIT, lambda: job)
-    told = session.get(job).json()
-    assert (told["id"], told["input"]["event"]["genome"]) == (job_id, genome)
+    answer = session.get(job).json()
+    assert (answer["id"], answer["input"]["event"]["genome"]) == (job_id, genome)
     assert session.get(job, params={"format": "email", "email": "a@b"}).json()["email"] == "a@b"
     assert session.get(job, params={"format": "failures"}).json()[str(job_id)]
-    assert job_id in [one["id"] for one in session.get(f"{uri}jobs/dump_peptide{slash}").json()]
+    assert job_id in [job["id"] for job in session.get(f"{uri}jobs/dump_peptide/").json()]
 
 
-def test_a_job_is_deleted(session: requests.Session, uri: str, slash: str, genome: str) -> None:
-    job_id = session.post(f"{uri}jobs{slash}", json=event(genome, "idle")).json()["job_id"]
-    answer = session.delete(f"{uri}jobs/dump_idle/{job_id}{slash}")
+def test_a_job_is_deleted(session: requests.Session, uri: str, genome: str) -> None:
+    job_id = session.post(f"{uri}jobs/", json=practice_event(genome, "idle")).json()["job_id"]
+    answer = session.delete(f"{uri}jobs/dump_idle/{job_id}/")
     assert (answer.status_code, answer.json()["id"], answer.json()["process"]) == (200, job_id, "dump_idle")
 
 
-def test_what_is_not_known_is_a_404_with_its_reason(session: requests.Session, uri: str, slash: str) -> None:
+def test_an_unknown_process_or_job_is_a_404_with_its_reason(session: requests.Session, uri: str) -> None:
     for path in ("jobs/dump_rna", "jobs/dump_dna/999999", "jobs/dump_rna/1"):
-        answer = session.get(f"{uri}{path}{slash}")
+        answer = session.get(f"{uri}{path}/")
         assert answer.status_code == 404
         assert answer.json()["error"]

@@ -1,5 +1,5 @@
 """
-Measure, and keep the figures in ``docs/performance.md``: ``python -m tools.bench [hive|api|runs|collect …]``.
+Measure, and keep the figures in ``docs/performance.md``: ``python -m tools.bench [hive|ledger|api|…]``.
 
 Without a name, all of them. Each section of the file is of the last run that measured it.
 """
@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 from tools.airflow_services import CHECKOUT
-from tools.bench import api, collect, hive, runs
+from tools.bench import api, collect, hive, ledger, runs
 from tools.bench.room import Measured, machine, table
 
 FILE = CHECKOUT / "docs" / "performance.md"
@@ -21,6 +21,7 @@ BENCHES = {
     "api": ("Events over HTTP", api.measure),
     "runs": ("Events from the request to the report", runs.measure),
     "collect": ("A year of events of ensembl_metadata", collect.measure),
+    "ledger": ("A ledger with 1,000,000 events", ledger.measure),
 }
 
 HEAD = "# Performance\n\nWhat `make bench` measured last; what did not meet its bar is **bold**.\n"

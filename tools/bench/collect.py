@@ -22,7 +22,7 @@ from sqlalchemy import create_engine
 from event_hooks import collecting, lookups
 from event_hooks.collecting import Summary, Wanted
 from event_hooks.metadata.hook import MetadataHook
-from tests.integration.ledger.conftest import databases_made, migrated
+from tests.integration.ledger.databases import migrated_ledger, new_databases
 from tests.support.practice_hive.database import parse
 from tests.support.practice_metadata import PracticeMetadata
 from tools.bench.room import Measured
@@ -51,11 +51,11 @@ def metadata() -> Iterator[PracticeMetadata]:
 
 def measure() -> Iterator[Measured]:
     """Read a year, hand it over, and do it all again."""
-    with metadata() as source, pytest.MonkeyPatch.context() as patch, databases_made(Path(), patch) as make:
-        make("postgresql")
+    with metadata() as source, pytest.MonkeyPatch.context() as patch, new_databases(Path(), patch) as create:
+        create("postgresql")
         for day in range(DAYS):
             source.collection(A_DAY, END - timedelta(days=3 * day + 1), f"bacterium_{day}")
-        ledger = migrated()
+        ledger = migrated_ledger()
         began = time.monotonic()
         found = MetadataHook().events(YEAR.start, YEAR.end)
         yield Measured("read 100,000 events", time.monotonic() - began, "s")

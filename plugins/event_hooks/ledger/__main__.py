@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 
 from event_hooks import settings
@@ -17,11 +18,11 @@ from event_hooks.ledger import database
 from event_hooks.ledger.ledger import Ledger
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; 1 if the ledger cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m event_hooks.ledger", description=__doc__)
     parser.add_argument("verb", choices=("migrate", "check", "prune"))
-    verb = parser.parse_args().verb
+    verb = parser.parse_args(argv).verb
     try:
         if verb == "migrate":
             with database.errors_named(database.CONN_ID):

@@ -16,7 +16,7 @@ from event_hooks.api import access
 from event_hooks.api.app import create_app
 from event_hooks.ledger.ledger import Ledger
 from tests.integration.conftest import PracticeHive, hives_made
-from tests.integration.ledger.conftest import empty_ledger, kept_ledger_made
+from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases
 
 
 @pytest.fixture(scope="package")
@@ -27,13 +27,6 @@ def patch() -> Iterator[pytest.MonkeyPatch]:
 
 
 @pytest.fixture(scope="package")
-def kept_ledger() -> Iterator[Ledger]:
-    """A ledger on PostgreSQL."""
-    with kept_ledger_made() as ledger:
-        yield ledger
-
-
-@pytest.fixture(scope="package")
 def kept_hives(mysql_url: str, patch: pytest.MonkeyPatch) -> Iterator[list[PracticeHive]]:
     """The hive of both processes of new_assembly, and another."""
     with hives_made(mysql_url, Path(), patch) as make:
@@ -41,10 +34,12 @@ def kept_hives(mysql_url: str, patch: pytest.MonkeyPatch) -> Iterator[list[Pract
 
 
 @pytest.fixture
-def ledger(kept_ledger: Ledger) -> Iterator[Ledger]:
-    """A ledger without an event."""
-    yield kept_ledger
-    empty_ledger()
+def ledger(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> Iterator[Ledger]:
+    """A ledger on PostgreSQL without an event."""
+    monkeypatch.setenv(CONNECTION_VARIABLE, ledger_databases(pytestconfig).empty("postgresql", Path()))
+    ledger = Ledger()
+    yield ledger
+    ledger.close()
 
 
 @pytest.fixture

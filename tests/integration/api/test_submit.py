@@ -115,13 +115,12 @@ def test_a_batch_with_one_taken_key_writes_nothing(api: TestClient, first: Pract
     assert api.post("/jobs", json=batch[0]).status_code == 201
 
 
-def test_what_comes_within_half_a_second_shares_a_run(
-    api: TestClient, ledger: Ledger, started: list[str]
-) -> None:
+@pytest.mark.alone
+def test_events_within_half_a_second_share_a_run(api: TestClient, ledger: Ledger, started: list[str]) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda n: api.post("/jobs", json={**EVENT, "event_id": n}), range(20)))
+        answers = list(pool.map(lambda n: api.post("/jobs", json={**EVENT, "event_id": n}), range(10)))
     (run_id,) = {answer.json()["run_id"] for answer in answers}
-    assert [entry.position for entry in ledger.events_of(run_id)] == list(range(20))
+    assert [entry.position for entry in ledger.events_of(run_id)] == list(range(10))
     until(lambda: started == [run_id])
     later = api.post("/jobs", json={**EVENT, "event_id": "later"}).json()["run_id"]
     assert later != run_id
@@ -141,6 +140,7 @@ def test_runs_of_a_burst_gather_longer(api: TestClient, started: list[str]) -> N
     until(lambda: started[2:] == [third])
 
 
+@pytest.mark.alone
 def test_a_full_run_is_followed_by_the_next(
     api: TestClient, ledger: Ledger, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +153,7 @@ def test_a_full_run_is_followed_by_the_next(
     until(lambda: started == [runs[0], large[0]["run_id"]])
 
 
+@pytest.mark.alone
 def test_a_run_has_no_more_events_than_a_run_may_have(
     api: TestClient, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

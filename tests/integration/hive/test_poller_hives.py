@@ -19,8 +19,12 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 async def test_hives_with_equal_job_ids_are_never_mixed_up(make_hive: MakeHive) -> None:
     complete, failed, running = (make_hive(server) for server in ("mysql", "sqlite", "mysql"))
-    assert submit(complete, 3) == submit(running, 3) == submit(failed, 3, fail="child") == [1, 2, 3]
-    waits = [asyncio.create_task(until_over(hive, [1, 2, 3])) for hive in (complete, failed, running)]
+    last = max(hive.add_job(status="DONE") for hive in (complete, failed, running))
+    for hive in (complete, failed, running):
+        hive.add_job(job_id=last + 1, status="DONE")
+    job_ids = submit(complete, 3)
+    assert job_ids == submit(running, 3) == submit(failed, 3, fail="child")
+    waits = [asyncio.create_task(until_over(hive, job_ids)) for hive in (complete, failed, running)]
     await asyncio.gather(asyncio.to_thread(complete.work), asyncio.to_thread(failed.work))
     async with asyncio.timeout(LIMIT):
         ended = [{outcome.state for outcome in await wait} for wait in waits[:2]]

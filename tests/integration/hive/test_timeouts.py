@@ -18,7 +18,7 @@ from event_hooks.hive.hook import HiveHook
 from tests.integration.hive.conftest import MakeHive
 from tools.ports import free_port
 
-TIMEOUT = 2
+TIMEOUT = 1
 CONN_ID = "hive_behind_relay"
 
 pytestmark = pytest.mark.alone

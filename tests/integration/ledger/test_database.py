@@ -14,10 +14,20 @@ from sqlalchemy import text
 
 from event_hooks.exceptions import LedgerBehind, LedgerUnreachable
 from event_hooks.ledger import database, tables
+from event_hooks.ledger.__main__ import main
 from event_hooks.ledger.ledger import Ledger
+from tests.integration.ledger.databases import migrated_ledger
 
 
-def test_the_migrations_make_the_tables_of_the_code(server: str) -> None:
+@pytest.fixture
+def empty_server(server: str, empty_database: Callable[[str], str]) -> str:
+    """The kind of a server with a database without tables, to which ``event_ledger`` leads."""
+    empty_database(server)
+    return server
+
+
+@pytest.mark.usefixtures("empty_server")
+def test_the_migrations_make_the_tables_of_the_code() -> None:
     engine = database.engine()
     database.migrate(engine)
     database.migrate(engine)
@@ -30,32 +40,41 @@ def test_the_migrations_make_the_tables_of_the_code(server: str) -> None:
     engine.dispose()
 
 
-def test_a_ledger_without_tables_is_refused_with_the_command_to_type(server: str) -> None:
+@pytest.mark.usefixtures("empty_server")
+def test_a_database_without_tables_is_an_error_with_the_command_to_type() -> None:
     with pytest.raises(LedgerBehind, match="version none, and 0004 is needed: python -m event_hooks.ledger"):
         Ledger()
 
 
-def test_a_ledger_of_a_later_version_is_refused(ledger: Ledger) -> None:
+@pytest.mark.usefixtures("empty_server")
+def test_tables_of_a_later_version_are_an_error() -> None:
+    migrated_ledger().close()
     with database.engine().begin() as connection:
         connection.execute(text(f"UPDATE {database.VERSION_TABLE} SET version_num = '9999'"))
     with pytest.raises(LedgerBehind, match="version 9999"):
         Ledger()
 
 
-def test_the_command_migrates_checks_and_prunes(empty_database: Callable[[str], str]) -> None:
+def test_the_command_migrates_checks_and_prunes(
+    empty_database: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
     empty_database("postgresql")
-    run = lambda verb: subprocess.run(  # noqa: E731
-        [sys.executable, "-m", "event_hooks.ledger", verb],
-        env={**os.environ, "PYTHONPATH": "plugins"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    behind = run("check")
-    assert (behind.returncode, "python -m event_hooks.ledger migrate" in behind.stderr) == (1, True)
-    assert run("migrate").returncode == 0
-    assert run("check").returncode == 0
-    assert run("prune").stdout == "0 events older than 400 days forgotten\n"
+    assert main(["check"]) == 1
+    assert "python -m event_hooks.ledger migrate" in capsys.readouterr().err
+    assert main(["migrate"]) == 0
+    assert main(["check"]) == 0
+    capsys.readouterr()
+    assert main(["prune"]) == 0
+    assert capsys.readouterr().out == "0 events older than 400 days forgotten\n"
+
+
+def test_the_command_exits_with_1_if_the_ledger_cannot_be_used(empty_database: Callable[[str], str]) -> None:
+    empty_database("sqlite")
+    command = [sys.executable, "-m", "event_hooks.ledger", "check"]
+    environment = {**os.environ, "PYTHONPATH": "plugins"}
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert "python -m event_hooks.ledger migrate" in process.stderr
 
 
 @pytest.mark.parametrize(
@@ -67,7 +86,7 @@ def test_the_command_migrates_checks_and_prunes(empty_database: Callable[[str], 
         "http://127.0.0.1:1",
     ],
 )
-def test_a_ledger_that_cannot_be_reached_says_so_without_its_password(
+def test_the_error_of_an_unreachable_ledger_has_no_password(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", uri)
@@ -76,7 +95,7 @@ def test_a_ledger_that_cannot_be_reached_says_so_without_its_password(
     assert "secret_of_the_ledger" not in str(caught.value)
 
 
-def test_no_connection_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_connection_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_EVENT_LEDGER", raising=False)
     with pytest.raises(LedgerUnreachable, match="Airflow has no connection of this name"):
         Ledger()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -37,10 +38,22 @@ async def test_a_process_that_is_late_is_reported_once(ledger: Ledger) -> None:
     assert steps(ledger) == ["Event late"]
 
 
-async def test_a_deadline_before_the_plan_is_reported_with_it(ledger: Ledger) -> None:
+async def test_a_deadline_before_the_plan_is_reported_with_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The route task of a busy machine may come after the deadline."""
+    polls, poll = [], lateness._owe
+
+    def counted(*arguments: Any) -> bool:
+        polls.append(poll(*arguments))
+        return polls[-1]
+
+    monkeypatch.setattr(lateness, "_owe", counted)
+    monkeypatch.setattr(lateness, "PLAN_POLL_SECONDS", 0.1)
     telling = asyncio.create_task(lateness.tell("dump", 3, CONTEXT))
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(20):
+        while len(polls) < 3:
+            await asyncio.sleep(0.02)
     assert not telling.done()
     (entry,) = ledger.accept([EVENT], "run")
     ledger.plan("run", planned(entry.id))

@@ -1,4 +1,4 @@
-"""Who writes into the ledger for all triggers of an event loop."""
+"""The writer of an event loop, on a real ledger and a real broker."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
+from event_hooks import scribe as scribe_module
 from event_hooks.exceptions import LedgerRefused
 from event_hooks.ledger import database
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.ledger.records import OwedReport
 from event_hooks.scribe import scribe_of_loop
-from tests.integration.ledger.test_sender import heard
+from tests.integration.ledger.test_sender import message_ids
 
 SECONDS = 20
 
@@ -23,22 +24,22 @@ def owed(name: str) -> list[OwedReport]:
     return [OwedReport(name, None, "run", "report.info", "{}")]
 
 
-async def test_deeds_are_done_in_their_order_and_their_reports_sent(ledger: Ledger, queue: str) -> None:
+async def test_operations_run_in_their_order_and_their_reports_are_sent(ledger: Ledger, queue: str) -> None:
     scribe, names = scribe_of_loop(), [f"m{n}" for n in range(20)]
     assert scribe is scribe_of_loop()
-    deeds = [scribe.write(lambda to, name=name: to.owe(owed(name))) for name in names]
-    await asyncio.wait_for(asyncio.gather(*deeds), SECONDS)
-    said: list[str] = []
+    operations = [scribe.write(lambda to, name=name: to.owe(owed(name))) for name in names]
+    await asyncio.wait_for(asyncio.gather(*operations), SECONDS)
+    sent: list[str] = []
     for _ in range(SECONDS * 10):
-        said += heard(queue)
-        if said == names:
+        sent += message_ids(queue)
+        if sent == names:
             break
         await asyncio.sleep(0.1)
-    assert said == names
+    assert sent == names
     assert ledger.count_owed() == 0
 
 
-async def test_a_deed_that_cannot_be_done_holds_up_no_other(ledger: Ledger, queue: str) -> None:
+async def test_an_operation_that_fails_does_not_block_the_next(ledger: Ledger, queue: str) -> None:
     scribe = scribe_of_loop()
 
     def wrong(_: Ledger) -> None:
@@ -52,14 +53,19 @@ async def test_a_deed_that_cannot_be_done_holds_up_no_other(ledger: Ledger, queu
     assert isinstance(second.exception(), LedgerRefused)
 
 
-async def test_what_comes_while_the_ledger_is_away_is_written_later(ledger: Ledger, queue: str) -> None:
+async def test_an_operation_is_retried_until_the_ledger_is_available(
+    ledger: Ledger, queue: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scribe_module, "MAX_PAUSE", 0.05)
     scribe = scribe_of_loop()
     await asyncio.wait_for(scribe.write(lambda to: to.owe(owed("m0"))), SECONDS)
     with database.engine().begin() as connection:
         connection.execute(text("ALTER TABLE report RENAME TO report_away"))
-    deed = scribe.write(lambda to: to.owe(owed("m1")))
-    await asyncio.sleep(1.5)
-    assert not deed.done()
+    operation = scribe.write(lambda to: to.owe(owed("m1")))
+    async with asyncio.timeout(SECONDS):
+        while caplog.text.count("1 writes wait, next try in") < 2:
+            await asyncio.sleep(0.02)
+    assert not operation.done()
     with database.engine().begin() as connection:
         connection.execute(text("ALTER TABLE report_away RENAME TO report"))
-    await asyncio.wait_for(deed, SECONDS)
+    await asyncio.wait_for(operation, SECONDS)

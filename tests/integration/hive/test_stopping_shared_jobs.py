@@ -1,4 +1,4 @@
-"""Facts, section 6: a stop, or a person's reset, beside jobs that others need or that ran after all."""
+"""Stopping and manual resets of jobs that another tree needs, or that ran later."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.integration.hive.conftest import (
 )
 
 
-def test_fact_6_stopping_leaves_what_another_event_waits_for(make_hive: MakeHive) -> None:
+def test_stopping_leaves_jobs_that_another_tree_waits_for(make_hive: MakeHive) -> None:
     hive = make_hive("mysql")
     one, other = (hive.add_job(status="DONE") for _ in range(2))
     funnel = hive.add_job(prev_job_id=one, status="SEMAPHORED", analysis_id=3)
@@ -28,7 +28,7 @@ def test_fact_6_stopping_leaves_what_another_event_waits_for(make_hive: MakeHive
     assert (status(hive, fan), status(hive, funnel)) == ("READY", "SEMAPHORED")
 
 
-def test_fact_6_a_job_that_ran_after_its_stop_counts_as_run(hive: PracticeHive) -> None:
+def test_a_stopped_job_that_ran_later_is_complete(hive: PracticeHive) -> None:
     """A person has stopped it, and then taken eHive's own way to let it run."""
     hook = HiveHook(hive.conn_id)
     entry = submitted(hive)
@@ -40,7 +40,7 @@ def test_fact_6_a_job_that_ran_after_its_stop_counts_as_run(hive: PracticeHive) 
     assert hook.reset([entry]) == Change([], [])
 
 
-def test_fact_6_a_stopped_job_has_no_time_of_completion(hive: PracticeHive) -> None:
+def test_stopping_removes_the_time_of_completion(hive: PracticeHive) -> None:
     """It was done once, then reset by a person, then stopped: the old time would say that it ran."""
     entry = submitted(hive, parts=0, no_result=True)
     hive.work()
@@ -49,7 +49,7 @@ def test_fact_6_a_stopped_job_has_no_time_of_completion(hive: PracticeHive) -> N
     assert outcome(hive, entry).state is State.STOPPED
 
 
-def test_fact_3_a_done_job_that_a_person_resets_meanwhile_is_waited_for(hive: PracticeHive) -> None:
+def test_a_done_job_that_is_reset_manually_is_polled_to_its_end(hive: PracticeHive) -> None:
     entry = submitted(hive)
     work_on_entries(hive)
     with visiting(hive) as visitor:

@@ -1,4 +1,4 @@
-"""Facts, section 2: lengths of inputs, duplicates, and jobs that collide on stock tables."""
+"""Submitting: inputs of all lengths, duplicates, and jobs that collide on the unique key of stock tables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.trees import State
 from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import (
-    VARIANTS,
+    ALL_VARIANTS,
     MakeHive,
     child,
     inputs,
@@ -25,8 +25,9 @@ from tests.integration.hive.conftest import (
 from tests.support.practice_hive.worker import Worker
 
 
-@pytest.mark.parametrize(("server", "variant", "triggers"), VARIANTS)
-def test_fact_2_submitting_twice_is_one_job(
+# The unique key, the counters and the locks of a submission depend on all three, so all combinations run.
+@pytest.mark.parametrize(("server", "variant", "triggers"), ALL_VARIANTS)
+def test_submitting_twice_creates_one_job(
     make_hive: MakeHive, server: str, variant: str, triggers: bool
 ) -> None:
     hive = make_hive(server, variant=variant, triggers=triggers)
@@ -41,7 +42,7 @@ def test_fact_2_submitting_twice_is_one_job(
 
 
 @pytest.mark.parametrize("length", [255, 256, 70_000])
-def test_fact_2_an_input_of_any_length_arrives_whole(hive: PracticeHive, length: int) -> None:
+def test_an_input_of_any_length_is_stored_completely(hive: PracticeHive, length: int) -> None:
     (text,) = inputs(1, length)
     HiveHook(hive.conn_id).submit("event_dump_dna", [text])
     ((input_id,),) = hive.rows("SELECT input_id FROM job")
@@ -58,7 +59,7 @@ def test_fact_2_an_input_of_any_length_arrives_whole(hive: PracticeHive, length:
 
 @pytest.mark.parametrize("variant", ["stock", "docs"])
 @pytest.mark.parametrize("server", ["mysql", "sqlite"])
-def test_fact_2_racing_submissions_make_one_job_each(make_hive: MakeHive, server: str, variant: str) -> None:
+def test_concurrent_submissions_create_one_job_each(make_hive: MakeHive, server: str, variant: str) -> None:
     hive = make_hive(server, variant=variant)
     texts = inputs(20) + inputs(10, 300, "long")
 
@@ -73,7 +74,7 @@ def test_fact_2_racing_submissions_make_one_job_each(make_hive: MakeHive, server
 
 
 @pytest.mark.parametrize(("server", "variant"), [("sqlite", "stock"), ("sqlite", "docs"), ("mysql", "docs")])
-def test_fact_2_inputs_that_differ_in_letter_case_are_two_jobs(
+def test_inputs_that_differ_in_letter_case_create_two_jobs(
     make_hive: MakeHive, server: str, variant: str
 ) -> None:
     hive = make_hive(server, variant=variant)
@@ -81,7 +82,7 @@ def test_fact_2_inputs_that_differ_in_letter_case_are_two_jobs(
     assert len(set(job_ids)) == 2
 
 
-def test_fact_2_inputs_that_a_unique_key_takes_for_equal_are_refused(make_hive: MakeHive) -> None:
+def test_inputs_that_are_equal_for_the_unique_key_are_rejected(make_hive: MakeHive) -> None:
     """MySQL's stock key ignores letter case; what event hooks submits has a token of lower-case digits."""
     hive = make_hive("mysql", variant="stock")
     HiveHook(hive.conn_id).submit("event_dump_dna", ['{"n" => "Homo"}'])
@@ -90,41 +91,45 @@ def test_fact_2_inputs_that_a_unique_key_takes_for_equal_are_refused(make_hive: 
     assert hive.stats() == ("LOADING", 1, 1)
 
 
-@pytest.mark.parametrize("length", [255, 256, 70_000])
-def test_fact_2_utf8_columns_hold_the_same_inputs(make_hive: MakeHive, length: int) -> None:
+def test_utf8_columns_hold_the_same_inputs(make_hive: MakeHive) -> None:
     hive = make_hive("mysql")
     for table in ("job", "analysis_data", "log_message", "result"):
         hive.change(f"ALTER TABLE {table} CONVERT TO CHARACTER SET utf8mb4")
-    texts = inputs(2, length)
+    texts = [text for length in (255, 256, 70_000) for text in inputs(2, length, f"of {length} ")]
     job_ids = HiveHook(hive.conn_id).submit("event_dump_dna", texts)
     assert HiveHook(hive.conn_id).submit("event_dump_dna", texts) == job_ids
     hive.work()
-    assert [outcome(hive, job_id).state for job_id in job_ids] == [State.COMPLETE] * 2
+    assert [outcome(hive, job_id).state for job_id in job_ids] == [State.COMPLETE] * 6
 
 
 @pytest.mark.parametrize("server", ["mysql", "sqlite"])
-def test_fact_2_a_long_text_that_ehive_has_stored_already_is_used(make_hive: MakeHive, server: str) -> None:
+def test_a_long_input_that_ehive_has_stored_is_reused(make_hive: MakeHive, server: str) -> None:
     hive = make_hive(server)
     (long,) = inputs(1, 300)
     md5 = hashlib.md5(long.encode(), usedforsecurity=False).hexdigest()
     for _ in range(2):
         hive.change("INSERT INTO analysis_data (md5sum, data) VALUES (:md5, :data)", md5=md5, data=long)
     HiveHook(hive.conn_id).submit("event_dump_dna", [long])
-    assert hive.rows("SELECT input_id FROM job") == [("_extended_data_id 1",)]
+    ((first,),) = hive.rows("SELECT MIN(analysis_data_id) FROM analysis_data")
+    assert hive.rows("SELECT input_id FROM job") == [(f"_extended_data_id {first}",)]
     assert hive.rows("SELECT COUNT(*) FROM analysis_data") == [(2,)]
 
 
-def test_fact_2_another_text_of_the_same_digest_is_not_taken_for_it(hive: PracticeHive) -> None:
+def test_another_text_with_the_same_digest_is_not_reused(hive: PracticeHive) -> None:
     (long,) = inputs(1, 300)
     md5 = hashlib.md5(long.encode(), usedforsecurity=False).hexdigest()
     for other in ("{}", long.upper()):
         hive.change("INSERT INTO analysis_data (md5sum, data) VALUES (:md5, :data)", md5=md5, data=other)
     HiveHook(hive.conn_id).submit("event_dump_dna", [long])
-    assert hive.rows("SELECT data FROM analysis_data WHERE analysis_data_id = 3") == [(long,)]
-    assert hive.rows("SELECT input_id FROM job") == [("_extended_data_id 3",)]
+    *_, (data_id, data) = hive.rows(
+        "SELECT analysis_data_id, data FROM analysis_data ORDER BY analysis_data_id"
+    )
+    assert hive.rows("SELECT COUNT(*) FROM analysis_data") == [(3,)]
+    assert data == long
+    assert hive.rows("SELECT input_id FROM job") == [(f"_extended_data_id {data_id}",)]
 
 
-def test_fact_2_many_inputs_go_into_one_transaction(make_hive: MakeHive) -> None:
+def test_many_inputs_are_submitted_in_one_transaction(make_hive: MakeHive) -> None:
     hive = make_hive("mysql")
     texts = inputs(1500) + inputs(1100, 300, "long")
     job_ids = HiveHook(hive.conn_id).submit("event_dump_dna", texts)
@@ -134,7 +139,7 @@ def test_fact_2_many_inputs_go_into_one_transaction(make_hive: MakeHive) -> None
 
 
 @pytest.mark.parametrize(("variant", "expected"), [("stock", State.COMPLETE), ("docs", State.FAILED)])
-def test_fact_2_an_entry_retried_after_its_dataflow_is_told_as_it_ended(
+def test_a_job_retried_after_its_dataflow_has_its_final_state(
     make_hive: MakeHive, variant: str, expected: State
 ) -> None:
     """Without the unique key the retry makes everything twice, and the second result is refused."""
@@ -148,7 +153,7 @@ def test_fact_2_an_entry_retried_after_its_dataflow_is_told_as_it_ended(
 
 
 @pytest.mark.parametrize("server", ["mysql", "sqlite"])
-def test_fact_2_a_fan_that_collided_is_a_caution(make_hive: MakeHive, server: str) -> None:
+def test_a_fan_of_duplicates_is_reported_as_a_caution(make_hive: MakeHive, server: str) -> None:
     hive = make_hive(server)
     one, other = (submitted(hive, token=token, shared="fan") for token in "ab")
     hive.work()
@@ -161,7 +166,7 @@ def test_fact_2_a_fan_that_collided_is_a_caution(make_hive: MakeHive, server: st
 
 
 @pytest.mark.parametrize("server", ["mysql", "sqlite"])
-def test_fact_2_an_entry_whose_jobs_all_collided_waits_for_the_others_funnel(
+def test_a_job_whose_descendants_are_all_duplicates_waits_for_the_shared_funnel(
     make_hive: MakeHive, server: str
 ) -> None:
     hive = make_hive(server)
@@ -177,7 +182,7 @@ def test_fact_2_an_entry_whose_jobs_all_collided_waits_for_the_others_funnel(
     assert [outcome.caution is None for outcome in over[-1]] == [True, False]
 
 
-def test_fact_2_an_entry_shares_the_failure_of_the_funnel_that_it_uses(hive: PracticeHive) -> None:
+def test_a_job_fails_with_the_funnel_that_it_shares(hive: PracticeHive) -> None:
     one, other = (submitted(hive, token=token, shared="all", fail="funnel") for token in "ab")
     work_on_entries(hive)
     hive.work()
@@ -188,7 +193,7 @@ def test_fact_2_an_entry_shares_the_failure_of_the_funnel_that_it_uses(hive: Pra
     assert all(f"job {funnel} (event_dump_dna_merge) failed" in str(each.error) for each in ended)
 
 
-def test_fact_2_a_used_funnel_that_was_deleted_is_not_success(make_hive: MakeHive) -> None:
+def test_a_deleted_shared_funnel_is_not_success(make_hive: MakeHive) -> None:
     hive = make_hive("mysql")
     one, other = (submitted(hive, token=token, shared="all") for token in "ab")
     work_on_entries(hive)

@@ -1,4 +1,4 @@
-"""Facts, section 3: jobs whose worker is gone, and funnels that nobody releases."""
+"""Running jobs without a live worker, and semaphored jobs that no job will release."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ def add_running(hive: PracticeHive, *, when_finished: str | None = None, **worke
         "INSERT INTO beekeeper (meadow_host, meadow_user, process_id, loop_until)"
         " VALUES ('host', 'me', '1', 'FOREVER')"
     )
-    values = {"meadow_type": "LOCAL", "meadow_name": "x", "meadow_host": "node7", "process_id": "99"} | worker
+    values = {"worker_id": 1, "meadow_type": "LOCAL", "meadow_name": "x", "meadow_host": "node7"}
+    values |= {"process_id": "99"} | worker
     names = ", ".join(values)
     hive.change(
         f"INSERT INTO worker ({names}, when_born) VALUES ({', '.join(f':{name}' for name in values)},"
         f" '{LONG_AGO}')",
         **values,
     )
-    hive.change("INSERT INTO role (worker_id, analysis_id, when_finished) VALUES (1, 1, :w)", w=when_finished)
+    role = "INSERT INTO role (role_id, worker_id, analysis_id, when_finished) VALUES (1, 1, 1, :finished)"
+    hive.change(role, finished=when_finished)
     return hive.add_job(status="RUN", role_id=1)
 
 
@@ -51,20 +53,20 @@ def add_held_back(hive: PracticeHive, counter: int, *fan: str, elsewhere: bool =
 
 
 @pytest.mark.parametrize("sign", ["when_checked_in", "when_seen"])
-def test_fact_3_a_worker_that_gave_a_sign_lately_is_no_trouble(hive: PracticeHive, sign: str) -> None:
+def test_a_running_job_of_a_worker_seen_recently_is_not_stalled(hive: PracticeHive, sign: str) -> None:
     entry = add_running(hive, status="RUN")
     hive.change(f"UPDATE worker SET {sign} = CURRENT_TIMESTAMP")
     assert troubles(hive, entry) == []
 
 
-def test_fact_3_a_worker_without_a_sign_for_long_is_a_trouble(hive: PracticeHive) -> None:
+def test_a_running_job_of_a_worker_not_seen_for_long_is_stalled(hive: PracticeHive) -> None:
     entry = add_running(hive, status="RUN", when_checked_in=LONG_AGO)
     (found,) = troubles(hive, entry)
     assert found.kind == "worker gone"
     assert "its worker 1 on node7 (process 99) has given no sign for" in found.reason
 
 
-def test_fact_3_a_job_of_a_dead_worker_is_a_trouble(hive: PracticeHive) -> None:
+def test_a_running_job_of_a_dead_worker_is_stalled(hive: PracticeHive) -> None:
     entry = add_running(hive, status="DEAD", cause_of_death="KILLED_BY_USER")
     (found,) = troubles(hive, entry)
     assert found.reason == "in RUN, and its worker 1 on node7 (process 99) is gone: KILLED_BY_USER"
@@ -72,18 +74,20 @@ def test_fact_3_a_job_of_a_dead_worker_is_a_trouble(hive: PracticeHive) -> None:
     assert found.advice.endswith(" -dead")
 
 
-def test_fact_3_a_job_of_a_finished_role_is_a_trouble(hive: PracticeHive) -> None:
+def test_a_running_job_of_a_finished_role_is_stalled(hive: PracticeHive) -> None:
     entry = add_running(hive, status="RUN", when_finished=LONG_AGO)
     (found,) = troubles(hive, entry)
     assert found.reason.endswith("is gone: it left its role")
 
 
-def test_fact_3_a_running_job_without_a_role_is_a_trouble(hive: PracticeHive) -> None:
+def test_a_running_job_without_a_role_is_stalled(hive: PracticeHive) -> None:
     (found,) = troubles(hive, hive.add_job(status="RUN"))
     assert (found.kind, found.reason) == ("worker gone", "in RUN, and no worker has it")
 
 
-def test_fact_3_a_running_job_is_not_trusted_once_no_beekeeper_lives(hive: PracticeHive) -> None:
+def test_a_running_job_is_stalled_without_a_live_beekeeper_and_a_recent_sign_of_its_worker(
+    hive: PracticeHive,
+) -> None:
     entry = add_running(hive, status="RUN")
     hive.change("UPDATE beekeeper SET cause_of_death = 'DISAPPEARED'")
     hive.change("UPDATE worker SET when_seen = CURRENT_TIMESTAMP")
@@ -96,7 +100,7 @@ def test_fact_3_a_running_job_is_not_trusted_once_no_beekeeper_lives(hive: Pract
     assert "nobody would notice the end of its worker 1 on node7" in found.reason
 
 
-def test_fact_3_a_job_that_ended_since_the_look_is_no_trouble(hive: PracticeHive) -> None:
+def test_a_job_that_finished_after_the_poll_is_not_stalled(hive: PracticeHive) -> None:
     entry = add_running(hive, status="DEAD")
     with visiting(hive) as visitor:
         visitor.look((), [entry])
@@ -104,7 +108,7 @@ def test_fact_3_a_job_that_ended_since_the_look_is_no_trouble(hive: PracticeHive
         assert visitor.diagnose({entry: (0.0, 3600.0)}, 0).troubles == []
 
 
-def test_fact_3_a_funnel_beside_a_running_fan_job_is_no_trouble(hive: PracticeHive) -> None:
+def test_a_funnel_with_a_running_fan_job_is_not_stalled(hive: PracticeHive) -> None:
     add_running(hive, status="RUN", when_checked_in="2999-01-01 00:00:00" if "sqlite" in hive.url else None)
     hive.change("UPDATE worker SET when_seen = CURRENT_TIMESTAMP")
     entry, _ = add_held_back(hive, 2, "DONE", "RUN")
@@ -113,7 +117,7 @@ def test_fact_3_a_funnel_beside_a_running_fan_job_is_no_trouble(hive: PracticeHi
 
 
 @pytest.mark.parametrize("counter", [0, 1, 2])
-def test_fact_3_a_funnel_whose_fan_is_over_is_a_trouble(hive: PracticeHive, counter: int) -> None:
+def test_a_semaphored_funnel_whose_fan_has_finished_is_stalled(hive: PracticeHive, counter: int) -> None:
     entry, funnel = add_held_back(hive, counter, "DONE", "PASSED_ON")
     assert state(hive, entry) is State.RUNNING
     (found,) = troubles(hive, entry)
@@ -122,7 +126,7 @@ def test_fact_3_a_funnel_whose_fan_is_over_is_a_trouble(hive: PracticeHive, coun
     assert found.advice.endswith(" -balance_semaphores")
 
 
-def test_fact_3_a_semaphored_job_without_a_semaphore_is_a_trouble(hive: PracticeHive) -> None:
+def test_a_semaphored_job_without_a_semaphore_is_stalled(hive: PracticeHive) -> None:
     entry = hive.add_job(status="DONE")
     funnel = hive.add_job(prev_job_id=entry, status="SEMAPHORED")
     (found,) = troubles(hive, entry)
@@ -130,7 +134,7 @@ def test_fact_3_a_semaphored_job_without_a_semaphore_is_a_trouble(hive: Practice
     assert found.advice.endswith(f" -reset_job_id {funnel}")
 
 
-def test_fact_3_a_funnel_behind_a_failed_job_of_another_tree_is_a_trouble(hive: PracticeHive) -> None:
+def test_a_funnel_behind_a_failed_job_of_another_tree_is_stalled(hive: PracticeHive) -> None:
     entry, funnel = add_held_back(hive, 1, "DONE", "FAILED", elsewhere=True)
     (found,) = troubles(hive, entry)
     assert "SEMAPHORED behind 1 FAILED jobs of another tree" in found.reason
@@ -138,18 +142,20 @@ def test_fact_3_a_funnel_behind_a_failed_job_of_another_tree_is_a_trouble(hive: 
 
 
 @pytest.mark.parametrize("name", ["READY", "RUN", "SEMAPHORED"])
-def test_fact_3_a_funnel_behind_unfinished_jobs_of_another_tree_waits(hive: PracticeHive, name: str) -> None:
+def test_a_funnel_behind_an_unfinished_job_of_another_tree_is_not_stalled(
+    hive: PracticeHive, name: str
+) -> None:
     entry, _ = add_held_back(hive, 1, name, elsewhere=True)
     assert troubles(hive, entry) == []
 
 
-def test_fact_3_a_funnel_behind_another_database_waits(hive: PracticeHive) -> None:
+def test_a_funnel_behind_another_database_is_not_stalled(hive: PracticeHive) -> None:
     entry, _ = add_held_back(hive, 0, "DONE")
     hive.change("UPDATE semaphore SET remote_jobs_counter = 1")
     assert troubles(hive, entry) == []
 
 
-def test_fact_3_all_who_wait_for_a_shared_funnel_learn_what_holds_it(make_hive: MakeHive) -> None:
+def test_a_stalled_shared_funnel_is_reported_for_every_tree(make_hive: MakeHive) -> None:
     hive = make_hive("mysql")
     one, other = (submitted(hive, token=token, shared="all", fail="child") for token in "ab")
     work_on_entries(hive)
@@ -161,7 +167,7 @@ def test_fact_3_all_who_wait_for_a_shared_funnel_learn_what_holds_it(make_hive: 
     assert found.entries == (one, other)
 
 
-def test_fact_3_no_trouble_shows_a_password(make_hive: MakeHive) -> None:
+def test_no_report_of_stalled_jobs_shows_a_password(make_hive: MakeHive) -> None:
     hive = make_hive("mysql")
     password = hive.url.split("@")[0].rpartition(":")[2]
     entry, _ = add_held_back(hive, 0, "DONE")

@@ -1,4 +1,4 @@
-"""Facts, section 1: versions and schema of hives."""
+"""Versions and schemas of hives that are supported, and those that are rejected."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ from event_hooks.hive.trees import State
 from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import (
     MakeHive,
-    counters,
     inputs,
     outcome,
-    recount,
     state,
     submitted,
     visiting,
@@ -21,7 +19,7 @@ from tests.integration.hive.conftest import (
 
 
 @pytest.mark.parametrize("version", [89, 94, 96, 97, 105])
-def test_fact_1_hives_since_ehive_2_5_are_served(make_hive: MakeHive, version: int) -> None:
+def test_hives_since_ehive_2_5_are_supported(make_hive: MakeHive, version: int) -> None:
     hive = make_hive("sqlite", schema_version=version)
     job_id = submitted(hive)
     hive.work()
@@ -29,9 +27,7 @@ def test_fact_1_hives_since_ehive_2_5_are_served(make_hive: MakeHive, version: i
 
 
 @pytest.mark.parametrize("version", ["80", "88", "", "2.5"])
-def test_fact_1_an_early_hive_is_refused_before_anything_is_written(
-    make_hive: MakeHive, version: str
-) -> None:
+def test_a_hive_with_an_old_schema_is_rejected_before_any_write(make_hive: MakeHive, version: str) -> None:
     hive = make_hive("sqlite")
     hive.change("UPDATE hive_meta SET meta_value = :v WHERE meta_key = 'hive_sql_schema_version'", v=version)
     with pytest.raises(HiveTooOld, match=f"schema version is {version or 'not set'}, and 89 is the oldest"):
@@ -41,39 +37,28 @@ def test_fact_1_an_early_hive_is_refused_before_anything_is_written(
     assert hive.rows("SELECT COUNT(*) FROM job") == [(0,)]
 
 
-def test_fact_1_a_hive_without_a_version_is_refused(hive: PracticeHive) -> None:
+def test_a_hive_without_a_schema_version_is_rejected(hive: PracticeHive) -> None:
     hive.change("DELETE FROM hive_meta WHERE meta_key = 'hive_sql_schema_version'")
     with pytest.raises(HiveTooOld, match="schema version is not set"):
         HiveHook(hive.conn_id).submit("event_dump_dna", inputs(1))
 
 
 @pytest.mark.parametrize("server", ["mysql", "sqlite"])
-def test_fact_1_a_database_that_is_no_hive_is_refused(make_hive: MakeHive, server: str) -> None:
+def test_a_database_that_is_not_a_hive_is_rejected(make_hive: MakeHive, server: str) -> None:
     hive = make_hive(server)
     hive.change("DROP TABLE hive_meta")
     with pytest.raises(HiveRefused, match="hive_meta"):
         HiveHook(hive.conn_id).submit("event_dump_dna", inputs(1))
 
 
-@pytest.mark.parametrize("server", ["mysql", "sqlite"])
-@pytest.mark.parametrize("triggers", [False, True])
-def test_fact_1_counters_are_exact_with_and_without_triggers(
-    make_hive: MakeHive, server: str, triggers: bool
-) -> None:
-    hive = make_hive(server, triggers=triggers)
-    HiveHook(hive.conn_id).submit("event_dump_dna", inputs(3))
-    assert hive.stats() == ("LOADING", 3, 3)
-    assert counters(hive) == recount(hive)
-
-
-def test_fact_1_triggers_that_are_said_to_be_off_are_off(make_hive: MakeHive) -> None:
+def test_counters_are_updated_if_hive_meta_says_that_triggers_are_off(make_hive: MakeHive) -> None:
     hive = make_hive("sqlite")
     hive.change("INSERT INTO hive_meta (meta_key, meta_value) VALUES ('hive_use_triggers', '0')")
     HiveHook(hive.conn_id).submit("event_dump_dna", inputs(2))
     assert hive.stats() == ("LOADING", 2, 2)
 
 
-def test_fact_1_on_sqlite_no_foreign_key_takes_the_rest_of_a_tree_along(make_hive: MakeHive) -> None:
+def test_deleting_a_job_on_sqlite_leaves_its_children(make_hive: MakeHive) -> None:
     hive = make_hive("sqlite")
     entry = hive.add_job(status="DONE")
     hive.add_job(prev_job_id=entry, status="RUN")
@@ -82,7 +67,7 @@ def test_fact_1_on_sqlite_no_foreign_key_takes_the_rest_of_a_tree_along(make_hiv
     assert state(hive, entry) is State.MISSING
 
 
-def test_fact_1_a_job_has_no_age_but_what_its_client_recorded(hive: PracticeHive) -> None:
+def test_the_age_of_a_ready_job_is_the_recorded_waiting_time(hive: PracticeHive) -> None:
     """A restarted triggerer sees the job for the first time; the wait's XCom says since when it goes on."""
     hive.change(
         "INSERT INTO beekeeper (meadow_host, meadow_user, process_id, loop_until)"
@@ -97,7 +82,7 @@ def test_fact_1_a_job_has_no_age_but_what_its_client_recorded(hive: PracticeHive
     assert old.kind == "not picked up"
 
 
-def test_fact_1_a_hive_may_have_neither_results_nor_progress(make_hive: MakeHive) -> None:
+def test_a_hive_may_lack_the_tables_for_results_and_progress(make_hive: MakeHive) -> None:
     hive = make_hive("mysql", with_result=False, with_progress=False)
     job_id = submitted(hive)
     with visiting(hive) as visitor:
@@ -107,7 +92,7 @@ def test_fact_1_a_hive_may_have_neither_results_nor_progress(make_hive: MakeHive
     assert (complete.state, complete.result) == (State.COMPLETE, None)
 
 
-def test_fact_1_a_pipeline_may_make_its_result_table_later(make_hive: MakeHive) -> None:
+def test_the_result_table_may_be_created_later(make_hive: MakeHive) -> None:
     hive = make_hive("mysql", with_result=False)
     job_id = submitted(hive)
     with visiting(hive) as visitor:

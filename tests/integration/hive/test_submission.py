@@ -1,4 +1,4 @@
-"""Facts, section 2: seeding, so that a beekeeper notices, and what a hive answers that cannot be seeded."""
+"""Submitting jobs so that a beekeeper finds them, and the errors of hives that accept none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from event_hooks.hive.trees import State
 from event_hooks.hive.visitor import HiveVisitor
 from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import (
-    VARIANTS,
+    ALL_VARIANTS,
     MakeHive,
     counters,
     inputs,
@@ -27,33 +27,35 @@ from tests.integration.hive.conftest import (
 from tests.support.practice_hive.worker import Worker
 
 
-@pytest.mark.parametrize(("server", "variant", "triggers"), VARIANTS)
-def test_fact_2_submitted_jobs_are_announced_found_and_done(
+# Triggers, columns and server each change what a submission does, so its tests take all their combinations.
+@pytest.mark.parametrize(("server", "variant", "triggers"), ALL_VARIANTS)
+def test_submitted_jobs_are_counted_claimed_and_done(
     make_hive: MakeHive, server: str, variant: str, triggers: bool
 ) -> None:
     hive = make_hive(server, variant=variant, triggers=triggers)
     job_ids = HiveHook(hive.conn_id).submit("event_dump_dna", inputs(3))
     assert hive.stats() == ("LOADING", 3, 3)
+    assert counters(hive) == recount(hive)
     hive.work()
     assert {status for (status,) in hive.rows("SELECT status FROM job")} == {"DONE"}
     assert sorted(job_id for (job_id,) in hive.rows("SELECT job_id FROM result")) == sorted(job_ids)
 
 
-def test_fact_2_the_row_is_the_one_that_seed_pipeline_makes(hive: PracticeHive) -> None:
+def test_a_submitted_row_equals_that_of_seed_pipeline(hive: PracticeHive) -> None:
     HiveHook(hive.conn_id).submit("event_dump_dna", inputs(1))
     columns = "prev_job_id, param_id_stack, accu_id_stack, status, retry_count, runtime_msec, query_count"
     rows = hive.rows(f"SELECT {columns}, controlled_semaphore_id, role_id FROM job")
     assert rows == [(None, "", "", "READY", 0, 0, 0, None, None)]
 
 
-def test_fact_2_a_blocked_analysis_stays_blocked(hive: PracticeHive) -> None:
+def test_a_blocked_analysis_stays_blocked(hive: PracticeHive) -> None:
     hive.change("UPDATE analysis_stats SET status = 'BLOCKED'")
     HiveHook(hive.conn_id).submit("event_dump_dna", inputs(1))
     assert hive.stats() == ("BLOCKED", 1, 1)
 
 
-@pytest.mark.parametrize(("server", "variant", "triggers"), VARIANTS)
-def test_fact_2_a_finished_analysis_takes_up_new_jobs(
+@pytest.mark.parametrize(("server", "variant", "triggers"), ALL_VARIANTS)
+def test_a_finished_analysis_runs_new_jobs(
     make_hive: MakeHive, server: str, variant: str, triggers: bool
 ) -> None:
     """With triggers a DONE analysis stays DONE, and not even eHive's own seeding is found."""
@@ -67,7 +69,7 @@ def test_fact_2_a_finished_analysis_takes_up_new_jobs(
     assert counters(hive) == recount(hive)
 
 
-def test_fact_2_a_job_that_is_there_already_is_not_announced_again(hive: PracticeHive) -> None:
+def test_a_duplicate_does_not_change_the_statistics(hive: PracticeHive) -> None:
     job_id = submitted(hive)
     hive.work()
     assert submitted(hive) == job_id
@@ -75,7 +77,7 @@ def test_fact_2_a_job_that_is_there_already_is_not_announced_again(hive: Practic
 
 
 @pytest.mark.parametrize(("variant", "triggers"), [("docs", False), ("stock", True)])
-def test_fact_2_seeding_a_busy_hive_leaves_exact_counters(
+def test_submitting_to_a_busy_hive_keeps_the_counters_exact(
     make_hive: MakeHive, variant: str, triggers: bool
 ) -> None:
     hive = make_hive("mysql", variant=variant, triggers=triggers)
@@ -95,7 +97,7 @@ def test_fact_2_seeding_a_busy_hive_leaves_exact_counters(
     assert {tuple(row) for row in hive.rows("SELECT DISTINCT status FROM job")} == {("DONE",)}
 
 
-def test_fact_2_an_entry_that_controls_a_wrapping_semaphore_is_followed(hive: PracticeHive) -> None:
+def test_a_job_that_controls_a_wrapping_semaphore_is_polled_to_its_end(hive: PracticeHive) -> None:
     """With ``-wrap`` there is a semaphore that holds back no job, lowered by the whole stream."""
     job_id = submitted(hive, after_funnel=True)
     hive.change(
@@ -109,19 +111,19 @@ def test_fact_2_an_entry_that_controls_a_wrapping_semaphore_is_followed(hive: Pr
     assert outcome(hive, job_id).state is State.COMPLETE
 
 
-def test_fact_2_an_analysis_without_statistics_is_refused(hive: PracticeHive) -> None:
+def test_an_analysis_without_statistics_is_rejected(hive: PracticeHive) -> None:
     hive.change("DELETE FROM analysis_stats")
     with pytest.raises(HiveRefused, match="'event_dump_dna' has no row in analysis_stats"):
         HiveHook(hive.conn_id).submit("event_dump_dna", inputs(1))
 
 
-def test_fact_2_a_missing_analysis_is_named(hive: PracticeHive) -> None:
+def test_the_error_names_a_missing_analysis(hive: PracticeHive) -> None:
     with pytest.raises(AnalysisNotFound, match=r"hive 'hive_test_0' refused: it has no analysis 'dump_rna'"):
         HiveHook(hive.conn_id).submit("dump_rna", inputs(1))
     assert hive.rows("SELECT COUNT(*) FROM job") == [(0,)]
 
 
-def test_fact_2_a_user_who_may_not_write_is_told(readable_hive: tuple[PracticeHive, str]) -> None:
+def test_submitting_without_write_permission_is_rejected(readable_hive: tuple[PracticeHive, str]) -> None:
     hive, read_only = readable_hive
     with pytest.raises(HiveRefused, match=r"hive 'hive_read' refused: .*UPDATE command denied") as caught:
         HiveHook(read_only).submit("event_dump_dna", inputs(1))
@@ -129,7 +131,7 @@ def test_fact_2_a_user_who_may_not_write_is_told(readable_hive: tuple[PracticeHi
     assert hive.rows("SELECT COUNT(*) FROM job") == [(0,)]
 
 
-def test_fact_2_a_user_who_may_not_write_may_wait(readable_hive: tuple[PracticeHive, str]) -> None:
+def test_waiting_needs_no_write_permission(readable_hive: tuple[PracticeHive, str]) -> None:
     hive, read_only = readable_hive
     job_id = submitted(hive)
     hive.work()
@@ -138,20 +140,20 @@ def test_fact_2_a_user_who_may_not_write_may_wait(readable_hive: tuple[PracticeH
     visitor.close()
 
 
-def test_fact_2_a_hive_that_is_not_there_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_server_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_HIVE_GONE", "mysql://user:secret_word@127.0.0.1:9/hive")
     with pytest.raises(HiveUnreachable, match="hive 'hive_gone' does not answer: .*127.0.0.1") as caught:
         HiveHook("hive_gone").submit("event_dump_dna", inputs(1))
     assert "secret_word" not in str(caught.value)
 
 
-def test_fact_2_a_file_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_sqlite_file_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_HIVE_GONE", f"sqlite:///{tmp_path}/none.sqlite")
     with pytest.raises(HiveUnreachable, match="unable to open database file"):
         HiveHook("hive_gone").submit("event_dump_dna", inputs(1))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fact_2_a_connection_that_airflow_lacks_is_named() -> None:
+def test_the_error_names_a_missing_connection() -> None:
     with pytest.raises(HiveUnreachable, match="hive 'hive_none' does not answer: Airflow has no connection"):
         HiveHook("hive_none").submit("event_dump_dna", inputs(1))

@@ -12,7 +12,8 @@ from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEven
 from event_hooks.hive.trigger import HiveJobTrigger
 from event_hooks.hive.waiting import Waiting, loads
 from tests.integration.conftest import PracticeHive
-from tests.integration.hive.test_poller import LIMIT, submit
+from tests.integration.hive.conftest import submit
+from tests.integration.hive.test_poller import LIMIT
 
 
 class Remembered(HiveJobTrigger):
@@ -39,7 +40,9 @@ class Remembered(HiveJobTrigger):
             (event,) = [event async for event in self.run()]
         assert isinstance(event, TaskSuccessEvent | TaskFailedEvent)
         assert event.xcoms
-        self.kept.append(event.xcoms["return_value"])
+        value = event.xcoms["return_value"]
+        assert isinstance(value, str)
+        self.kept.append(value)
         return event
 
 

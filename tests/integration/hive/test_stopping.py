@@ -1,4 +1,4 @@
-"""Facts, section 6: stopping what has not begun, and deleting, which is never done."""
+"""Stopping pending jobs; no job is ever deleted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from event_hooks.hive.intervention import Change
 from event_hooks.hive.trees import State
 from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import (
-    VARIANTS,
+    PAIRWISE_VARIANTS,
     MakeHive,
     child,
     counters,
@@ -35,8 +35,9 @@ def stop(hive: PracticeHive, *entries: int) -> Change:
     return HiveHook(hive.conn_id).stop(entries)
 
 
-@pytest.mark.parametrize(("server", "variant", "triggers"), VARIANTS)
-def test_fact_6_what_has_not_begun_is_done_and_never_runs(
+# The UPDATE of a stop is the same for all columns, and its counters depend on triggers only.
+@pytest.mark.parametrize(("server", "variant", "triggers"), PAIRWISE_VARIANTS)
+def test_stopping_sets_pending_jobs_to_done_and_they_never_run(
     make_hive: MakeHive, server: str, variant: str, triggers: bool
 ) -> None:
     hive = make_hive(server, variant=variant, triggers=triggers)
@@ -54,7 +55,7 @@ def test_fact_6_what_has_not_begun_is_done_and_never_runs(
     assert "stopped by a person: 3 of its jobs never ran" in str(stopped.error)
 
 
-def test_fact_6_an_entry_that_nobody_claimed_is_stopped(hive: PracticeHive) -> None:
+def test_an_unclaimed_job_is_stopped(hive: PracticeHive) -> None:
     entry = submitted(hive)
     assert stop(hive, entry) == Change([entry], [])
     assert outcome(hive, entry).state is State.STOPPED
@@ -63,7 +64,7 @@ def test_fact_6_an_entry_that_nobody_claimed_is_stopped(hive: PracticeHive) -> N
     ]
 
 
-def test_fact_6_stopping_twice_is_stopping_once(hive: PracticeHive) -> None:
+def test_stopping_is_idempotent(hive: PracticeHive) -> None:
     entry = submitted(hive)
     stop(hive, entry)
     assert stop(hive, entry) == Change([], [])
@@ -71,7 +72,7 @@ def test_fact_6_stopping_twice_is_stopping_once(hive: PracticeHive) -> None:
     assert hive.rows("SELECT COUNT(*) FROM log_message") == [(1,)]
 
 
-def test_fact_6_a_running_job_is_named_and_its_end_revives_nothing(hive: PracticeHive) -> None:
+def test_a_running_job_is_reported_and_its_end_releases_no_stopped_job(hive: PracticeHive) -> None:
     entry = submitted(hive)
     work_on_entries(hive)
     first, funnel = child(hive, entry, "_part"), child(hive, entry, "_merge")
@@ -90,7 +91,7 @@ def test_fact_6_a_running_job_is_named_and_its_end_revives_nothing(hive: Practic
 
 @pytest.mark.parametrize("done", [0, 1, 2, 3])
 @pytest.mark.parametrize("triggers", [False, True])
-def test_fact_6_a_reset_takes_a_stop_back(make_hive: MakeHive, triggers: bool, done: int) -> None:
+def test_a_reset_undoes_a_stop(make_hive: MakeHive, triggers: bool, done: int) -> None:
     hive = make_hive("mysql" if done < 2 else "sqlite", triggers=triggers)
     entry = submitted(hive, after_funnel=True)
     with Worker(hive.url) as worker:
@@ -106,7 +107,7 @@ def test_fact_6_a_reset_takes_a_stop_back(make_hive: MakeHive, triggers: bool, d
     assert HiveHook(hive.conn_id).reset([entry]).jobs == []
 
 
-def test_fact_6_a_tree_stopped_while_it_is_followed_is_told_so(hive: PracticeHive) -> None:
+def test_a_tree_stopped_while_it_is_polled_has_the_state_stopped(hive: PracticeHive) -> None:
     entry = submitted(hive)
     with visiting(hive) as visitor:
         work_on_entries(hive)
@@ -115,7 +116,7 @@ def test_fact_6_a_tree_stopped_while_it_is_followed_is_told_so(hive: PracticeHiv
         assert visitor.look((), [entry]).outcomes[0].state is State.STOPPED
 
 
-def test_fact_6_a_stop_finds_what_a_job_at_work_has_made(hive: PracticeHive) -> None:
+def test_a_stop_finds_pending_jobs_below_a_running_job(hive: PracticeHive) -> None:
     entry = hive.add_job(status="DONE")
     working = hive.add_job(prev_job_id=entry, status="RUN")
     waiting = hive.add_job(prev_job_id=working, status="READY")
@@ -123,7 +124,7 @@ def test_fact_6_a_stop_finds_what_a_job_at_work_has_made(hive: PracticeHive) -> 
     assert stop(hive, entry) == Change([waiting, below], [working])
 
 
-def test_fact_6_a_funnel_released_while_we_stop_is_stopped(make_hive: MakeHive) -> None:
+def test_a_funnel_released_during_the_stop_is_stopped(make_hive: MakeHive) -> None:
     """It was SEMAPHORED when the tree was read, and is READY when its turn comes."""
     hive = make_hive("mysql")
     entry = submitted(hive, parts=1)
@@ -145,7 +146,7 @@ def test_fact_6_a_funnel_released_while_we_stop_is_stopped(make_hive: MakeHive) 
 
 
 @pytest.mark.parametrize("server", ["mysql", "sqlite"])
-def test_fact_6_a_job_is_either_claimed_or_stopped(make_hive: MakeHive, server: str) -> None:
+def test_a_job_is_either_claimed_or_stopped(make_hive: MakeHive, server: str) -> None:
     hive = make_hive(server)
     entries = [submitted(hive, token=str(number), parts=0, no_result=True) for number in range(24)]
     halt = threading.Event()
@@ -164,7 +165,7 @@ def test_fact_6_a_job_is_either_claimed_or_stopped(make_hive: MakeHive, server: 
     assert counters(hive) == recount(hive)
 
 
-def test_fact_6_nothing_is_ever_deleted(hive: PracticeHive) -> None:
+def test_stop_and_reset_delete_nothing(hive: PracticeHive) -> None:
     entry = submitted(hive, fail="child")
     hive.work()
     with recorded() as statements:
@@ -176,7 +177,7 @@ def test_fact_6_nothing_is_ever_deleted(hive: PracticeHive) -> None:
 
 
 @pytest.mark.parametrize("server", ["mysql", "sqlite"])
-def test_fact_6_a_deleted_entry_is_unknown_though_its_result_stays(make_hive: MakeHive, server: str) -> None:
+def test_a_deleted_job_is_missing_although_its_result_exists(make_hive: MakeHive, server: str) -> None:
     hive = make_hive(server)
     entry = submitted(hive)
     hive.work()

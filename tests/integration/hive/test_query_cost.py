@@ -1,4 +1,4 @@
-"""Facts, section 5: what a look costs a hive, and what a large one must not do."""
+"""The number and the cost of the statements of a poll."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def asked(statements: list[str]) -> list[str]:
     return [statement for statement in statements if "FROM job" in statement or "FROM result" in statement]
 
 
-def test_fact_5_a_thousand_trees_cost_a_statement_a_level_and_three(hive: PracticeHive) -> None:
+def test_polling_1000_finished_trees_takes_at_most_five_statements(hive: PracticeHive) -> None:
     entries = plant(hive, 1000)
     with visiting(hive) as visitor:
         with recorded() as statements:
@@ -54,7 +54,7 @@ def test_fact_5_a_thousand_trees_cost_a_statement_a_level_and_three(hive: Practi
         assert len(asked(statements)) <= 3 + 2  # messages, results
 
 
-def test_fact_5_a_thousand_unfinished_trees_cost_a_statement_and_their_progress(hive: PracticeHive) -> None:
+def test_polling_1000_unfinished_trees_again_takes_one_statement(hive: PracticeHive) -> None:
     entries = plant(hive, 1000, "RUN")
     with visiting(hive) as visitor:
         with recorded() as statements:
@@ -66,7 +66,7 @@ def test_fact_5_a_thousand_unfinished_trees_cost_a_statement_and_their_progress(
         assert len(asked(statements)) == 1
 
 
-def test_fact_5_jobs_that_are_over_are_not_asked_for_again(hive: PracticeHive) -> None:
+def test_finished_jobs_are_not_polled_again(hive: PracticeHive) -> None:
     entries = plant(hive, 3, "RUN")
     with visiting(hive) as visitor:
         visitor.look((), entries)
@@ -81,7 +81,7 @@ def test_fact_5_jobs_that_are_over_are_not_asked_for_again(hive: PracticeHive) -
         assert not any("prev_job_id" in statement for statement in statements)
 
 
-def test_fact_5_who_has_left_costs_nothing(hive: PracticeHive) -> None:
+def test_jobs_that_are_no_longer_watched_are_not_polled(hive: PracticeHive) -> None:
     entries = plant(hive, 3, "RUN")
     with visiting(hive) as visitor:
         visitor.look((), entries)
@@ -92,7 +92,7 @@ def test_fact_5_who_has_left_costs_nothing(hive: PracticeHive) -> None:
         assert not visitor._forest.analyses
 
 
-def test_fact_5_no_look_reads_a_whole_table(make_hive: MakeHive) -> None:
+def test_no_poll_reads_a_whole_table(make_hive: MakeHive) -> None:
     hive = make_hive("mysql")
     plant(hive, 2000)
     with hive.engine.begin() as connection:
@@ -111,7 +111,7 @@ def test_fact_5_no_look_reads_a_whole_table(make_hive: MakeHive) -> None:
         assert not ways & {"ALL", "index"}, statement
 
 
-def test_fact_5_a_reader_of_sqlite_waits_for_a_writer(make_hive: MakeHive) -> None:
+def test_a_reader_of_sqlite_waits_for_a_writer(make_hive: MakeHive) -> None:
     hive = make_hive("sqlite")
     job_id = submitted(hive)
     hive.work()
@@ -124,7 +124,7 @@ def test_fact_5_a_reader_of_sqlite_waits_for_a_writer(make_hive: MakeHive) -> No
         assert reading.result(timeout=20).state is State.COMPLETE
 
 
-def test_fact_5_a_chain_of_1500_jobs_is_followed_to_its_end(hive: PracticeHive) -> None:
+def test_a_chain_of_1500_jobs_is_read_to_its_end(hive: PracticeHive) -> None:
     first = hive.add_job(status="DONE")
     rows = [
         {"id": first + depth, "prev": first + depth - 1, "input": f"{{{depth}}}"} for depth in range(1, 1500)

@@ -1,4 +1,4 @@
-"""Facts, section 3: whole trees, followed from job to job while they grow, move and vanish."""
+"""Job trees, polled while they grow, change and lose rows."""
 
 from __future__ import annotations
 
@@ -23,28 +23,31 @@ from tests.integration.hive.conftest import (
 from tests.support.practice_hive.database import Database
 from tests.support.practice_hive.worker import Worker
 
-LIVES: list[dict[str, Any]] = [
-    {},
-    {"parts": 0},
-    {"parts": 3, "after_funnel": True},
-    {"fail_once": "entry"},
-    {"fail_once": "child"},
-    {"fail_once": "funnel", "after_funnel": True},
-    {"pass_on": 1},
-    {"pass_on": 2, "after_funnel": True},
-    {"fail": "entry"},
-    {"fail": "child"},
-    {"fail": "funnel"},
-    {"fail": "after", "after_funnel": True},
-    {"pass_on": 1, "fail": "child"},
+# A tree's shape depends on its jobs only, and its statements on the server: each key runs on both servers.
+TREES: list[tuple[str, dict[str, Any]]] = [
+    ("mysql", {}),
+    ("sqlite", {}),
+    ("sqlite", {"parts": 0}),
+    ("mysql", {"parts": 3, "after_funnel": True}),
+    ("sqlite", {"fail_once": "entry"}),
+    ("mysql", {"fail_once": "child"}),
+    ("sqlite", {"fail_once": "funnel", "after_funnel": True}),
+    ("mysql", {"pass_on": 1}),
+    ("sqlite", {"pass_on": 2, "after_funnel": True}),
+    ("sqlite", {"fail": "entry"}),
+    ("mysql", {"fail": "child"}),
+    ("sqlite", {"fail": "funnel"}),
+    ("mysql", {"fail": "after", "after_funnel": True}),
+    ("sqlite", {"pass_on": 1, "fail": "child"}),
 ]
 
 
-@pytest.mark.parametrize("practice", LIVES, ids=str)
-def test_fact_3_no_moment_of_a_tree_looks_like_its_end(
-    hive: PracticeHive, monkeypatch: pytest.MonkeyPatch, practice: dict[str, Any]
+@pytest.mark.parametrize(("server", "practice"), TREES, ids=str)
+def test_a_tree_has_its_final_state_only_after_its_last_transaction(
+    make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch, server: str, practice: dict[str, Any]
 ) -> None:
-    """Look after each of the worker's transactions, with one visitor, and anew."""
+    """Poll after each of the worker's transactions, with one visitor, and with a new read."""
+    hive = make_hive(server)
     job_id = submitted(hive, **practice)
     moments: list[State] = []
     write = Database.write
@@ -75,14 +78,14 @@ def test_fact_3_no_moment_of_a_tree_looks_like_its_end(
     ]
 
 
-def test_fact_3_the_result_of_a_passed_on_job_stands_under_its_replacement(hive: PracticeHive) -> None:
+def test_a_passed_on_job_has_the_result_of_its_replacement(hive: PracticeHive) -> None:
     job_id = submitted(hive, pass_on=1)
     hive.work()
     assert hive.rows("SELECT status FROM job WHERE job_id = :id", id=job_id) == [("PASSED_ON",)]
     assert outcome(hive, job_id).result["genome"] == "homo_sapiens"
 
 
-def test_fact_3_a_row_that_is_gone_is_not_success(hive: PracticeHive) -> None:
+def test_a_deleted_job_is_missing(hive: PracticeHive) -> None:
     job_id = submitted(hive)
     hive.change("DELETE FROM job WHERE job_id = :id", id=job_id)
     gone = outcome(hive, job_id)
@@ -92,7 +95,7 @@ def test_fact_3_a_row_that_is_gone_is_not_success(hive: PracticeHive) -> None:
     )
 
 
-def test_fact_3_a_funnel_of_another_tree_is_waited_for(make_hive: MakeHive) -> None:
+def test_a_shared_funnel_belongs_to_both_trees(make_hive: MakeHive) -> None:
     """On stock tables two equal funnels are one job, whose parent is in the first tree."""
     hive = make_hive("mysql")
     one, other = (hive.add_job(status="DONE") for _ in range(2))
@@ -105,7 +108,7 @@ def test_fact_3_a_funnel_of_another_tree_is_waited_for(make_hive: MakeHive) -> N
     assert {funnel, after} <= set(found[other].statuses)
 
 
-def test_fact_3_what_the_entry_itself_holds_back_is_not_its_own(make_hive: MakeHive) -> None:
+def test_a_job_that_the_submitted_job_holds_back_is_not_in_its_tree(make_hive: MakeHive) -> None:
     hive = make_hive("mysql")
     outside = hive.add_job(status="SEMAPHORED")
     hive.add_semaphore(9, dependent_job_id=outside)
@@ -114,7 +117,7 @@ def test_fact_3_what_the_entry_itself_holds_back_is_not_its_own(make_hive: MakeH
     assert state(hive, entry) is State.COMPLETE
 
 
-def test_fact_3_a_result_stands_under_the_last_of_those_it_was_passed_on_to(hive: PracticeHive) -> None:
+def test_a_job_passed_on_twice_has_the_result_of_the_last_replacement(hive: PracticeHive) -> None:
     entry = submitted(hive, pass_on=2)
     with Worker(hive.url) as worker, visiting(hive) as visitor:
         while worker.work_one():
@@ -127,8 +130,13 @@ def test_fact_3_a_result_stands_under_the_last_of_those_it_was_passed_on_to(hive
     assert outcome(hive, entry) == found.outcomes[0]
 
 
-@pytest.mark.parametrize("fails", ["entry", "child", "funnel", "after"])
-def test_fact_3_a_failed_tree_reset_by_hand_is_followed_to_its_end(hive: PracticeHive, fails: str) -> None:
+@pytest.mark.parametrize(
+    ("server", "fails"), [("sqlite", "entry"), ("mysql", "child"), ("sqlite", "funnel"), ("mysql", "after")]
+)
+def test_a_failed_tree_that_is_reset_manually_is_polled_to_its_end(
+    make_hive: MakeHive, server: str, fails: str
+) -> None:
+    hive = make_hive(server)
     entry = submitted(hive, fail_until_reset=fails, after_funnel=True)
     hive.work()
     with visiting(hive) as visitor:
@@ -143,7 +151,7 @@ def test_fact_3_a_failed_tree_reset_by_hand_is_followed_to_its_end(hive: Practic
         assert over == [outcome(hive, entry)]
 
 
-def test_fact_3_a_done_row_that_vanishes_after_it_was_seen_changes_nothing(make_hive: MakeHive) -> None:
+def test_deleting_a_done_job_after_it_was_polled_changes_nothing(make_hive: MakeHive) -> None:
     """It was hoovered; on SQLite, which cascades nothing to the rest of the tree."""
     hive = make_hive("sqlite")
     entry = submitted(hive)
@@ -159,7 +167,7 @@ def test_fact_3_a_done_row_that_vanishes_after_it_was_seen_changes_nothing(make_
 
 
 @pytest.mark.parametrize("name", ["READY", "RUN", "SEMAPHORED", "FAILED"])
-def test_fact_3_an_unfinished_row_that_vanishes_is_never_success(hive: PracticeHive, name: str) -> None:
+def test_deleting_an_unfinished_job_is_never_success(hive: PracticeHive, name: str) -> None:
     entry = hive.add_job(status="DONE")
     lost = hive.add_job(prev_job_id=entry, status=name)
     other = hive.add_job(prev_job_id=entry, status="RUN")
@@ -173,7 +181,7 @@ def test_fact_3_an_unfinished_row_that_vanishes_is_never_success(hive: PracticeH
     assert missing.error == f"its jobs {lost} were deleted before they were over: how it ended is unknown"
 
 
-def test_fact_3_an_entry_that_vanishes_while_it_is_followed_is_not_success(hive: PracticeHive) -> None:
+def test_a_submitted_job_deleted_while_it_is_polled_is_missing(hive: PracticeHive) -> None:
     entry = submitted(hive)
     with Worker(hive.url) as worker, visiting(hive) as visitor:
         worker.work_one()
@@ -186,7 +194,7 @@ def test_fact_3_an_entry_that_vanishes_while_it_is_followed_is_not_success(hive:
     assert (missing.state, missing.job_id) == (State.MISSING, entry)
 
 
-def test_fact_3_a_funnel_still_held_back_when_its_fan_is_done_is_running(hive: PracticeHive) -> None:
+def test_a_semaphored_funnel_whose_fan_is_done_is_running(hive: PracticeHive) -> None:
     entry = hive.add_job(status="DONE")
     funnel = hive.add_job(prev_job_id=entry, status="SEMAPHORED")
     hive.add_semaphore(9, dependent_job_id=funnel)
@@ -195,7 +203,7 @@ def test_fact_3_a_funnel_still_held_back_when_its_fan_is_done_is_running(hive: P
 
 
 @pytest.mark.parametrize("number", range(1, 7))
-def test_fact_3_a_child_that_ends_between_two_statements_keeps_its_children(
+def test_a_child_that_finishes_between_two_statements_keeps_its_children(
     make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Above 25,000 jobs a look is several statements, each with a snapshot of its own."""

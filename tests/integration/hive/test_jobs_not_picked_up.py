@@ -1,4 +1,4 @@
-"""Facts, section 2: what keeps a READY job READY for ever, and what a person is told to type."""
+"""READY jobs that no worker picks up, and the command that is recommended."""
 
 from __future__ import annotations
 
@@ -27,27 +27,35 @@ def keep_bees(hive: PracticeHive, cause_of_death: str | None = None) -> None:
     )
 
 
+def last_beekeeper(hive: PracticeHive) -> int:
+    ((beekeeper_id,),) = hive.rows("SELECT MAX(beekeeper_id) FROM beekeeper")
+    return int(beekeeper_id)
+
+
 @pytest.mark.parametrize("waited", [301, LIMIT - 1])
-def test_fact_2_a_young_ready_job_of_a_live_beekeeper_is_no_trouble(
+def test_a_ready_job_is_not_stalled_before_the_timeout_if_a_beekeeper_is_alive(
     hive: PracticeHive, waited: float
 ) -> None:
     keep_bees(hive)
     assert troubles(hive, submitted(hive), waited) == []
 
 
-def test_fact_2_nothing_is_a_trouble_before_it_is_looked_for(hive: PracticeHive) -> None:
+def test_no_job_is_stalled_before_the_minimum_wait(hive: PracticeHive) -> None:
     assert troubles(hive, submitted(hive), waited=299) == []
 
 
-def test_fact_2_ready_for_longer_than_the_limit_is_a_trouble(hive: PracticeHive) -> None:
+def test_a_job_that_is_ready_after_the_timeout_is_stalled(hive: PracticeHive) -> None:
     keep_bees(hive)
     job_id = submitted(hive)
     (found,) = troubles(hive, job_id, LIMIT + 1)
     assert (found.kind, found.jobs, found.entries) == ("not picked up", (job_id,), (job_id,))
-    assert "beekeeper 1 on a_host (process 4711) has not said that it ended" in found.reason
+    assert (
+        f"beekeeper {last_beekeeper(hive)} on a_host (process 4711) has not said that it ended"
+        in found.reason
+    )
 
 
-def test_fact_2_without_any_beekeeper_ready_is_a_trouble(make_hive: MakeHive) -> None:
+def test_a_ready_job_is_stalled_if_there_was_never_a_beekeeper(make_hive: MakeHive) -> None:
     hive = make_hive("mysql")
     (found,) = troubles(hive, submitted(hive))
     assert found.kind == "no beekeeper"
@@ -56,22 +64,22 @@ def test_fact_2_without_any_beekeeper_ready_is_a_trouble(make_hive: MakeHive) ->
     assert str(found).endswith(f"To do: beekeeper.pl -url mysql://root:***@{place} -loop_until FOREVER")
 
 
-def test_fact_2_after_the_last_beekeepers_end_ready_is_a_trouble(hive: PracticeHive) -> None:
+def test_a_ready_job_is_stalled_after_the_last_beekeeper_has_ended(hive: PracticeHive) -> None:
     """The default beekeeper ends with the first failed job, and an innocent one stays READY."""
     keep_bees(hive, "LOOP_LIMIT")
     keep_bees(hive, "JOB_FAILED")
     (found,) = troubles(hive, submitted(hive))
     assert found.kind == "no beekeeper"
-    assert "the last, 2 on a_host, ended with JOB_FAILED" in found.reason
+    assert f"the last, {last_beekeeper(hive)} on a_host, ended with JOB_FAILED" in found.reason
 
 
-def test_fact_2_one_live_beekeeper_among_dead_ones_is_enough(hive: PracticeHive) -> None:
+def test_a_ready_job_is_not_stalled_if_one_of_several_beekeepers_is_alive(hive: PracticeHive) -> None:
     keep_bees(hive)
     keep_bees(hive, "NO_WORK")
     assert troubles(hive, submitted(hive)) == []
 
 
-def test_fact_2_an_excluded_analysis_is_a_trouble(hive: PracticeHive) -> None:
+def test_a_job_of_an_excluded_analysis_is_stalled(hive: PracticeHive) -> None:
     keep_bees(hive)
     job_id = submitted(hive)
     hive.change("UPDATE analysis_stats SET is_excluded = 1")
@@ -83,7 +91,7 @@ def test_fact_2_an_excluded_analysis_is_a_trouble(hive: PracticeHive) -> None:
     assert found.advice.endswith("-SET 'analysis[event_dump_dna].is_excluded=0'")
 
 
-def test_fact_2_a_blocked_analysis_is_a_trouble(hive: PracticeHive) -> None:
+def test_a_job_of_a_blocked_analysis_is_stalled_after_the_timeout(hive: PracticeHive) -> None:
     hive.change("UPDATE analysis_stats SET status = 'BLOCKED'")
     job_id = submitted(hive)
     with Worker(hive.url) as worker:
@@ -94,22 +102,24 @@ def test_fact_2_a_blocked_analysis_is_a_trouble(hive: PracticeHive) -> None:
     assert "-sync" in found.advice
 
 
-def test_fact_2_jobs_of_one_analysis_are_one_trouble(hive: PracticeHive) -> None:
+def test_stalled_jobs_of_one_analysis_are_reported_together(hive: PracticeHive) -> None:
     job_ids = [submitted(hive, token=str(number)) for number in range(3)]
     with visiting(hive) as visitor:
         visitor.look((), job_ids)
         (found,) = visitor.diagnose(dict.fromkeys(job_ids, (301, LIMIT)), 300).troubles
     assert (found.entries, found.jobs) == (tuple(job_ids), tuple(job_ids))
-    assert str(found).startswith("3 jobs of event_dump_dna, the first is 1: READY, and no beekeeper")
+    assert str(found).startswith(
+        f"3 jobs of event_dump_dna, the first is {job_ids[0]}: READY, and no beekeeper"
+    )
 
 
-def test_fact_2_the_command_names_a_file_as_ehive_does(make_hive: MakeHive) -> None:
+def test_the_recommended_command_has_ehives_url_of_a_sqlite_file(make_hive: MakeHive) -> None:
     hive = make_hive("sqlite")
     (found,) = troubles(hive, submitted(hive))
     assert found.advice == f"beekeeper.pl -url {hive.url} -loop_until FOREVER"
 
 
-def test_fact_2_what_has_just_moved_is_no_trouble_at_the_time_limit(hive: PracticeHive) -> None:
+def test_a_tree_that_has_just_changed_is_not_stalled_at_the_timeout(hive: PracticeHive) -> None:
     """A wait that ends at its limit has no reason to blame a child that became READY a moment ago."""
     job_id = submitted(hive)
     with Worker(hive.url) as worker, visiting(hive) as visitor:
@@ -118,10 +128,10 @@ def test_fact_2_what_has_just_moved_is_no_trouble_at_the_time_limit(hive: Practi
     assert told.error == "not over in time: 1 of 4 jobs are done"
 
 
-def test_fact_2_at_the_time_limit_a_job_never_picked_up_is_explained(hive: PracticeHive) -> None:
+def test_the_timeout_error_explains_a_job_that_was_not_picked_up(hive: PracticeHive) -> None:
     keep_bees(hive)
+    job_id = submitted(hive)
     with visiting(hive) as visitor:
-        (told,) = visitor.verdicts([submitted(hive)], LIMIT)
-    assert "not over in time: 0 of 1 jobs are done. job 1 of event_dump_dna: READY for longer" in str(
-        told.error
-    )
+        (told,) = visitor.verdicts([job_id], LIMIT)
+    reason = f"not over in time: 0 of 1 jobs are done. job {job_id} of event_dump_dna: READY for longer"
+    assert reason in str(told.error)

@@ -1,0 +1,15 @@
+"""The form of process_event on Airflow's web page, as its params describe it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from airflow.dag_processing.dagbag import DagBag
+
+DAGS = Path(__file__).parents[2] / "dags"
+
+
+def test_the_form_explains_each_field() -> None:
+    dag = DagBag(DAGS).dags["process_event"]
+    assert list(dag.params) == ["type", "genome", "event_id", "further_fields", "events"]
+    assert all(dag.params.get_param(name).description for name in dag.params)

@@ -1,0 +1,207 @@
+"""
+A ledger with many events on PostgreSQL, and each kind of statement that event hooks execute on it.
+
+For ``make bench-ledger``, which measures the times, and its short form ``test_query_plans.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event as listeners
+from sqlalchemy import text
+
+from event_hooks.ledger import database, joins, once, overview
+from event_hooks.ledger.follow_ups import follow_ups_of
+from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.overview import Wanted
+from event_hooks.ledger.records import (
+    Claim,
+    Outcome,
+    OwedReport,
+    Progress,
+    Received,
+    Standing,
+    key_in_run,
+    key_of,
+)
+from event_hooks.ledger.tables import metadata
+from tests.integration.ledger.databases import migrated_ledger, new_databases
+
+EVENTS_PER_RUN = 100
+
+MAX_PAGES = 500
+"""Pages that one statement may read, of tables and indexes."""
+
+_FILL = (
+    """INSERT INTO event (event_key, type, genome, payload, source, received_at, intake, run_id, position,
+        routed_at)
+    SELECT md5(n::text) || md5('x' || n), 'new_assembly', 'genome_' || n, '{}', 'manual',
+        received_at, 'fill', 'run_' || n / :run_size, n % :run_size, received_at
+    FROM generate_series(0, :events - 1) n,
+        LATERAL (SELECT now() AT TIME ZONE 'UTC' - interval '300 days' + n * interval '20 seconds'
+            AS received_at)
+        AS instants
+    """,
+    """INSERT INTO event_process (event_id, process, hive, analysis, job_id, submitted_at, state, ended_at)
+    SELECT id, 'dump', 'hive', 'event_dump', id, received_at,
+        CASE WHEN id % 100 = 0 THEN 'failed' ELSE 'complete' END, received_at FROM event""",
+    """INSERT INTO report (message_id, event_id, run_id, routing_key, body, owed_at, sent_at)
+    SELECT 'm' || id, id, run_id, 'report.info', '{}', received_at, received_at FROM event""",
+    """INSERT INTO follow_up (event_id, process, position, payload, owed_at, sent_at)
+    SELECT id, 'dump', 0, '{}', received_at, received_at FROM event WHERE id % 10 = 0""",
+    """INSERT INTO awaited (id, process, genome, types, "then", opened_at, closes_at, closed_at)
+    SELECT id, 'dump', 'g' || id, '[]', 'run', received_at, received_at, received_at
+    FROM event WHERE id % 10 = 0""",
+    """INSERT INTO awaited_event (event_id, process, awaited_id)
+    SELECT id, process, id FROM awaited""",
+    """INSERT INTO once (process, subject, held_for, event_id)
+    SELECT process, md5(genome), '{}', id FROM awaited""",
+)
+
+
+@contextmanager
+def filled_ledger(events: int) -> Iterator[Ledger]:
+    """Create a ledger with that many events whose processes have finished and are reported; drop it after."""
+    with pytest.MonkeyPatch.context() as patch, new_databases(Path(), patch) as create:
+        create("postgresql")
+        ledger = migrated_ledger()
+        _fill(events)
+        yield ledger
+        ledger.close()
+
+
+def _fill(events: int) -> None:
+    engine = database.engine()
+    with engine.begin() as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        # Halves the time: all references are right, and the data need not survive a crash
+        connection.execute(text("SET session_replication_role = replica"))
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(text(f"ALTER TABLE {table.name} SET UNLOGGED"))
+        for statement in _FILL:
+            connection.execute(text(statement), {"events": events, "run_size": EVENTS_PER_RUN})
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET statement_timeout = 0"))
+        connection.execute(text("VACUUM ANALYZE"))
+    engine.dispose()
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement that was executed, with its values."""
+
+    sql: str
+    milliseconds: float
+
+
+@contextmanager
+def recorded_statements(ledger: Ledger) -> Iterator[list[Statement]]:
+    """Yield a list to which each statement of the ledger is added after its execution."""
+    statements: list[Statement] = []
+
+    def begin(connection: Any, cursor: Any, sql: str, values: Any, context: Any, many: bool) -> None:
+        context.began = time.monotonic()
+
+    def end(connection: Any, cursor: Any, sql: str, values: Any, context: Any, many: bool) -> None:
+        milliseconds = 1000 * (time.monotonic() - context.began)
+        for row in values if many else [values]:
+            statements.append(Statement(cursor.mogrify(sql, row).decode(), milliseconds))
+
+    listeners.listen(ledger._engine, "before_cursor_execute", begin)
+    listeners.listen(ledger._engine, "after_cursor_execute", end)
+    yield statements
+    listeners.remove(ledger._engine, "before_cursor_execute", begin)
+    listeners.remove(ledger._engine, "after_cursor_execute", end)
+
+
+def process_events(ledger: Ledger) -> None:
+    """Execute what two events cause from their arrival to the report, and what ``tend_ledger`` executes."""
+    new = [
+        Received(key_in_run("new", 0), "t", "g", {"n": 1}, "rest"),
+        Received(key_of("t", 5), "t", "g", {}, "rest"),
+    ]
+    for _ in range(2):
+        entry, pending = ledger.accept(new)
+    assert ledger.without_run(100) == [entry, pending]
+    assert len(ledger.assign("new", [entry.id])) == 1
+    assert ledger.has_work()
+    assert ledger.not_begun("new", 100) == [replace(entry, run_id="new", is_new=False)]
+    ledger.plan("new", [Standing(entry.id, 0, "dump", "hive", "event_dump")])
+    assert len(ledger.standing("run_77")) == EVENTS_PER_RUN
+    assert len(ledger.events_of("run_77")) == EVENTS_PER_RUN
+    ledger.record_jobs({(entry.id, "dump"): 1})
+    ledger.record_progress("dump", [Progress(entry.id, 1, 2, 0)])
+    report = OwedReport("new", entry.id, "new", "report.info", "{}")
+    ledger.record_outcomes("dump", [Outcome(entry.id, "complete")], "try1", [report])
+    ledger.reopen("dump", [entry.id])
+    assert (ledger.count_owed(), ledger.count_owed("new")) == (1, 1)
+    assert [ledger.send(lambda owed: owed, run_id="new"), ledger.send(lambda owed: owed)] == [1, 0]
+    assert ledger.prune(timedelta(days=4000)) == 0
+    ledger.assign("new", [pending.id])
+    ledger.plan("new", [])
+    assert not ledger.has_work()
+
+
+def read_board(ledger: Ledger, events: int) -> None:
+    """Execute the queries of the event board, of joins, and of processes that run once."""
+    event_id = events // 12
+    genome = f"genome_{event_id}"
+    for wanted, count in (
+        (Wanted(), 50),
+        (Wanted(state="failed"), 50),
+        (Wanted(state="open"), 1),
+        (Wanted(state="complete"), 50),
+        (Wanted(type="new_assembly"), 50),
+        (Wanted(type="unknown"), 0),
+        (Wanted(genome=genome), 11),
+        (Wanted(run_id="run_77"), 50),
+        (Wanted(state="failed", genome=genome), 0),
+    ):
+        assert len(overview.events(ledger, wanted)) == count, wanted
+    assert len(overview.events(ledger, Wanted(), before=events // 2)) == 50
+    assert overview.attention(ledger, timedelta(days=7)) == []
+    assert [backlog.hive for backlog in overview.backlogs(ledger)] == ["hive"]
+    assert overview.one(ledger, event_id)
+    assert len(overview.reports(ledger, event_id)) == 1
+    assert overview.chain(ledger, 77)
+    assert follow_ups_of(ledger, 10)
+    assert joins.waiting(ledger) == []
+    assert joins.find(ledger, "dump", "g") is None
+    assert joins.waiting_for(ledger, [10, 20])
+    assert once.holders(ledger, {(0, "dump"): Claim({"genome": "g"}, False)}) == {}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How PostgreSQL executes a statement."""
+
+    sql: str
+    text: str
+    pages: int
+    """Pages of 8 KiB of tables and indexes that it reads; one that it reads twice counts twice."""
+
+    @property
+    def has_table_scan(self) -> bool:
+        """Whether it reads a whole table."""
+        return "Seq Scan" in self.text
+
+
+def plans(ledger: Ledger, statements: list[Statement]) -> Iterator[Plan]:
+    """Execute each statement again, and yield its plan; nothing that it writes remains."""
+    with ledger._engine.connect() as connection:
+        for statement in statements:
+            sql = statement.sql.replace("%", "%%")
+            rows = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}").scalar_one()
+            connection.rollback()
+            root = rows[0]["Plan"]
+            pages = root["Shared Hit Blocks"] + root["Shared Read Blocks"]
+            yield Plan(statement.sql, json.dumps(root, indent=1), pages)

@@ -1,0 +1,30 @@
+"""How long tests took: all of them in a file, the sum for each folder on the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+FILE = Path(__file__).parents[2] / ".stack" / "test-durations.txt"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the seconds of each folder, and write those of each test, the slowest first."""
+    tests: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                tests[report.nodeid.partition("@")[0]] += report.duration
+    if not tests:
+        return
+    folders: Counter[str] = Counter()
+    for test, seconds in tests.items():
+        folders["/".join(test.partition("::")[0].split("/")[:3][:-1])] += seconds
+    terminalreporter.section("seconds by folder, set-up included")
+    for folder, seconds in folders.most_common():
+        count = sum(test.startswith(f"{folder}/") for test in tests)
+        terminalreporter.line(f"{seconds:7.1f} {count:5} {folder}")
+    FILE.parent.mkdir(exist_ok=True)
+    FILE.write_text("".join(f"{seconds:8.2f} {test}\n" for test, seconds in tests.most_common()))

@@ -1,0 +1,75 @@
+"""Fixtures of the tests that need a running Airflow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.support import installation
+from tests.support.log_excerpts import LogExcerpts
+from tests.support.session import SESSION
+from tests.support.system import System
+from tools.airflow_services import CHECKOUT
+
+EXCERPTS = pytest.StashKey[LogExcerpts]()
+
+
+def folder() -> Path:
+    """Return Airflow's home in this session; `make down` ends what a killed session leaves there."""
+    return CHECKOUT / ".stack" / "tests" / os.environ[SESSION]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start Airflow in the background when a test will need it."""
+    if (
+        any(item.get_closest_marker("system") for item in session.items)
+        and not session.config.option.collectonly
+    ):
+        installation.start_in_background(folder(), session.config.getoption("--executor"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End Airflow, in the process that ends the session."""
+    if not hasattr(config, "workerinput") and folder().exists():
+        installation.remove(folder())
+
+
+@pytest.fixture(scope="session")
+def system() -> Iterator[System]:
+    """The running Airflow."""
+    system = System(installation.wait_ready(folder()))
+    yield system
+    system.close()
+
+
+@pytest.fixture
+def genome() -> str:
+    """A genome that no other test uses."""
+    return f"genome_{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def lookup_files(system: System) -> dict[str, Path]:
+    """Both lookup files of the running Airflow by the names of their settings."""
+    return system.installation.lookup_files
+
+
+@pytest.fixture(autouse=True)
+def _logs(request: pytest.FixtureRequest) -> None:
+    """Remember where the logs of Airflow end before the test."""
+    if "system" in request.fixturenames:
+        request.node.stash[EXCERPTS] = LogExcerpts(request.getfixturevalue("system"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the log lines of Airflow that concern a failed test to its report."""
+    report = yield
+    if report.failed and (excerpts := item.stash.get(EXCERPTS, None)):
+        names = [value for name, value in item.funcargs.items() if name == "genome"]  # type: ignore[attr-defined]
+        report.sections += list(excerpts.sections(*names))
+    return report

@@ -1,0 +1,333 @@
+"""
+The Airflow that all processes of one test session share, and all that it connects to.
+
+It has the shape of a team's installation: CeleryExecutor over RabbitMQ, two triggerers, PostgreSQL. The first
+process that needs it starts it in the background:
+
+    python -m tests.support.installation start FOLDER
+
+which writes ``FOLDER/ready`` at its end. The process that ends the session calls :func:`remove`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from uuid import uuid4
+
+import pika
+import psycopg2
+from filelock import FileLock
+from sqlalchemy import Connection, create_engine
+
+from tests.support.lookups import HIVES, write_lookups
+from tests.support.practice_hive import tables
+from tests.support.practice_hive.database import parse
+from tests.support.practice_metadata import PracticeMetadata
+from tools.airflow_services import CHECKOUT, SERVICES, AirflowServices
+from tools.exceptions import StackError
+from tools.ports import free_port
+from tools.private_files import private_folder, write_private
+from tools.processes import ProcessFolder
+from tools.runs import Runs
+
+START_SECONDS = 240
+WARM_UP_SECONDS = 120
+
+USERS = {"admin": "admin", "operator": "user", "looker": "viewer", "stranger": ""}
+"""``{name: role}``; a stranger has none."""
+
+RECOVERY = {
+    "AIRFLOW__EVENT_HOOKS__RETRY_DELAY": "1",
+    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "6",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "6",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "1",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "10",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
+}
+"""Airflow notices a death within seconds, not minutes; nothing else about it is different."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """
+    Where everything of one installation is.
+
+    :param folder: home of Airflow, with its logs.
+    :param hives: ``{connection id: address with the server's administrator}``.
+    :param metadata_url: of ensembl_metadata, with the server's administrator.
+    :param exchange: of the reports.
+    :param environment: variables of Airflow beyond its own, such as connections.
+    :param services: as of :class:`AirflowServices`.
+    """
+
+    folder: Path
+    hives: Mapping[str, str]
+    metadata_url: str
+    exchange: str
+    database_url: str
+    task_queue: str
+    environment: Mapping[str, str]
+    services: Mapping[str, Sequence[str]]
+
+    @property
+    def lookup_files(self) -> dict[str, Path]:
+        """Both lookup files by the names of their settings."""
+        return {name: self.folder / f"{name}.json" for name in ("event_lookup", "process_lookup")}
+
+    def airflow(self) -> AirflowServices:
+        """Return what starts and ends Airflow's services."""
+        return AirflowServices(
+            self.folder, database_url=self.database_url, environment=self.environment, services=self.services
+        )
+
+    def write(self) -> None:
+        """Write the description of this installation into its folder."""
+        write_private(self.folder / "installation.json", json.dumps(asdict(self), default=str))
+
+    @classmethod
+    def read(cls, folder: Path) -> Installation:
+        """Return what :meth:`write` wrote."""
+        return cls(**{**json.loads((folder / "installation.json").read_text()), "folder": folder})
+
+
+def start_in_background(folder: Path, executor: str) -> None:
+    """Start the installation of a folder unless another process has begun to do so."""
+    private_folder(folder.parent)
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        return
+    command = [sys.executable, "-m", "tests.support.installation", "start", str(folder), executor]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "plugins")])}
+    ProcessFolder(folder / "start").start(command, environment)
+
+
+def wait_ready(folder: Path) -> Installation:
+    """
+    Wait for the installation of a folder.
+
+    :raises StackError: it did not start, with the last lines of the log.
+    """
+    place = ProcessFolder(folder / "start")
+    limit = time.monotonic() + START_SECONDS
+    while not (folder / "ready").exists():
+        if (folder / "failed").exists() or time.monotonic() > limit:
+            raise place.failure("the tests' Airflow did not start")
+        time.sleep(0.1)
+    return Installation.read(folder)
+
+
+def start(folder: Path, executor: str) -> None:
+    """Make hives, users, an exchange and databases, and start Airflow; write ``ready`` or ``failed``."""
+    try:
+        installation = _create(folder, executor)
+        installation.write()
+        _start_airflow(installation)
+        (folder / "ready").touch()
+    except BaseException:
+        traceback.print_exc()
+        (folder / "failed").touch()
+        raise
+
+
+def _create(folder: Path, executor: str) -> Installation:
+    """Create everything that Airflow connects to."""
+    name = f"test_{uuid4().hex[:16]}"
+    server = os.environ["MYSQL_URL"].rstrip("/")
+    place = server.rpartition("@")[2]
+    hives = {hive: f"{server}/{name}_{hive}" for hive in HIVES}
+    addresses = {}
+    with create_engine(parse(f"{server}/mysql")).begin() as root:
+        for hive, plan in HIVES.items():
+            tables.create(hives[hive], analyses=("event_dump_dna", "event_dump_peptide"))
+            _create_user(root, f"{name}_{hive}", plan.password, "SELECT, INSERT, UPDATE")
+            addresses[hive] = f"mysql://{name}_{hive}:{plan.password}@{place}/{name}_{hive}"
+        root.exec_driver_sql(f"CREATE DATABASE {name}_metadata")
+        _create_user(root, f"{name}_metadata", "secret_of_metadata", "SELECT")
+    metadata = PracticeMetadata(f"{server}/{name}_metadata")
+    metadata.create()
+    metadata.close()
+    with closing(pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))) as connection:
+        connection.channel().exchange_declare(name, "topic", durable=True)
+        # Reports are mandatory: without a queue, the first one would stay pending
+        connection.channel().queue_declare(f"{name}_reports", durable=True)
+        connection.channel().queue_bind(f"{name}_reports", name, "report.*")
+    write_lookups(folder, addresses["hive_old"])
+    ports = {"smtp_port": free_port(), "statsd_port": free_port()}
+    worked = [hives[hive] for hive, plan in HIVES.items() if plan.has_worker]
+    write_private(folder / "companions.json", json.dumps({"hives": worked, **ports}))
+    return Installation(
+        folder=folder,
+        hives=hives,
+        metadata_url=metadata.url,
+        exchange=name,
+        database_url=f"{os.environ['POSTGRES_URL'].rpartition('/')[0]}/{name}",
+        task_queue=f"{name}_tasks",
+        environment={
+            **{f"AIRFLOW_CONN_{hive.upper()}": url for hive, url in addresses.items() if hive != "hive_old"},
+            "AIRFLOW_CONN_ENSEMBL_METADATA": f"mysql://{name}_metadata:secret_of_metadata@{place}/{name}_metadata",
+            "AIRFLOW_CONN_RABBITMQ_REPORTS": os.environ["RABBITMQ_URL"],
+            **_environment(folder, **ports),
+            "AIRFLOW__EVENT_HOOKS__REPORT_EXCHANGE": name,
+            **(_celery(f"{name}_tasks") if executor == "celery" else {}),
+        },
+        services={**SERVICES, **TRIGGERER_2, **(_workers(f"{name}_tasks") if executor == "celery" else {})},
+    )
+
+
+def _create_user(root: Connection, name: str, password: str, rights: str) -> None:
+    """Create a user of one database that has the user's name."""
+    root.exec_driver_sql(f"CREATE USER {name}@'%%' IDENTIFIED BY '{password}'")
+    root.exec_driver_sql(f"GRANT {rights} ON {name}.* TO {name}@'%%'")
+
+
+def _environment(folder: Path, smtp_port: int, statsd_port: int) -> dict[str, str]:
+    """Return the settings that do not depend on the servers."""
+    mail = {
+        "conn_type": "smtp",
+        "host": "127.0.0.1",
+        "port": smtp_port,
+        "extra": {"disable_ssl": True, "disable_tls": True, "from_email": "event_hooks@localhost"},
+    }
+    return {
+        "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(mail),
+        "AIRFLOW__EVENT_HOOKS__FAILURE_MAIL_TO": "somebody@localhost, another@localhost",
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
+        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__STATSD_PORT": str(statsd_port),
+        "AIRFLOW__EVENT_HOOKS__EVENT_LOOKUP": str(folder / "event_lookup.json"),
+        "AIRFLOW__EVENT_HOOKS__PROCESS_LOOKUP": str(folder / "process_lookup.json"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
+            f"{name}:{role}" for name, role in USERS.items()
+        ),
+        "AIRFLOW__EVENT_HOOKS__POLL_INTERVAL": "0.5",
+        "AIRFLOW__EVENT_HOOKS__TROUBLE_AFTER": "2",
+        "AIRFLOW__EVENT_HOOKS__PROGRESS_INTERVAL": "1",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
+        "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
+        # Airflow's default, within LIMIT: a mail that comes while its DAG file is parsed waits for the next
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
+        **RECOVERY,
+    }
+
+
+TRIGGERER_2 = {"triggerer-2": ["triggerer", "--skip-serve-logs"]}
+
+
+def _celery(queue: str) -> dict[str, str]:
+    return {
+        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+        "AIRFLOW__CELERY__BROKER_URL": os.environ["RABBITMQ_URL"],
+        "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "event_hooks.celery_settings.SETTINGS",
+        "AIRFLOW__EVENT_HOOKS__TASK_QUEUE": queue,
+    }
+
+
+def _workers(queue: str) -> dict[str, Sequence[str]]:
+    command = ["celery", "worker", "--queues", queue, "--concurrency", "4", "--skip-serve-logs"]
+    return {name: [*command, "--celery-hostname", f"{name}@%h"] for name in ("worker-1", "worker-2")}
+
+
+def _start_airflow(installation: Installation) -> None:
+    airflow = installation.airflow()
+    companions = ProcessFolder(installation.folder / "companions")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "plugins")])}
+    companions.start(
+        [sys.executable, "-m", "tests.support.companions", str(installation.folder)], environment
+    )
+    with FileLock(CHECKOUT / ".stack" / "tests" / "template.lock", timeout=START_SECONDS):
+        airflow.copy_databases(_template())
+    airflow.prepare()
+    airflow.start()
+    airflow.wait_ready()
+    runs = Runs(airflow.url, airflow.token)
+    runs.ask("POST", "/pools", json={"name": "hive_test", "slots": 4}).raise_for_status()
+    _warm_up(runs)
+
+
+def _template() -> AirflowServices:
+    """Return an installation with migrated databases and nothing else; it outlives the session."""
+    migrations = sorted((CHECKOUT / "plugins/event_hooks/ledger/migrations/versions").glob("*.py"))
+    content = [version("apache-airflow").encode(), *(file.read_bytes() for file in migrations)]
+    name = f"test_template_{hashlib.sha256(b''.join(content)).hexdigest()[:16]}"
+    template = AirflowServices(
+        CHECKOUT / ".stack" / "tests" / name,
+        database_url=f"{os.environ['POSTGRES_URL'].rpartition('/')[0]}/{name}",
+        environment={},
+    )
+    template.prepare()
+    return template
+
+
+def _warm_up(runs: Runs) -> None:
+    """Run an event: the first one of an Airflow takes several seconds longer than later ones."""
+    answer = runs.trigger({"type": "new_genebuild", "genome": "warm_up"}, "warm_up")
+    answer.raise_for_status()
+    state = runs.until_over("warm_up", WARM_UP_SECONDS)
+    if state != "success":
+        raise StackError(f"the first run ended as {state}: {runs.task_states('warm_up')}")
+
+
+def remove(folder: Path) -> None:
+    """End everything of an installation, and remove its databases, users, exchange, queue and folder."""
+    ProcessFolder(folder).end()
+    if (folder / "installation.json").exists():
+        installation = Installation.read(folder)
+        _drop(installation)
+    shutil.rmtree(folder)
+
+
+def _drop(installation: Installation) -> None:
+    with create_engine(parse(f"{os.environ['MYSQL_URL'].rstrip('/')}/mysql")).begin() as root:
+        for url in (*installation.hives.values(), installation.metadata_url):
+            name = url.rpartition("/")[2]
+            root.exec_driver_sql(f"DROP DATABASE {name}")
+            root.exec_driver_sql(f"DROP USER {name}@'%%'")
+    with closing(pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))) as broker:
+        for exchange in (installation.exchange, installation.task_queue):
+            broker.channel().exchange_delete(exchange)
+        for queue in (f"{installation.exchange}_reports", installation.task_queue):
+            broker.channel().queue_delete(queue)
+    server, _, name = installation.database_url.rpartition("/")
+    with closing(psycopg2.connect(f"{server}/postgres")) as connection:
+        connection.autocommit = True
+        for database in (name, f"{name}_ledger"):
+            connection.cursor().execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.installation")
+    parser.add_argument("verb", choices=("start", "remove"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("executor", choices=("celery", "local"), nargs="?", default="celery")
+    arguments = parser.parse_args()
+    if arguments.verb == "start":
+        start(arguments.folder, arguments.executor)
+    else:
+        remove(arguments.folder)
+
+
+if __name__ == "__main__":
+    main()

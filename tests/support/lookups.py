@@ -1,0 +1,109 @@
+"""The lookup files of the tests' Airflow, and the hives that they name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class HivePlan:
+    """
+    One hive of the tests' Airflow.
+
+    :param password: with which Airflow connects; the tests search logs, reports and databases for it.
+    :param has_worker: whether jobs are done as soon as they are submitted.
+    """
+
+    password: str
+    has_worker: bool = False
+
+
+HIVES: Mapping[str, HivePlan] = {
+    "hive_test": HivePlan("secret_of_one_hive", has_worker=True),
+    "hive_old": HivePlan("secret_of_the_other", has_worker=True),
+    "hive_idle": HivePlan("secret_of_the_idle"),
+    "hive_manual": HivePlan("secret_of_the_manual"),
+    "hive_collection": HivePlan("secret_of_the_collection"),
+}
+"""
+``{connection id: hive}``.
+
+``hive_old`` has no Airflow connection: its address is in the process lookup. No test does a job in
+``hive_idle``; tests do jobs in ``hive_manual`` themselves, so they are one xdist group.
+"""
+
+GUIHIVE = "http://guihive.invalid/?hive=idle"
+"""The guiHIVE address of the idle hive."""
+
+JOIN = {
+    "process": "dump_joined",
+    "after": ["new_xrefs", "new_variation"],
+    "within": "1h",
+    "then": "run",
+    "once_per": ["genome", "assembly"],
+}
+
+LATE_JOIN = {"process": "dump_first", "after": ["new_early", "new_late"], "within": "2s", "then": "alert"}
+
+EVENT_LOOKUP = {
+    "new_assembly": ["dump_dna", "dump_peptide"],
+    "new_genebuild": ["dump_peptide"],
+    "old_style": ["dump_old", "dump_dna"],
+    "old_type": ["dump_peptide"],
+    "half_wrong": ["dump_nothing", "dump_dna"],
+    "idle": ["dump_idle"],
+    "idle_for_long": ["dump_idle_for_long"],
+    "manual": ["dump_manual"],
+    "new_handover": ["dump_first"],
+    "new_features": ["dump_peptide"],
+    "new_xrefs": [JOIN],
+    "new_variation": [],
+    "new_early": [LATE_JOIN],
+    "new_late": [LATE_JOIN],
+    "new_release": [{"process": "dump_joined", "once_per": ["genome", "assembly"]}],
+    "new_collection": ["dump_collection"],
+}
+
+
+def process_lookup(old_hive_url: str) -> dict[str, dict[str, Any]]:
+    """
+    Return processes of both kinds, and one whose analysis does not exist.
+
+    :param old_hive_url: of ``hive_old``, with user and password.
+    """
+    return {
+        "dump_dna": {"analysis": "event_dump_dna", "hive_conn_id": "hive_test"},
+        # A deadline of every run, which is open while the tests clear its tasks
+        "dump_peptide": {"analysis": "event_dump_peptide", "hive_conn_id": "hive_test", "late_after": 3600},
+        "dump_old": {"analysis": "event_dump_dna", "hive_uri": old_hive_url},
+        "dump_nothing": {"analysis": "event_dump_nothing", "hive_conn_id": "hive_test"},
+        "dump_idle": {"analysis": "event_dump_dna", "hive_conn_id": "hive_idle", "guihive": GUIHIVE},
+        "dump_idle_for_long": {
+            "analysis": "event_dump_dna",
+            "hive_conn_id": "hive_idle",
+            "ready_limit": 1,
+            "late_after": 3,
+            "job_timeout": 8,
+        },
+        "dump_manual": {"analysis": "event_dump_dna", "hive_conn_id": "hive_manual"},
+        "dump_collection": {"analysis": "event_dump_dna", "hive_conn_id": "hive_collection"},
+        "dump_first": {
+            "analysis": "event_dump_dna",
+            "hive_conn_id": "hive_test",
+            "pool": "hive_test",
+            "emits": ["new_features"],
+        },
+        "dump_joined": {"analysis": "event_dump_dna", "hive_conn_id": "hive_test"},
+    }
+
+
+def write_lookups(folder: Path, old_hive_url: str) -> dict[str, Path]:
+    """Write both files into a folder, and return them by the names of their settings."""
+    files = {name: folder / f"{name}.json" for name in ("event_lookup", "process_lookup")}
+    files["event_lookup"].write_text(json.dumps(EVENT_LOOKUP))
+    files["process_lookup"].write_text(json.dumps(process_lookup(old_hive_url)))
+    return files

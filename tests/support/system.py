@@ -1,0 +1,198 @@
+"""What tests do with the running Airflow, and what they read of its reports and hives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from email.message import EmailMessage
+from functools import cached_property
+from typing import Any
+from uuid import uuid4
+
+import pika
+import requests
+from sqlalchemy import Engine, create_engine, text
+
+from tests.support import companions
+from tests.support.installation import Installation
+from tests.support.practice_hive.database import parse
+from tests.support.practice_metadata import PracticeMetadata
+from tests.support.report_queue import ReportQueue
+from tools.runs import DAG, Runs
+
+LIMIT = 60
+"""Seconds that a test waits for Airflow."""
+
+
+class System:
+    """
+    The running Airflow of this test session.
+
+    :param installation: see there.
+    """
+
+    def __init__(self, installation: Installation) -> None:
+        self.installation = installation
+        self.airflow = installation.airflow()
+        self.runs = Runs(self.airflow.url, self.airflow.token)
+        self.hives: dict[str, Engine] = {
+            conn_id: create_engine(parse(url)) for conn_id, url in installation.hives.items()
+        }
+        self.metadata = PracticeMetadata(installation.metadata_url)
+        self.run_ids: list[str] = []
+        self._queue = ReportQueue(installation.exchange)
+        self._tokens: dict[str, str] = {}
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._queue.close()
+        self.metadata.close()
+        for engine in self.hives.values():
+            engine.dispose()
+
+    def api(self, method: str, path: str, user: str | None = "admin", **options: Any) -> requests.Response:
+        """Send a request to ``/event-hooks`` + path, as a user or without a login; follow no redirect."""
+        headers = {"Authorization": f"Bearer {self._token(user)}"} if user else {}
+        url = f"{self.airflow.url}/event-hooks{path}"
+        return requests.request(method, url, headers=headers, timeout=LIMIT, allow_redirects=False, **options)
+
+    def _token(self, user: str) -> str:
+        if user not in self._tokens:
+            self._tokens[user] = self.airflow.token(user)
+        return self._tokens[user]
+
+    def start(self, conf: dict[str, Any]) -> str:
+        """Trigger a run, and return its id; tests give each event a genome of its own."""
+        run_id = f"test_{uuid4().hex[:12]}"
+        answer = self.runs.trigger(conf, run_id)
+        assert answer.status_code == 200, answer.text
+        self.run_ids.append(run_id)
+        return run_id
+
+    def run(self, conf: dict[str, Any]) -> tuple[str, str]:
+        """Trigger a run, wait for its end, and return its id and state."""
+        run_id = self.start(conf)
+        return run_id, self.runs.until_over(run_id, LIMIT)
+
+    def wait(self, condition: Callable[[], object], description: Callable[[], object] = str) -> None:
+        """Wait until a condition holds; the description says in an error what was seen instead."""
+        self.runs.until(lambda: bool(condition()), LIMIT, lambda: str(description()))
+
+    def reports(self, genome: str, key: str = "report.") -> list[dict[str, Any]]:
+        """
+        Return the reports of one genome's outcomes and stalls so far.
+
+        :param key: beginning of their routing keys.
+        """
+        return [report for report in self.all_reports(genome, key) if is_verdict(report)]
+
+    def all_reports(self, genome: str, key: str = "report.") -> list[dict[str, Any]]:
+        """Return all reports of one genome so far, each with its ``routing_key`` and ``message_id``."""
+        reports = [report for report in self._queue.read() if report["resource"] == genome]
+        return [report for report in reports if report["routing_key"].startswith(key)]
+
+    def bodies_of_all_reports(self) -> list[str]:
+        """Return the bodies of all reports of the session, and remove them from their queue."""
+        with closing(pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))) as connection:
+            channel, queue = connection.channel(), f"{self.installation.exchange}_reports"
+            bodies = iter(lambda: channel.basic_get(queue, auto_ack=True)[2], None)
+            return [body.decode() for body in bodies]
+
+    def keys(self, genome: str) -> list[str]:
+        """Return the routing keys of :meth:`reports`, sorted."""
+        return sorted(report["routing_key"] for report in self.reports(genome))
+
+    def mails(self) -> list[EmailMessage]:
+        """Return all mails that were sent so far."""
+        return list(companions.read_mails(self.installation.folder))
+
+    def metrics(self) -> list[str]:
+        """Return all StatsD lines of event hooks so far."""
+        return companions.read_metrics(self.installation.folder)
+
+    def until_task(self, run_id: str, task_id: str, state: str) -> None:
+        """Wait until a task of a run is in a state."""
+        states = lambda: self.runs.task_states(run_id)  # noqa: E731
+        self.wait(lambda: states()[task_id] == state, states)
+
+    def until_awaited(self, run_id: str, task_id: str) -> None:
+        """Wait until the trigger of a task runs: only then can it learn that a user has marked the task."""
+        path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        self.wait(lambda: self.runs.ask("GET", path).ok, lambda: f"{task_id} has no trigger that runs")
+
+    @cached_property
+    def _file_tokens(self) -> list[str]:
+        """Names of the DAG files; cached, because a file with an error has no DAG."""
+        return [dag["file_token"] for dag in self.runs.ask("GET", "/dags").json()["dags"]]
+
+    def parse(self) -> None:
+        """Have the DAG files parsed, as after a change of the lookups."""
+        for token in self._file_tokens:
+            answer = self.runs.ask("PUT", f"/parseDagFile/{token}")
+            assert answer.status_code == 201, answer.text
+
+    def mark(self, run_id: str, task_id: str, state: str) -> None:
+        """Mark a task, as a user does on the web page."""
+        path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}"
+        answer = self.runs.ask("PATCH", path, json={"new_state": state})
+        assert answer.status_code == 200, answer.text
+
+    def clear(self, run_id: str, task_id: str) -> None:
+        """Clear a task and those downstream, as the web page does."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": [task_id],
+            "only_failed": False,
+            "include_downstream": True,
+        }
+        answer = self.runs.ask("POST", f"{DAG}/clearTaskInstances", json=body)
+        assert answer.status_code == 200, answer.text
+
+    def tend(self) -> None:
+        """Start tend_ledger instead of waiting for its minute."""
+        answer = self.runs.ask("POST", "/dags/tend_ledger/dagRuns", json={"logical_date": None})
+        assert answer.status_code == 200, answer.text
+
+    def collect(self, **conf: Any) -> dict[str, Any]:
+        """Run collect_events for a window, and return its summary."""
+        dag = "/dags/collect_events"
+        self.runs.ask("PATCH", dag, json={"is_paused": False})
+        answer = self.runs.ask("POST", f"{dag}/dagRuns", json={"logical_date": None, "conf": conf})
+        assert answer.status_code == 200, answer.text
+        run = f"{dag}/dagRuns/{answer.json()['dag_run_id']}"
+        self.wait(
+            lambda: self.runs.ask("GET", run).json()["state"] in ("success", "failed"),
+            lambda: self.runs.ask("GET", f"{run}/taskInstances").json(),
+        )
+        path = f"{run}/taskInstances/collect/xcomEntries/return_value"
+        return dict(self.runs.ask("GET", path).json()["value"])
+
+    def log(self, run_id: str, task_id: str, attempt: int = 1) -> str:
+        """Return the log of a task, as the web page shows it."""
+        path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
+        return str(self.runs.ask("GET", path).json())
+
+    def jobs(self, run_id: str, hive: str = "hive_test") -> list[tuple[Any, ...]]:
+        """Return id and status of the jobs that a run has submitted to a hive."""
+        token = f'%"run_id" => "{run_id}"%'
+        statement = (
+            "SELECT job_id, status FROM job LEFT JOIN analysis_data"
+            " ON input_id = CONCAT('_extended_data_id ', analysis_data_id)"
+            " WHERE prev_job_id IS NULL AND (input_id LIKE :token OR data LIKE :token) ORDER BY job_id"
+        )
+        with self.hives[hive].connect() as connection:
+            return [tuple(row) for row in connection.execute(text(statement), {"token": token})]
+
+
+def is_verdict(report: dict[str, Any]) -> bool:
+    """Return whether a report is about an outcome or a stall, and not about progress or a whole event."""
+    about = report["params"]["event_hooks"]
+    is_sum = about["step"] == "finished" and about["processes"]
+    return about["step"] not in ("received", "submitted", "progress", "late") and not is_sum
+
+
+def event_in(report: dict[str, Any]) -> dict[str, Any]:
+    """Return the event that a report is about."""
+    return {name: value for name, value in report["params"].items() if name != "event_hooks"}
