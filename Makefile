@@ -31,7 +31,7 @@ test: setup ## all tests, or those of ARGS; starts the servers for them if need 
 
 RESULTS := --junitxml=.stack/test-results.xml
 # More processes than cores: tests of the running Airflow mostly wait (tests/support/scheduling.py)
-ALL_TESTS := -n 5 tests
+ALL_TESTS := -n 4 tests
 
 test-unit: setup ## the tests that need no server
 	@$(BIN)/pytest tests/unit $(ARGS)

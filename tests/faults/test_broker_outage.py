@@ -22,6 +22,8 @@ from tests.faults.test_kills import ledger_faults
 from tests.support.system import System
 from tests.system.events import practice_event, step
 
+pytestmark = pytest.mark.alone
+
 RECOVERY = 300.0
 """Seconds after which all must be over: the pauses between retries have grown meanwhile."""
 

@@ -1,10 +1,10 @@
 """
 Which tests run at the same time, in which process, and in which order.
 
-Serial tests run at the end, and never at the same time as another test: each holds an exclusive lock, all
-others a shared one. They are those marked ``alone``, because they measure times, and those of the group
-``faults``, because they stop or change a part that others use. Without pytest-xdist there is one process, and
-locks have no effect.
+Tests marked ``alone`` measure times, or stop a server that others use: no other test runs at the same time.
+Tests of the group ``faults`` stop or change parts of the running Airflow: no other test of Airflow runs at
+the same time. Tests without Airflow do; they use the processors while the others wait for a recovery. Locks
+ensure that. Without pytest-xdist there is one process, and the locks have no effect.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,9 @@ from tests.support.session import SESSION
 
 GROUPS = {
     "tests/integration/reports/": "reports",  # they share a broker of their own, which takes 6 s to start
+    "tests/faults/test_broker_outage.py": "last",
     "tests/faults/": "faults",
-    "tests/system/test_secrets.py": "faults",  # the last one: it searches what all others left
+    "tests/system/test_secrets.py": "last",  # searches what all others left
     "tests/system/test_process_event.py": "process_event",
     "tests/system/test_board.py": "board",
     "tests/system/test_client.py": "client",
@@ -35,11 +37,6 @@ GROUPS = {
 def group_of(path: str) -> str | None:
     """Return the group of a test's node id or file, relative to the checkout."""
     return next((group for beginning, group in GROUPS.items() if path.startswith(beginning)), None)
-
-
-def is_serial(item: pytest.Item) -> bool:
-    """Return whether a test must not run at the same time as another one."""
-    return group_of(item.nodeid) == "faults" or item.get_closest_marker("alone") is not None
 
 
 class GroupScheduling(LoadScopeScheduling):
@@ -66,7 +63,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort: tests without Airflow, groups of tests with Airflow, other tests with Airflow, serial tests."""
+    """Sort the tests, and leave out those that need the option --rounds."""
     items.sort(key=_position)
     if not config.getoption("--rounds"):
         only_with_rounds = [item for item in items if item.get_closest_marker("rounds")]
@@ -75,27 +72,46 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _position(item: pytest.Item) -> int:
-    if is_serial(item):
-        return 4 if group_of(item.nodeid) else 3
+    """Return the place of a test in the order: Airflow starts during the first ones."""
+    group = group_of(item.nodeid)
+    if group == "last":
+        return 6
+    if is_alone(item):
+        return 5
     if item.get_closest_marker("system"):
-        return 1 if group_of(item.nodeid) else 2
-    return 0
+        return 3 if group == "faults" else 1 if group else 2
+    is_late = item.nodeid.startswith("tests/integration/") and "/hive/" not in item.nodeid
+    return 4 if is_late else 0
+
+
+def is_alone(item: pytest.Item) -> bool:
+    """Return whether no other test may run at the same time."""
+    return item.get_closest_marker("alone") is not None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Hold the lock during a test with its fixtures."""
-    with lock_file().open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX if is_serial(item) else fcntl.LOCK_SH)
+    """Hold the locks during a test with its fixtures."""
+    with ExitStack() as stack:
+        if item.get_closest_marker("system"):
+            stack.enter_context(_lock("airflow", exclusive=group_of(item.nodeid) == "faults"))
+        stack.enter_context(_lock("machine", exclusive=is_alone(item)))
         return (yield)
 
 
-def lock_file() -> Path:
-    """Return the lock file of this session."""
-    return Path(tempfile.gettempdir()) / f"event_hooks_tests_{os.environ[SESSION]}.lock"
+@contextmanager
+def _lock(name: str, *, exclusive: bool) -> Iterator[None]:
+    with _lock_file(name).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+
+
+def _lock_file(name: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"event_hooks_tests_{os.environ[SESSION]}_{name}.lock"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove the lock file at the end of the session."""
+    """Remove the lock files at the end of the session."""
     if not hasattr(config, "workerinput"):
-        lock_file().unlink(missing_ok=True)
+        for name in ("airflow", "machine"):
+            _lock_file(name).unlink(missing_ok=True)

@@ -7,10 +7,13 @@ import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from tests.support.lookups import HIVES
 from tests.support.system import LIMIT, System
 
 
+@pytest.mark.alone
 def test_no_password_is_written_anywhere(system: System) -> None:
     """Everything that the tests before this one left is searched."""
     secrets = [*(hive.password for hive in HIVES.values()), "secret_of_metadata"]
