@@ -152,7 +152,7 @@ class AirflowServices:
 
     def prepare(self) -> None:
         """Make the database and the password file, and migrate the tables; quick when all is there."""
-        write_private(self._passwords_file, json.dumps({"admin": self.password}) + "\n")
+        self._write_passwords()
         self._create_database(self.database_url)
         self._create_database(self.ledger_url)
         ledger = ProcessFolder(self.folder / "ledger")
@@ -164,6 +164,16 @@ class AirflowServices:
         migration.run([str(PROGRAMS / "airflow"), "db", "migrate"], self.environment, MIGRATE_SECONDS)
         self._kept.set("migrated", self._database_version())
 
+    def is_prepared(self) -> bool:
+        """Return whether :meth:`prepare` has migrated the databases with this version of Airflow."""
+        try:
+            return bool(self._kept.get("migrated", list) == self._database_version())
+        except psycopg2.OperationalError:
+            return False  # there is no such database
+
+    def _write_passwords(self) -> None:
+        write_private(self._passwords_file, json.dumps({"admin": self.password}) + "\n")
+
     def run(self, *command: str) -> None:
         """Run an ``airflow`` command, such as ``pools set …``."""
         place = ProcessFolder(self.folder / "command")
@@ -171,10 +181,11 @@ class AirflowServices:
 
     def copy_databases(self, template: "AirflowServices") -> None:
         """
-        Create both databases as copies of those of a prepared installation that does not run.
+        Do what :meth:`prepare` does, by copies of the databases of a prepared installation that does not run.
 
         They are on the same server. A database that exists already is left as it is.
         """
+        self._write_passwords()
         self._create_database(self.database_url, template.database_url)
         self._create_database(self.ledger_url, template.ledger_url)
         self._kept.set("migrated", template._database_version())

@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -156,9 +157,10 @@ def _create(folder: Path, executor: str) -> Installation:
     place = server.rpartition("@")[2]
     hives = {hive: f"{server}/{name}_{hive}" for hive in HIVES}
     addresses = {}
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_create_hive, hives.values()))
     with create_engine(parse(f"{server}/mysql")).begin() as root:
         for hive, plan in HIVES.items():
-            tables.create(hives[hive], analyses=("event_dump_dna", "event_dump_peptide"))
             _create_user(root, f"{name}_{hive}", plan.password, "SELECT, INSERT, UPDATE")
             addresses[hive] = f"mysql://{name}_{hive}:{plan.password}@{place}/{name}_{hive}"
         root.exec_driver_sql(f"CREATE DATABASE {name}_metadata")
@@ -192,6 +194,10 @@ def _create(folder: Path, executor: str) -> Installation:
         },
         services={**SERVICES, **TRIGGERER_2, **(_workers(f"{name}_tasks") if executor == "celery" else {})},
     )
+
+
+def _create_hive(url: str) -> None:
+    tables.create(url, analyses=("event_dump_dna", "event_dump_peptide"))
 
 
 def _create_user(root: Connection, name: str, password: str, rights: str) -> None:
@@ -258,7 +264,6 @@ def _start_airflow(installation: Installation) -> None:
     )
     with FileLock(CHECKOUT / ".stack" / "tests" / "template.lock", timeout=START_SECONDS):
         airflow.copy_databases(_template())
-    airflow.prepare()
     airflow.start()
     airflow.wait_ready()
     runs = Runs(airflow.url, airflow.token)
@@ -276,7 +281,8 @@ def _template() -> AirflowServices:
         database_url=f"{os.environ['POSTGRES_URL'].rpartition('/')[0]}/{name}",
         environment={},
     )
-    template.prepare()
+    if not template.is_prepared():
+        template.prepare()
     return template
 
 
