@@ -9,7 +9,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 from event_hooks.exceptions import AnalysisNotFound
-from tests.integration.conftest import MakeHive
+from tests.integration.hives import MakeHive
 
 DAGS = Path(__file__).parents[2] / "dags"
 

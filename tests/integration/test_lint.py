@@ -11,7 +11,7 @@ import pytest
 
 from event_hooks import settings
 from event_hooks.lint import Finding, lint
-from tests.integration.conftest import PracticeHive
+from tests.integration.hives import PracticeHive
 
 MakeHive = Callable[..., PracticeHive]
 

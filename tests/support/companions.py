@@ -5,8 +5,8 @@ They are one process, so that they outlive the pytest process that started them:
 
     python -m tests.support.companions FOLDER
 
-The folder has ``companions.json``: ``{"hives": [addresses to work in], "smtp_port": …, "statsd_port": …}``.
-Mails go into ``FOLDER/mails`` (a Maildir), StatsD lines of event hooks into ``FOLDER/statsd``.
+The folder has the description of an :class:`~tests.support.installation.Installation`. Mails go into
+``FOLDER/mails`` (a Maildir), StatsD lines of event hooks into ``FOLDER/statsd``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Any
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Mailbox
 
+from tests.support.lookups import HIVES
 from tests.support.practice_hive.worker import Worker
 
 
@@ -61,10 +62,11 @@ def read_metrics(folder: Path) -> list[str]:
 def main() -> None:
     """Work until SIGTERM."""
     folder = Path(sys.argv[1])
-    settings = json.loads((folder / "companions.json").read_text())
+    settings = json.loads((folder / "installation.json").read_text())
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    workers = [Worker(url, threads=2, patience=float("inf")) for url in settings["hives"]]
+    urls = [url for hive, url in settings["hives"].items() if HIVES[hive].has_worker]
+    workers = [Worker(url, threads=2, patience=float("inf")) for url in urls]
     threads = [threading.Thread(target=worker.run, args=[stop]) for worker in workers]
     mail = Controller(Mailbox(folder / "mails"), hostname="127.0.0.1", port=settings["smtp_port"])
     mail.start()

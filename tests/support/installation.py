@@ -25,6 +25,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 from uuid import uuid4
 
 import pika
@@ -45,6 +46,7 @@ from tools.runs import Runs
 
 START_SECONDS = 240
 WARM_UP_SECONDS = 120
+METADATA_PASSWORD = "secret_of_metadata"
 
 USERS = {"admin": "admin", "operator": "user", "looker": "viewer", "stranger": ""}
 """``{name: role}``; a stranger has none."""
@@ -74,6 +76,7 @@ class Installation:
 
     :param folder: home of Airflow, with its logs.
     :param hives: ``{connection id: address with the server's administrator}``.
+    :param addresses: those with which Airflow connects, of the hives and of ``metadata``.
     :param metadata_url: of ensembl_metadata, with the server's administrator.
     :param exchange: of the reports.
     :param environment: variables of Airflow beyond its own, such as connections.
@@ -81,7 +84,10 @@ class Installation:
     """
 
     folder: Path
+    smtp_port: int
+    statsd_port: int
     hives: Mapping[str, str]
+    addresses: Mapping[str, str]
     metadata_url: str
     exchange: str
     database_url: str
@@ -138,10 +144,11 @@ def wait_ready(folder: Path) -> Installation:
 
 
 def start(folder: Path, executor: str) -> None:
-    """Make hives, users, an exchange and databases, and start Airflow; write ``ready`` or ``failed``."""
+    """Create hives, users, an exchange and databases, and start Airflow; write ``ready`` or ``failed``."""
     try:
-        installation = _create(folder, executor)
-        installation.write()
+        installation = _describe(folder, executor)
+        installation.write()  # first, so that `remove` finds whatever exists by then
+        _create(installation)
         _start_airflow(installation)
         (folder / "ready").touch()
     except BaseException:
@@ -150,43 +157,28 @@ def start(folder: Path, executor: str) -> None:
         raise
 
 
-def _create(folder: Path, executor: str) -> Installation:
-    """Create everything that Airflow connects to."""
+def _describe(folder: Path, executor: str) -> Installation:
+    """Choose names, addresses and ports; nothing is created yet."""
     name = f"test_{uuid4().hex[:16]}"
     server = os.environ["MYSQL_URL"].rstrip("/")
-    place = server.rpartition("@")[2]
-    hives = {hive: f"{server}/{name}_{hive}" for hive in HIVES}
-    addresses = {}
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(_create_hive, hives.values()))
-    with create_engine(parse(f"{server}/mysql")).begin() as root:
-        for hive, plan in HIVES.items():
-            _create_user(root, f"{name}_{hive}", plan.password, "SELECT, INSERT, UPDATE")
-            addresses[hive] = f"mysql://{name}_{hive}:{plan.password}@{place}/{name}_{hive}"
-        root.exec_driver_sql(f"CREATE DATABASE {name}_metadata")
-        _create_user(root, f"{name}_metadata", "secret_of_metadata", "SELECT")
-    metadata = PracticeMetadata(f"{server}/{name}_metadata")
-    metadata.create()
-    metadata.close()
-    with closing(pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))) as connection:
-        connection.channel().exchange_declare(name, "topic", durable=True)
-        # Reports are mandatory: without a queue, the first one would stay pending
-        connection.channel().queue_declare(f"{name}_reports", durable=True)
-        connection.channel().queue_bind(f"{name}_reports", name, "report.*")
-    write_lookups(folder, addresses["hive_old"])
+    passwords = {hive: plan.password for hive, plan in HIVES.items()} | {"metadata": METADATA_PASSWORD}
+    addresses = {
+        part: f"mysql://{name}_{part}:{password}@{server.rpartition('@')[2]}/{name}_{part}"
+        for part, password in passwords.items()
+    }
     ports = {"smtp_port": free_port(), "statsd_port": free_port()}
-    worked = [hives[hive] for hive, plan in HIVES.items() if plan.has_worker]
-    write_private(folder / "companions.json", json.dumps({"hives": worked, **ports}))
     return Installation(
         folder=folder,
-        hives=hives,
-        metadata_url=metadata.url,
+        **ports,
+        hives={hive: f"{server}/{name}_{hive}" for hive in HIVES},
+        addresses=addresses,
+        metadata_url=f"{server}/{name}_metadata",
         exchange=name,
         database_url=f"{os.environ['POSTGRES_URL'].rpartition('/')[0]}/{name}",
         task_queue=f"{name}_tasks",
         environment={
-            **{f"AIRFLOW_CONN_{hive.upper()}": url for hive, url in addresses.items() if hive != "hive_old"},
-            "AIRFLOW_CONN_ENSEMBL_METADATA": f"mysql://{name}_metadata:secret_of_metadata@{place}/{name}_metadata",
+            **{f"AIRFLOW_CONN_{hive.upper()}": addresses[hive] for hive in HIVES if hive != "hive_old"},
+            "AIRFLOW_CONN_ENSEMBL_METADATA": addresses["metadata"],
             "AIRFLOW_CONN_RABBITMQ_REPORTS": os.environ["RABBITMQ_URL"],
             **_environment(folder, **ports),
             "AIRFLOW__EVENT_HOOKS__REPORT_EXCHANGE": name,
@@ -196,14 +188,36 @@ def _create(folder: Path, executor: str) -> Installation:
     )
 
 
+def _create(installation: Installation) -> None:
+    """Create everything that Airflow connects to."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_create_hive, installation.hives.values()))
+    with create_engine(parse(f"{os.environ['MYSQL_URL'].rstrip('/')}/mysql")).begin() as root:
+        root.exec_driver_sql(f"CREATE DATABASE {installation.metadata_url.rpartition('/')[2]}")
+        for part, address in installation.addresses.items():
+            rights = "SELECT" if part == "metadata" else "SELECT, INSERT, UPDATE"
+            _create_user(root, urlsplit(address), rights)
+    metadata = PracticeMetadata(installation.metadata_url)
+    metadata.create()
+    metadata.close()
+    with closing(pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))) as connection:
+        channel, name = connection.channel(), installation.exchange
+        channel.exchange_declare(name, "topic", durable=True)
+        # Reports are mandatory: without a queue, the first one would stay pending
+        channel.queue_declare(f"{name}_reports", durable=True)
+        channel.queue_bind(f"{name}_reports", name, "report.*")
+    write_lookups(installation.folder, installation.addresses["hive_old"])
+
+
 def _create_hive(url: str) -> None:
     tables.create(url, analyses=("event_dump_dna", "event_dump_peptide"))
 
 
-def _create_user(root: Connection, name: str, password: str, rights: str) -> None:
-    """Create a user of one database that has the user's name."""
-    root.exec_driver_sql(f"CREATE USER {name}@'%%' IDENTIFIED BY '{password}'")
-    root.exec_driver_sql(f"GRANT {rights} ON {name}.* TO {name}@'%%'")
+def _create_user(root: Connection, address: SplitResult, rights: str) -> None:
+    """Create the user of an address, who may use its database only."""
+    name, database = address.username, address.path.strip("/")
+    root.exec_driver_sql(f"CREATE USER {name}@'%%' IDENTIFIED BY '{address.password}'")
+    root.exec_driver_sql(f"GRANT {rights} ON {database}.* TO {name}@'%%'")
 
 
 def _environment(folder: Path, smtp_port: int, statsd_port: int) -> dict[str, str]:
@@ -308,8 +322,8 @@ def _drop(installation: Installation) -> None:
     with create_engine(parse(f"{os.environ['MYSQL_URL'].rstrip('/')}/mysql")).begin() as root:
         for url in (*installation.hives.values(), installation.metadata_url):
             name = url.rpartition("/")[2]
-            root.exec_driver_sql(f"DROP DATABASE {name}")
-            root.exec_driver_sql(f"DROP USER {name}@'%%'")
+            root.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
+            root.exec_driver_sql(f"DROP USER IF EXISTS {name}@'%%'")
     with closing(pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))) as broker:
         for exchange in (installation.exchange, installation.task_queue):
             broker.channel().exchange_delete(exchange)

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 from event_hooks.api import access
 from event_hooks.api.app import create_app
 from event_hooks.ledger.ledger import Ledger
-from tests.integration.conftest import PracticeHive, hives_made
+from tests.integration.hives import PracticeHive, hives_made
 from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases
 
 

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.ledger.records import Outcome, Progress
 from event_hooks.ledger.records import OwedReport as Owed
-from tests.integration.conftest import PracticeHive
+from tests.integration.hives import PracticeHive
 
 
 def submitted(api: TestClient, **event: Any) -> int:

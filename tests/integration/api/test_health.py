@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from event_hooks.api import health
-from tests.integration.conftest import PracticeHive
+from tests.integration.hives import PracticeHive
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.integration.conftest import PracticeHive
+from tests.integration.hives import PracticeHive
 
 
 def submitted(api: TestClient, **event: Any) -> int:

@@ -13,7 +13,7 @@ from event_hooks.ledger import joins
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.ledger.records import Outcome, State
 from event_hooks.lookups import current
-from tests.integration.conftest import PracticeHive
+from tests.integration.hives import PracticeHive
 
 JOIN = {"process": "dump_other", "after": ["new_genebuild", "new_xrefs"], "within": "6h", "then": "alert"}
 EVENTS = {

@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 
 from event_hooks.hive import perl
 from event_hooks.ledger.ledger import Ledger
-from tests.integration.conftest import PracticeHive
+from tests.integration.hives import PracticeHive
 
 
 def test_a_plan_says_what_would_run_and_why_the_rest_would_not(

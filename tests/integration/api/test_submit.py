@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from event_hooks.api import watch
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.ledger.records import Received, key_of
-from tests.integration.conftest import PracticeHive
+from tests.integration.hives import PracticeHive
 
 EVENT = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": "42"}
 

@@ -17,7 +17,7 @@ from event_hooks.hive.outcomes import JobOutcome
 from event_hooks.hive.poller import poller_of
 from event_hooks.hive.trees import JobTree, State
 from event_hooks.hive.visitor import HiveVisitor
-from tests.integration.conftest import PracticeHive
+from tests.integration.hives import PracticeHive
 
 MakeHive = Callable[..., PracticeHive]
 

@@ -11,7 +11,6 @@ import pytest
 from event_hooks.exceptions import HiveRefused
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.trees import State
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import (
     ALL_VARIANTS,
     MakeHive,
@@ -22,6 +21,7 @@ from tests.integration.hive.conftest import (
     visiting,
     work_on_entries,
 )
+from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.worker import Worker
 
 

@@ -8,8 +8,8 @@ import MySQLdb
 import pytest
 
 from event_hooks.hive.hook import HiveHook
-from tests.integration.conftest import HivePool, InitialState
 from tests.integration.hive.conftest import inputs
+from tests.integration.hives import HivePool, InitialState
 
 
 def test_a_wiped_hive_equals_a_new_one(

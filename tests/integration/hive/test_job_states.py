@@ -10,8 +10,8 @@ import pytest
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.outcomes import JobOutcome
 from event_hooks.hive.trees import JobTree, State
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import MakeHive, child, outcome, state, submitted
+from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.columns import JOB_STATUSES
 from tests.support.practice_hive.worker import Worker
 

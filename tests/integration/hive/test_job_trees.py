@@ -9,7 +9,6 @@ from sqlalchemy import event
 
 from event_hooks.hive import trees
 from event_hooks.hive.trees import State
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import (
     MakeHive,
     child,
@@ -20,6 +19,7 @@ from tests.integration.hive.conftest import (
     submitted,
     visiting,
 )
+from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.database import Database
 from tests.support.practice_hive.worker import Worker
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from event_hooks.hive.troubles import Trouble
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import MakeHive, submitted, visiting
+from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.worker import Worker
 
 LIMIT = 3600.0

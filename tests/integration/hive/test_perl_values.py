@@ -12,8 +12,8 @@ from event_hooks.exceptions import UnsafeValue
 from event_hooks.hive import perl
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.trees import State
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import MakeHive, outcome
+from tests.integration.hives import PracticeHive
 
 
 def ended(hive: PracticeHive, event: dict[str, Any]) -> Any:

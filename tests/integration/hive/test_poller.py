@@ -17,8 +17,8 @@ from sqlalchemy import event
 from event_hooks.hive import poller, trees
 from event_hooks.hive.trees import Forest, State
 from event_hooks.hive.trigger import HiveJobTrigger
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import submit, until_over
+from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.worker import Worker
 
 LIMIT = 20

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import event, text
 
 from event_hooks.hive.trees import State
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import MakeHive, outcome, recorded, state, submitted, visiting
+from tests.integration.hives import PracticeHive
 
 
 def plant(hive: PracticeHive, count: int, status: str = "DONE") -> list[int]:

@@ -6,7 +6,6 @@ import pytest
 
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.trees import State
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import (
     MakeHive,
     child,
@@ -17,6 +16,7 @@ from tests.integration.hive.conftest import (
     submitted,
     work_on_entries,
 )
+from tests.integration.hives import PracticeHive
 
 STAGES = {"entry": "", "child": "_part", "funnel": "_merge", "after": "_after"}
 

@@ -11,9 +11,9 @@ from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEven
 
 from event_hooks.hive.trigger import HiveJobTrigger
 from event_hooks.hive.waiting import Waiting, loads
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import submit
 from tests.integration.hive.test_poller import LIMIT
+from tests.integration.hives import PracticeHive
 
 
 class Remembered(HiveJobTrigger):

@@ -7,7 +7,6 @@ import pytest
 from event_hooks.exceptions import HiveRefused, HiveTooOld
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.trees import State
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import (
     MakeHive,
     inputs,
@@ -16,6 +15,7 @@ from tests.integration.hive.conftest import (
     submitted,
     visiting,
 )
+from tests.integration.hives import PracticeHive
 
 
 @pytest.mark.parametrize("version", [89, 94, 96, 97, 105])

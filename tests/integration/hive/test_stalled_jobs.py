@@ -8,8 +8,8 @@ import pytest
 
 from event_hooks.hive.trees import State
 from event_hooks.hive.troubles import Trouble
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import MakeHive, outcome, state, submitted, visiting, work_on_entries
+from tests.integration.hives import PracticeHive
 
 LONG_AGO = "2001-01-01 00:00:00"
 

@@ -13,7 +13,6 @@ from event_hooks.hive import intervention
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.intervention import Change
 from event_hooks.hive.trees import State
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import (
     PAIRWISE_VARIANTS,
     MakeHive,
@@ -28,6 +27,7 @@ from tests.integration.hive.conftest import (
     visiting,
     work_on_entries,
 )
+from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.worker import Worker
 
 

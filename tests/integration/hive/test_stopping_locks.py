@@ -14,7 +14,6 @@ from tenacity import wait_none
 from event_hooks.exceptions import HiveUnreachable
 from event_hooks.hive import address
 from event_hooks.hive.hook import HiveHook
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import (
     MakeHive,
     counters,
@@ -24,6 +23,7 @@ from tests.integration.hive.conftest import (
     wait_for,
     waits_for_a_lock,
 )
+from tests.integration.hives import PracticeHive
 
 DEEDS: dict[str, Callable[[HiveHook, int], Any]] = {
     "submit": lambda hook, _: hook.submit("event_dump_dna", inputs(1)),

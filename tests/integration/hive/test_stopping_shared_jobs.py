@@ -5,7 +5,6 @@ from __future__ import annotations
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.intervention import Change
 from event_hooks.hive.trees import State
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import (
     MakeHive,
     child,
@@ -15,6 +14,7 @@ from tests.integration.hive.conftest import (
     visiting,
     work_on_entries,
 )
+from tests.integration.hives import PracticeHive
 
 
 def test_stopping_leaves_jobs_that_another_tree_waits_for(make_hive: MakeHive) -> None:

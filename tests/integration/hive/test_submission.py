@@ -13,7 +13,6 @@ from event_hooks.hive import address
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.trees import State
 from event_hooks.hive.visitor import HiveVisitor
-from tests.integration.conftest import PracticeHive
 from tests.integration.hive.conftest import (
     ALL_VARIANTS,
     MakeHive,
@@ -24,6 +23,7 @@ from tests.integration.hive.conftest import (
     state,
     submitted,
 )
+from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.worker import Worker
 
 
