@@ -33,6 +33,7 @@ import psycopg2
 from filelock import FileLock
 from sqlalchemy import Connection, create_engine
 
+from tests.support.airflow_settings import TRIGGERER_2, celery_environment, celery_services, environment
 from tests.support.lookups import HIVES, write_lookups
 from tests.support.practice_hive import tables
 from tests.support.practice_hive.database import parse
@@ -47,26 +48,6 @@ from tools.runs import Runs
 START_SECONDS = 240
 WARM_UP_SECONDS = 120
 METADATA_PASSWORD = "secret_of_metadata"
-
-USERS = {"admin": "admin", "operator": "user", "looker": "viewer", "stranger": ""}
-"""``{name: role}``; a stranger has none."""
-
-RECOVERY = {
-    "AIRFLOW__EVENT_HOOKS__RETRY_DELAY": "1",
-    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "6",
-    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "6",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
-    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "15",
-    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "1",
-    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
-    "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "10",
-    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
-}
-"""Airflow notices a death within seconds, not minutes; nothing else about it is different."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +105,8 @@ def start_in_background(folder: Path, executor: str) -> None:
     except FileExistsError:
         return
     command = [sys.executable, "-m", "tests.support.installation", "start", str(folder), executor]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "plugins")])}
-    ProcessFolder(folder / "start").start(command, environment)
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "plugins")])}
+    ProcessFolder(folder / "start").start(command, variables)
 
 
 def wait_ready(folder: Path) -> Installation:
@@ -180,11 +161,15 @@ def _describe(folder: Path, executor: str) -> Installation:
             **{f"AIRFLOW_CONN_{hive.upper()}": addresses[hive] for hive in HIVES if hive != "hive_old"},
             "AIRFLOW_CONN_ENSEMBL_METADATA": addresses["metadata"],
             "AIRFLOW_CONN_RABBITMQ_REPORTS": os.environ["RABBITMQ_URL"],
-            **_environment(folder, **ports),
+            **environment(folder, **ports),
             "AIRFLOW__EVENT_HOOKS__REPORT_EXCHANGE": name,
-            **(_celery(f"{name}_tasks") if executor == "celery" else {}),
+            **(celery_environment(f"{name}_tasks") if executor == "celery" else {}),
         },
-        services={**SERVICES, **TRIGGERER_2, **(_workers(f"{name}_tasks") if executor == "celery" else {})},
+        services={
+            **SERVICES,
+            **TRIGGERER_2,
+            **(celery_services(f"{name}_tasks") if executor == "celery" else {}),
+        },
     )
 
 
@@ -220,62 +205,11 @@ def _create_user(root: Connection, address: SplitResult, rights: str) -> None:
     root.exec_driver_sql(f"GRANT {rights} ON {database}.* TO {name}@'%%'")
 
 
-def _environment(folder: Path, smtp_port: int, statsd_port: int) -> dict[str, str]:
-    """Return the settings that do not depend on the servers."""
-    mail = {
-        "conn_type": "smtp",
-        "host": "127.0.0.1",
-        "port": smtp_port,
-        "extra": {"disable_ssl": True, "disable_tls": True, "from_email": "event_hooks@localhost"},
-    }
-    return {
-        "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(mail),
-        "AIRFLOW__EVENT_HOOKS__FAILURE_MAIL_TO": "somebody@localhost, another@localhost",
-        "AIRFLOW__METRICS__STATSD_ON": "True",
-        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
-        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
-        "AIRFLOW__METRICS__STATSD_PORT": str(statsd_port),
-        "AIRFLOW__EVENT_HOOKS__EVENT_LOOKUP": str(folder / "event_lookup.json"),
-        "AIRFLOW__EVENT_HOOKS__PROCESS_LOOKUP": str(folder / "process_lookup.json"),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
-            f"{name}:{role}" for name, role in USERS.items()
-        ),
-        "AIRFLOW__EVENT_HOOKS__POLL_INTERVAL": "0.5",
-        "AIRFLOW__EVENT_HOOKS__TROUBLE_AFTER": "2",
-        "AIRFLOW__EVENT_HOOKS__PROGRESS_INTERVAL": "1",
-        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
-        "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
-        # Airflow's default, within LIMIT: a mail that comes while its DAG file is parsed waits for the next
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
-        "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
-        **RECOVERY,
-    }
-
-
-TRIGGERER_2 = {"triggerer-2": ["triggerer", "--skip-serve-logs"]}
-
-
-def _celery(queue: str) -> dict[str, str]:
-    return {
-        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-        "AIRFLOW__CELERY__BROKER_URL": os.environ["RABBITMQ_URL"],
-        "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "event_hooks.celery_settings.SETTINGS",
-        "AIRFLOW__EVENT_HOOKS__TASK_QUEUE": queue,
-    }
-
-
-def _workers(queue: str) -> dict[str, Sequence[str]]:
-    command = ["celery", "worker", "--queues", queue, "--concurrency", "4", "--skip-serve-logs"]
-    return {name: [*command, "--celery-hostname", f"{name}@%h"] for name in ("worker-1", "worker-2")}
-
-
 def _start_airflow(installation: Installation) -> None:
     airflow = installation.airflow()
     companions = ProcessFolder(installation.folder / "companions")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "plugins")])}
-    companions.start(
-        [sys.executable, "-m", "tests.support.companions", str(installation.folder)], environment
-    )
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "plugins")])}
+    companions.start([sys.executable, "-m", "tests.support.companions", str(installation.folder)], variables)
     with FileLock(CHECKOUT / ".stack" / "tests" / "template.lock", timeout=START_SECONDS):
         airflow.copy_databases(_template())
     airflow.start()

@@ -1,8 +1,7 @@
 """
-An ensembl_metadata to practise with: the tables that event hooks read, and what a handover does to them.
+A practice ensembl_metadata: the tables that event hooks read, and the changes that a handover makes.
 
-Source: ``ensembl-facts.md``. The columns and foreign keys are those of ensembl-metadata; what nobody here
-reads is left out.
+Source: ensembl-metadata, ``sql/table.sql``; columns that event hooks do not read are left out.
 
     export PRACTICE_METADATA_URL=mysql://user:password@host:3306/name
     python -m tests.support.practice_metadata create

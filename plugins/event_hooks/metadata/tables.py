@@ -1,7 +1,7 @@
 """
-What we read of ensembl_metadata's tables.
+The tables of ensembl_metadata that event hooks read.
 
-Source: ensembl-metadata, ``sql/table.sql``, and ``ensembl-facts.md``. The three event tables have one shape.
+Source: ensembl-metadata, ``sql/table.sql``. The three event tables have the same columns.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Each hazard of ``ensembl-facts.md``, and that each event is handed over once."""
+"""What is unusual in ensembl_metadata, and that each event is handed over once."""
 
 from __future__ import annotations
 

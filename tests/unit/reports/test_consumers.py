@@ -1,8 +1,7 @@
 """
-What the known consumers take for granted of a report.
+What the known consumers of reports expect.
 
-Source: ensembl-prodinf-report (its queues and the mail's subject) and ensembl-prodinf-core's reporting, as
-noted in `ensembl-facts.md`.
+Source: ensembl-prodinf-report (its queues and the mail's subject) and ensembl-prodinf-core's reporting.
 """
 
 from __future__ import annotations

@@ -1,0 +1,79 @@
+"""The settings of the tests' Airflow."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+USERS = {"admin": "admin", "operator": "user", "looker": "viewer", "stranger": ""}
+"""``{name: role}``; a stranger has none."""
+
+RECOVERY = {
+    "AIRFLOW__EVENT_HOOKS__RETRY_DELAY": "1",
+    "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "6",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "6",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "1",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "15",
+    "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "1",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "10",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
+}
+"""Airflow notices a death within seconds, not minutes; nothing else about it is different."""
+
+
+def environment(folder: Path, smtp_port: int, statsd_port: int) -> dict[str, str]:
+    """Return the settings that do not depend on the servers."""
+    mail = {
+        "conn_type": "smtp",
+        "host": "127.0.0.1",
+        "port": smtp_port,
+        "extra": {"disable_ssl": True, "disable_tls": True, "from_email": "event_hooks@localhost"},
+    }
+    return {
+        "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(mail),
+        "AIRFLOW__EVENT_HOOKS__FAILURE_MAIL_TO": "somebody@localhost, another@localhost",
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
+        "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+        "AIRFLOW__METRICS__STATSD_PORT": str(statsd_port),
+        "AIRFLOW__EVENT_HOOKS__EVENT_LOOKUP": str(folder / "event_lookup.json"),
+        "AIRFLOW__EVENT_HOOKS__PROCESS_LOOKUP": str(folder / "process_lookup.json"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
+            f"{name}:{role}" for name, role in USERS.items()
+        ),
+        "AIRFLOW__EVENT_HOOKS__POLL_INTERVAL": "0.5",
+        "AIRFLOW__EVENT_HOOKS__TROUBLE_AFTER": "2",
+        "AIRFLOW__EVENT_HOOKS__PROGRESS_INTERVAL": "1",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
+        "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
+        # Airflow's default, within LIMIT: a mail that comes while its DAG file is parsed waits for the next
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
+        "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
+        **RECOVERY,
+    }
+
+
+TRIGGERER_2 = {"triggerer-2": ["triggerer", "--skip-serve-logs"]}
+
+
+def celery_environment(queue: str) -> dict[str, str]:
+    """Return the settings of the CeleryExecutor."""
+    return {
+        "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+        "AIRFLOW__CELERY__BROKER_URL": os.environ["RABBITMQ_URL"],
+        "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "event_hooks.celery_settings.SETTINGS",
+        "AIRFLOW__EVENT_HOOKS__TASK_QUEUE": queue,
+    }
+
+
+def celery_services(queue: str) -> dict[str, Sequence[str]]:
+    """Return two workers as services of Airflow."""
+    command = ["celery", "worker", "--queues", queue, "--concurrency", "4", "--skip-serve-logs"]
+    return {name: [*command, "--celery-hostname", f"{name}@%h"] for name in ("worker-1", "worker-2")}
