@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from sqlalchemy import create_engine, text
 
 from tests.faults.test_kills import ledger_faults
 from tests.support.system import System
@@ -99,8 +98,5 @@ def pending_outcomes(system: System, genome: str) -> int:
         " JOIN report ON report.run_id = event.run_id"
         " WHERE genome LIKE :genome AND state IN ('complete', 'failed') AND sent_at IS NULL"
     )
-    engine = create_engine(system.airflow.ledger_url.replace("://", "+psycopg2://", 1))
-    with engine.connect() as connection:
-        count = connection.execute(text(statement), {"genome": f"{genome}%"}).scalar_one()
-    engine.dispose()
+    ((count,),) = system.ledger_rows(statement, genome=f"{genome}%")
     return int(count)

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pika
 import requests
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 
 from tests.support import companions
 from tests.support.installation import Installation
@@ -48,6 +48,9 @@ class System:
         """Close all connections."""
         self._queue.close()
         self.metadata.close()
+        if "ledger" in vars(self):
+            self.ledger.close()
+            self.ledger.engine.dispose()
         for engine in self.hives.values():
             engine.dispose()
 
@@ -173,6 +176,16 @@ class System:
         """Return the log of a task, as the web page shows it."""
         path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         return str(self.runs.ask("GET", path).json())
+
+    @cached_property
+    def ledger(self) -> Connection:
+        """The ledger's database; each statement sees what is committed by then."""
+        url = self.airflow.ledger_url.replace("://", "+psycopg2://", 1)
+        return create_engine(url, isolation_level="AUTOCOMMIT").connect()
+
+    def ledger_rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT in the ledger."""
+        return [tuple(row) for row in self.ledger.execute(text(statement), values)]
 
     def jobs(self, run_id: str, hive: str = "hive_test") -> list[tuple[Any, ...]]:
         """Return id and status of the jobs that a run has submitted to a hive."""

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.ledger.records import Arrival, Received, key_of
@@ -61,11 +61,8 @@ def test_a_run_is_started_although_the_api_server_died_before_starting_it(
     ledger.take([Arrival([received], [[("dump_peptide", "hive_test", "event_dump_peptide")]])], run_id, 0)
     ledger.close()
     job_id = posted(system, asked, 200)["job_id"]  # the sender, who had no answer, asks again
-    engine = create_engine(system.airflow.ledger_url.replace("://", "+psycopg2://", 1))
-    with engine.begin() as connection:
-        earlier = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome = :genome"
-        connection.execute(text(earlier), {"genome": genome})
-    engine.dispose()
+    earlier = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome = :genome"
+    system.ledger.execute(text(earlier), {"genome": genome})
     system.tend()
     until_started = lambda: system.runs.ask("GET", f"{DAG}/dagRuns/{run_id}").ok  # noqa: E731
     system.runs.until(until_started, 1.5 * LIMIT, lambda: "tend_ledger started nothing")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import text
 
 from event_hooks.ledger.ledger import Ledger
 from event_hooks.ledger.records import Received
@@ -15,24 +13,7 @@ from tests.support.system import LIMIT, System
 from tests.system.events import practice_event
 
 
-@pytest.fixture
-def ledger(system: System) -> Iterator[Connection]:
-    """The ledger's database; each statement sees what is committed by then."""
-    engine = create_engine(
-        system.airflow.ledger_url.replace("://", "+psycopg2://", 1), isolation_level="AUTOCOMMIT"
-    )
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
-
-
-def rows(ledger: Connection, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in ledger.execute(text(statement), values)]
-
-
-def test_a_pending_event_is_started(
-    system: System, ledger: Connection, genome: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pending_event_is_started(system: System, genome: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
     payloads = [practice_event(f"{genome}_{position}", "new_genebuild") for position in range(3)]
     accepting = Ledger()
@@ -41,12 +22,12 @@ def test_a_pending_event_is_started(
     )
     accepting.close()
     earlier = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome LIKE :genome"
-    ledger.execute(text(earlier), {"genome": f"{genome}%"})
+    system.ledger.execute(text(earlier), {"genome": f"{genome}%"})
     system.tend()
     keys = lambda: [system.keys(payload["genome"]) for payload in payloads]  # noqa: E731
     system.runs.until(lambda: keys() == [["report.info"]] * 3, 1.5 * LIMIT, lambda: str(keys()))
     runs = "SELECT DISTINCT run_id FROM event WHERE genome LIKE :genome"
-    ((run_id,),) = rows(ledger, runs, genome=f"{genome}%")
+    ((run_id,),) = system.ledger_rows(runs, genome=f"{genome}%")
     assert len(system.jobs(run_id)) == 3
 
 
@@ -60,16 +41,14 @@ def test_a_duplicate_event_creates_no_second_job(system: System, genome: str) ->
     assert system.keys(genome) == ["report.info", "report.info"]
 
 
-def test_pending_reports_are_sent_by_the_maintenance_dag(
-    system: System, ledger: Connection, genome: str
-) -> None:
+def test_pending_reports_are_sent_by_the_maintenance_dag(system: System, genome: str) -> None:
     run_id, state = system.run(practice_event(genome, "new_genebuild"))
     assert state == "success"
     message_ids = lambda: [report["message_id"] for report in system.all_reports(genome)]  # noqa: E731
     sent = message_ids()
-    ledger.execute(text("UPDATE report SET sent_at = NULL WHERE run_id = :run"), {"run": run_id})
+    system.ledger.execute(text("UPDATE report SET sent_at = NULL WHERE run_id = :run"), {"run": run_id})
     system.tend()
     system.runs.until(lambda: len(message_ids()) >= 2 * len(sent), 90, lambda: "tend_ledger sent nothing")
     assert message_ids() == sent * 2
     pending = "SELECT count(*) FROM report WHERE sent_at IS NULL AND run_id = :run"
-    assert rows(ledger, pending, run=run_id) == [(0,)]
+    assert system.ledger_rows(pending, run=run_id) == [(0,)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,6 @@ from uuid import uuid4
 
 import pytest
 import requests
-from sqlalchemy import Connection, create_engine, text
 
 from tests.support.lookups import EVENT_LOOKUP
 from tests.support.system import LIMIT, System, event_in
@@ -67,20 +66,6 @@ def scenario(system: System) -> Callable[[str], Scenario]:
     return started.__getitem__
 
 
-@pytest.fixture(scope="module")
-def ledger(system: System) -> Iterator[Connection]:
-    """The ledger's database."""
-    url = system.airflow.ledger_url.replace("://", "+psycopg2://", 1)
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
-
-
-def rows(ledger: Connection, statement: str, run_id: str) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in ledger.execute(text(statement), {"run": run_id})]
-
-
 def test_each_event_of_a_batch_is_reported_when_its_own_job_ends(
     system: System, scenario: Callable[[str], Scenario]
 ) -> None:
@@ -96,13 +81,11 @@ def test_each_event_of_a_batch_is_reported_when_its_own_job_ends(
     assert system.keys(f"{batch.genome}_fails") == ["report.fatal"]
 
 
-def test_progress_is_recorded_and_reported(
-    system: System, scenario: Callable[[str], Scenario], ledger: Connection
-) -> None:
+def test_progress_is_recorded_and_reported(system: System, scenario: Callable[[str], Scenario]) -> None:
     batch = scenario("batch")
     system.runs.until_over(batch.run_id, LIMIT)
     total = "SELECT max(total) FROM event_process JOIN event ON id = event_id WHERE run_id = :run"
-    assert rows(ledger, total, batch.run_id)[0][0] > 1
+    assert system.ledger_rows(total, run=batch.run_id)[0][0] > 1
     reports = [one for one in system.all_reports(f"{batch.genome}_slow") if step(one) == "progress"]
     assert reports
     assert all('"status": "running"' in report["message"] for report in reports)
@@ -156,17 +139,17 @@ def test_the_triggerer_lives_after_waiting(system: System, scenario: Callable[[s
 
 
 def test_the_ledger_has_event_jobs_outcomes_and_reports(
-    system: System, scenario: Callable[[str], Scenario], ledger: Connection
+    system: System, scenario: Callable[[str], Scenario]
 ) -> None:
     success = scenario("success")
     assert system.runs.until_over(success.run_id, LIMIT) == "success"
     events = "SELECT type, genome, source, position FROM event WHERE run_id = :run"
-    assert rows(ledger, events, success.run_id) == [("new_assembly", success.genome, "manual", 0)]
+    assert system.ledger_rows(events, run=success.run_id) == [("new_assembly", success.genome, "manual", 0)]
     processes = (
         "SELECT process, state, job_id FROM event_process JOIN event ON id = event_id"
         " WHERE run_id = :run ORDER BY job_id"
     )
-    recorded = rows(ledger, processes, success.run_id)
+    recorded = system.ledger_rows(processes, run=success.run_id)
     assert [job_id for *_, job_id in recorded] == [job_id for job_id, _ in system.jobs(success.run_id)]
     assert {(process, state) for process, state, _ in recorded} == {
         ("dump_dna", "complete"),
@@ -174,7 +157,7 @@ def test_the_ledger_has_event_jobs_outcomes_and_reports(
     }
     sent = "SELECT message_id FROM report WHERE run_id = :run AND sent_at IS NOT NULL"
     reports = system.all_reports(success.genome)
-    assert {message_id for (message_id,) in rows(ledger, sent, success.run_id)} == {
+    assert {message_id for (message_id,) in system.ledger_rows(sent, run=success.run_id)} == {
         report["message_id"] for report in reports
     }
     steps = [step(report) for report in reports if step(report) != "progress"]
