@@ -186,13 +186,14 @@ class AirflowServices:
         They are on the same server. A database that exists already is left as it is.
         """
         self._write_passwords()
-        self._create_database(self.database_url, template.database_url)
-        self._create_database(self.ledger_url, template.ledger_url)
+        self._create_database(self.database_url, template.database_url.rpartition("/")[2])
+        self._create_database(self.ledger_url, template.ledger_url.rpartition("/")[2])
         self._kept.set("migrated", template._database_version())
 
-    def _create_database(self, url: str, template_url: str = "/template1") -> None:
+    def _create_database(self, url: str, template: str = "template1") -> None:
+        """Create a database unless it exists; ``template1`` is PostgreSQL's own default."""
         parts = urlsplit(url)
-        name, template = parts.path.strip("/"), template_url.rpartition("/")[2]
+        name = parts.path.strip("/")
         server = psycopg2.connect(parts._replace(path="/postgres").geturl(), connect_timeout=REQUEST_SECONDS)
         server.autocommit = True  # a database cannot be made inside a transaction
         try:

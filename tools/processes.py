@@ -127,8 +127,11 @@ class ProcessFolder:
         :raises StackError: the leader ended, or the timeout was reached; with the last lines of its log.
         """
         limit = time.monotonic() + seconds
-        while not condition():
-            if not self.leader():
+        while True:
+            leader = self.leader()  # read first: a command may fulfil the condition and then end
+            if condition():
+                return
+            if not leader:
                 raise self.failure(f"{what} ended while starting")
             if time.monotonic() > limit:
                 raise self.failure(f"{what} is not ready after {seconds:.0f} s")

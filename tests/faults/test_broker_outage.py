@@ -92,7 +92,7 @@ def test_reports_of_an_outage_arrive_later_once_and_in_order(
 
 
 def pending_outcomes(system: System, genome: str) -> int:
-    """Return how many of the events have an outcome whose report is not sent yet."""
+    """Return how many of the events have an outcome and a pending report."""
     statement = (
         "SELECT count(DISTINCT event.id) FROM event_process JOIN event ON event.id = event_id"
         " JOIN report ON report.run_id = event.run_id"

@@ -1,5 +1,5 @@
 """
-Each event and process has one job and one verdict, whatever is killed at whatever moment.
+Each event and process has one job and one verdict, although parts are killed at random moments.
 
 `make faults` kills each target at 20 random moments and counts (``--rounds 20``), with the LocalExecutor. The
 short form in `make test` is ``test_kills_during_one_load.py``.

@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.support.lookups import lookup_files
+
 USERS = {"admin": "admin", "operator": "user", "looker": "viewer", "stranger": ""}
 """``{name: role}``; a stranger has none."""
 
@@ -38,13 +40,12 @@ def environment(folder: Path, smtp_port: int, statsd_port: int) -> dict[str, str
     }
     return {
         "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(mail),
-        "AIRFLOW__EVENT_HOOKS__FAILURE_MAIL_TO": "somebody@localhost, another@localhost",
+        "AIRFLOW__EVENT_HOOKS__FAILURE_MAIL_TO": "operator@localhost, another@localhost",
         "AIRFLOW__METRICS__STATSD_ON": "True",
         "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
         "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
         "AIRFLOW__METRICS__STATSD_PORT": str(statsd_port),
-        "AIRFLOW__EVENT_HOOKS__EVENT_LOOKUP": str(folder / "event_lookup.json"),
-        "AIRFLOW__EVENT_HOOKS__PROCESS_LOOKUP": str(folder / "process_lookup.json"),
+        **{f"AIRFLOW__EVENT_HOOKS__{name.upper()}": str(file) for name, file in lookup_files(folder).items()},
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(
             f"{name}:{role}" for name, role in USERS.items()
         ),

@@ -1,7 +1,7 @@
 """
-What works beside the tests' Airflow: workers of practice hives, a mail server and a StatsD server.
+Companions of the tests' Airflow: workers of practice hives, a mail server and a StatsD server.
 
-They are one process, so that they outlive the pytest process that started them:
+They are one process, which outlives the pytest process that started it:
 
     python -m tests.support.companions FOLDER
 

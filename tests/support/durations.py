@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tools.private_files import private_folder
+
 FILE = Path(__file__).parents[2] / ".stack" / "test-durations.txt"
 
 
@@ -16,7 +18,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reports in terminalreporter.stats.values():
         for report in reports:
             if isinstance(report, pytest.TestReport):
-                tests[report.nodeid.partition("@")[0]] += report.duration
+                tests[report.nodeid] += report.duration
     if not tests:
         return
     folders: Counter[str] = Counter()
@@ -26,5 +28,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for folder, seconds in folders.most_common():
         count = sum(test.startswith(f"{folder}/") for test in tests)
         terminalreporter.line(f"{seconds:7.1f} {count:5} {folder}")
-    FILE.parent.mkdir(exist_ok=True)
+    private_folder(FILE.parent)
     FILE.write_text("".join(f"{seconds:8.2f} {test}\n" for test, seconds in tests.most_common()))

@@ -52,12 +52,6 @@ def genome() -> str:
     return f"genome_{uuid4().hex[:12]}"
 
 
-@pytest.fixture
-def lookup_files(system: System) -> dict[str, Path]:
-    """Both lookup files of the running Airflow by the names of their settings."""
-    return system.installation.lookup_files
-
-
 @pytest.fixture(autouse=True)
 def _logs(request: pytest.FixtureRequest) -> None:
     """Remember where the logs of Airflow end before the test."""

@@ -4,21 +4,18 @@ The Airflow that all processes of one test session share, and all that it connec
 It has the shape of a team's installation: CeleryExecutor over RabbitMQ, two triggerers, PostgreSQL. The first
 process that needs it starts it in the background:
 
-    python -m tests.support.installation start FOLDER
+    python -m tests.support.installation FOLDER celery
 
-which writes ``FOLDER/ready`` at its end. The process that ends the session calls :func:`remove`.
+which creates ``FOLDER/ready`` at its end. The process that ends the session calls :func:`remove`.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
 import shutil
 import sys
-import time
-import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -34,7 +31,7 @@ from filelock import FileLock
 from sqlalchemy import Connection, create_engine
 
 from tests.support.airflow_settings import TRIGGERER_2, celery_environment, celery_services, environment
-from tests.support.lookups import HIVES, write_lookups
+from tests.support.lookups import HIVES, lookup_files, write_lookups
 from tests.support.practice_hive import tables
 from tests.support.practice_hive.database import parse
 from tests.support.practice_metadata import PracticeMetadata
@@ -56,10 +53,13 @@ class Installation:
     Where everything of one installation is.
 
     :param folder: home of Airflow, with its logs.
+    :param smtp_port: of the mail server on 127.0.0.1; ``statsd_port`` is that of the StatsD server.
     :param hives: ``{connection id: address with the server's administrator}``.
     :param addresses: those with which Airflow connects, of the hives and of ``metadata``.
     :param metadata_url: of ensembl_metadata, with the server's administrator.
     :param exchange: of the reports.
+    :param database_url: of Airflow on PostgreSQL.
+    :param task_queue: of the Celery workers.
     :param environment: variables of Airflow beyond its own, such as connections.
     :param services: as of :class:`AirflowServices`.
     """
@@ -79,7 +79,7 @@ class Installation:
     @property
     def lookup_files(self) -> dict[str, Path]:
         """Both lookup files by the names of their settings."""
-        return {name: self.folder / f"{name}.json" for name in ("event_lookup", "process_lookup")}
+        return lookup_files(self.folder)
 
     def airflow(self) -> AirflowServices:
         """Return what starts and ends Airflow's services."""
@@ -100,13 +100,17 @@ class Installation:
 def start_in_background(folder: Path, executor: str) -> None:
     """Start the installation of a folder unless another process has begun to do so."""
     private_folder(folder.parent)
-    try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:
-        return
-    command = [sys.executable, "-m", "tests.support.installation", "start", str(folder), executor]
+    with FileLock(folder.parent / "start.lock", timeout=START_SECONDS):
+        if not folder.exists():
+            private_folder(folder)
+            _start_module("installation", folder, executor)
+
+
+def _start_module(name: str, folder: Path, *arguments: str) -> None:
+    """Start a module of this package in the background, in the subfolder of its name."""
+    command = [sys.executable, "-m", f"tests.support.{name}", str(folder), *arguments]
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "plugins")])}
-    ProcessFolder(folder / "start").start(command, variables)
+    ProcessFolder(folder / name).start(command, variables)
 
 
 def wait_ready(folder: Path) -> Installation:
@@ -115,27 +119,18 @@ def wait_ready(folder: Path) -> Installation:
 
     :raises StackError: it did not start, with the last lines of the log.
     """
-    place = ProcessFolder(folder / "start")
-    limit = time.monotonic() + START_SECONDS
-    while not (folder / "ready").exists():
-        if (folder / "failed").exists() or time.monotonic() > limit:
-            raise place.failure("the tests' Airflow did not start")
-        time.sleep(0.1)
+    place = ProcessFolder(folder / "installation")
+    place.wait((folder / "ready").exists, START_SECONDS, "the tests' Airflow")
     return Installation.read(folder)
 
 
 def start(folder: Path, executor: str) -> None:
-    """Create hives, users, an exchange and databases, and start Airflow; write ``ready`` or ``failed``."""
-    try:
-        installation = _describe(folder, executor)
-        installation.write()  # first, so that `remove` finds whatever exists by then
-        _create(installation)
-        _start_airflow(installation)
-        (folder / "ready").touch()
-    except BaseException:
-        traceback.print_exc()
-        (folder / "failed").touch()
-        raise
+    """Create hives, users, an exchange and databases, start Airflow, and create the file ``ready``."""
+    installation = _describe(folder, executor)
+    installation.write()  # first, so that `remove` finds what exists when this fails
+    _create(installation)
+    _start_airflow(installation)
+    (folder / "ready").touch()
 
 
 def _describe(folder: Path, executor: str) -> Installation:
@@ -199,7 +194,7 @@ def _create_hive(url: str) -> None:
 
 
 def _create_user(root: Connection, address: SplitResult, rights: str) -> None:
-    """Create the user of an address, who may use its database only."""
+    """Create the user of an address, with rights on its database only."""
     name, database = address.username, address.path.strip("/")
     root.exec_driver_sql(f"CREATE USER {name}@'%%' IDENTIFIED BY '{address.password}'")
     root.exec_driver_sql(f"GRANT {rights} ON {database}.* TO {name}@'%%'")
@@ -207,9 +202,7 @@ def _create_user(root: Connection, address: SplitResult, rights: str) -> None:
 
 def _start_airflow(installation: Installation) -> None:
     airflow = installation.airflow()
-    companions = ProcessFolder(installation.folder / "companions")
-    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "plugins")])}
-    companions.start([sys.executable, "-m", "tests.support.companions", str(installation.folder)], variables)
+    _start_module("companions", installation.folder)
     with FileLock(CHECKOUT / ".stack" / "tests" / "template.lock", timeout=START_SECONDS):
         airflow.copy_databases(_template())
     airflow.start()
@@ -271,16 +264,9 @@ def _drop(installation: Installation) -> None:
 
 
 def main() -> None:
-    """Do what the command line says."""
-    parser = argparse.ArgumentParser(prog="python -m tests.support.installation")
-    parser.add_argument("verb", choices=("start", "remove"))
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("executor", choices=("celery", "local"), nargs="?", default="celery")
-    arguments = parser.parse_args()
-    if arguments.verb == "start":
-        start(arguments.folder, arguments.executor)
-    else:
-        remove(arguments.folder)
+    """Start the installation that the command line names."""
+    _, folder, executor = sys.argv
+    start(Path(folder), executor)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ class LogExcerpts:
     """
     The logs of all parts of Airflow from now on.
 
-    :param system: whose logs.
+    :param system: the Airflow that writes them.
     """
 
     def __init__(self, system: System) -> None:

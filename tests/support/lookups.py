@@ -71,7 +71,7 @@ EVENT_LOOKUP = {
 
 def process_lookup(old_hive_url: str) -> dict[str, dict[str, Any]]:
     """
-    Return processes of both kinds, and one whose analysis does not exist.
+    Return processes with a connection id, with an address, and with an analysis that does not exist.
 
     :param old_hive_url: of ``hive_old``, with user and password.
     """
@@ -101,9 +101,13 @@ def process_lookup(old_hive_url: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def write_lookups(folder: Path, old_hive_url: str) -> dict[str, Path]:
-    """Write both files into a folder, and return them by the names of their settings."""
-    files = {name: folder / f"{name}.json" for name in ("event_lookup", "process_lookup")}
+def lookup_files(folder: Path) -> dict[str, Path]:
+    """Return both files of a folder by the names of their settings."""
+    return {name: folder / f"{name}.json" for name in ("event_lookup", "process_lookup")}
+
+
+def write_lookups(folder: Path, old_hive_url: str) -> None:
+    """Write both files into a folder."""
+    files = lookup_files(folder)
     files["event_lookup"].write_text(json.dumps(EVENT_LOOKUP))
     files["process_lookup"].write_text(json.dumps(process_lookup(old_hive_url)))
-    return files

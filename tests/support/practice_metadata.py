@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, create_engine, text
 
@@ -207,17 +209,34 @@ class PracticeMetadata:
             )
 
     def wipe(self) -> None:
-        """Take out all genomes, other subjects and their events, and count ids from 1 again."""
+        """Delete genomes, other subjects and events; ids are not reset, because TRUNCATE is slow."""
         with self.engine.begin() as connection:
             connection.exec_driver_sql("SET FOREIGN_KEY_CHECKS = 0")
             for name in (*EVENT_TABLES, *EVENT_TABLES.values(), "organism", "assembly"):
-                connection.exec_driver_sql(f"TRUNCATE TABLE {name}")
+                connection.exec_driver_sql(f"DELETE FROM {name}")
             connection.exec_driver_sql("DELETE FROM data_release WHERE ensembl_version > 113")
             connection.exec_driver_sql("SET FOREIGN_KEY_CHECKS = 1")
 
     def close(self) -> None:
         """Close the connections."""
         self.engine.dispose()
+
+
+@contextmanager
+def temporary_metadata() -> Iterator[tuple[PracticeMetadata, str]]:
+    """Create an ensembl_metadata, and yield it with its address for a user with SELECT only; then drop it."""
+    server, name = os.environ["MYSQL_URL"].rstrip("/"), f"metadata_{uuid4().hex[:16]}"
+    with create_engine(parse(f"{server}/mysql")).begin() as root:
+        root.exec_driver_sql(f"CREATE DATABASE {name}")
+        root.exec_driver_sql(f"CREATE USER {name}@'%%' IDENTIFIED BY '{name}'")
+        root.exec_driver_sql(f"GRANT SELECT ON {name}.* TO {name}@'%%'")
+    metadata = PracticeMetadata(f"{server}/{name}")
+    metadata.create()
+    yield metadata, f"mysql://{name}:{name}@{server.rpartition('@')[2]}/{name}"
+    metadata.close()
+    with create_engine(parse(f"{server}/mysql")).begin() as root:
+        root.exec_driver_sql(f"DROP DATABASE {name}")
+        root.exec_driver_sql(f"DROP USER {name}@'%%'")
 
 
 _INSERT = (

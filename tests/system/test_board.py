@@ -81,7 +81,7 @@ def post(system: System, genome: str, event_type: str = "new_assembly", **practi
 
 @pytest.fixture(scope="module")
 def idle(system: System) -> tuple[int, str]:
-    """An event whose job is not picked up: its id and genome."""
+    """An event with a job that is not picked up: its id and genome."""
     genome = f"genome_{uuid4().hex[:12]}"
     return post(system, genome, "idle"), genome
 

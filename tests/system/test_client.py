@@ -41,7 +41,7 @@ Command = Callable[..., Result]
 
 @pytest.fixture
 def environment(system: System) -> Mapping[str, str]:
-    """The environment of a user with a token, who has never logged in."""
+    """The environment of a user with a token and without a login."""
     return {
         "PATH": os.environ["PATH"],
         "EVENT_URI": f"{system.airflow.url}/event-hooks/",
@@ -76,7 +76,7 @@ def client(environment: Mapping[str, str]) -> EventClient:
 
 @pytest.fixture(scope="module")
 def idle_event_id(system: System) -> int:
-    """An event whose job is not picked up."""
+    """The id of an event with a job that is not picked up."""
     answer = system.api("POST", "/jobs", json=practice_event(f"genome_{uuid4().hex[:12]}", "idle"))
     return int(answer.json()["id"])
 

@@ -23,12 +23,12 @@ MEASURED = {
 
 def test_all_is_healthy_while_it_runs(system: System) -> None:
     answer = system.api("GET", "/health", "looker")
-    told = answer.json()
-    assert answer.status_code == 200, told
-    assert told["triggerers"]["alive"] >= 1
-    idle = told["hives"]["hive_idle"]
+    health = answer.json()
+    assert answer.status_code == 200, health
+    assert health["triggerers"]["alive"] >= 1
+    idle = health["hives"]["hive_idle"]
     assert (idle["status"], idle["beekeeper"]) == ("healthy", False)
-    assert set(told["hives"]) == {*HIVES, "lookup:dump_old"} - {"hive_old"}
+    assert set(health["hives"]) == {*HIVES, "lookup:dump_old"} - {"hive_old"}
 
 
 def test_what_happens_is_measured_and_no_metric_names_a_genome(system: System, genome: str) -> None:

@@ -217,7 +217,7 @@ def test_a_failed_run_is_mailed_once_with_what_to_do(system: System, genome: str
     (mail,) = mails()
     shown = f"{genome} {{{{ dag_run.run_id }}}} Bcc: x"
     assert mail["Subject"] == f"[event hooks] dump_dna failed: {shown} (new_assembly)"
-    assert (mail["To"], mail["Bcc"]) == ("somebody@localhost, another@localhost", None)
+    assert (mail["To"], mail["Bcc"]) == ("operator@localhost, another@localhost", None)
     content = mail.get_body().get_content()  # type: ignore[union-attr]
     assert "&lt;no disk&gt;" in content
     assert "mend the cause, then clear dump_dna.wait of the run with Downstream" in content

@@ -14,17 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine
 
 from event_hooks import collecting, lookups
 from event_hooks.collecting import Summary, Wanted
 from event_hooks.metadata.hook import MetadataHook
 from tests.integration.ledger.databases import migrated_ledger, new_databases
-from tests.support.practice_hive.database import parse
-from tests.support.practice_metadata import PracticeMetadata
+from tests.support.practice_metadata import PracticeMetadata, temporary_metadata
 from tools.bench.room import Measured
 
 DAYS, A_DAY = 100, 1000
@@ -37,16 +34,9 @@ LIMIT = 300
 @contextmanager
 def metadata() -> Iterator[PracticeMetadata]:
     """Make an ensembl_metadata to which ``ensembl_metadata`` leads."""
-    server, name = os.environ["MYSQL_URL"].rstrip("/"), f"metadata_{uuid4().hex[:16]}"
-    with create_engine(parse(f"{server}/mysql")).begin() as root:
-        root.exec_driver_sql(f"CREATE DATABASE {name}")
-    os.environ["AIRFLOW_CONN_ENSEMBL_METADATA"] = f"{server}/{name}"
-    made = PracticeMetadata(f"{server}/{name}")
-    made.create()
-    yield made
-    made.close()
-    with create_engine(parse(f"{server}/mysql")).begin() as root:
-        root.exec_driver_sql(f"DROP DATABASE {name}")
+    with temporary_metadata() as (metadata, address):
+        os.environ["AIRFLOW_CONN_ENSEMBL_METADATA"] = address
+        yield metadata
 
 
 def measure() -> Iterator[Measured]:

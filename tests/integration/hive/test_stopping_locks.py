@@ -25,7 +25,7 @@ from tests.integration.hive.conftest import (
 )
 from tests.integration.hives import PracticeHive
 
-DEEDS: dict[str, Callable[[HiveHook, int], Any]] = {
+OPERATIONS: dict[str, Callable[[HiveHook, int], Any]] = {
     "submit": lambda hook, _: hook.submit("event_dump_dna", inputs(1)),
     "reset": lambda hook, entry: hook.reset([entry]),
     "stop": lambda hook, entry: hook.stop([entry]),
@@ -67,84 +67,84 @@ def rolled_back_on_error(transaction: Connection) -> Iterator[None]:
     event.remove(Engine, "handle_error", roll_back)
 
 
-def job_for(hive: PracticeHive, deed: str) -> int:
+def job_for(hive: PracticeHive, operation: str) -> int:
     """Give a job that can be reset, or stopped."""
     entry = submitted(hive, fail="entry")
-    if deed == "reset":
+    if operation == "reset":
         hive.work()
     return entry
 
 
-@pytest.mark.parametrize("deed", DEEDS)
-def test_a_deadlock_is_retried(make_hive: MakeHive, codes: list[object], deed: str) -> None:
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_deadlock_is_retried(make_hive: MakeHive, codes: list[object], operation: str) -> None:
     """The other transaction weighs more, so MariaDB gives ours up."""
     hive = make_hive("mysql")
-    entry = job_for(hive, deed)
+    entry = job_for(hive, operation)
     count = hive.rows("SELECT COUNT(*) FROM log_message")[0][0]
     ours, theirs = "UPDATE job SET status = status", "UPDATE analysis_stats SET status = status"
     with ThreadPoolExecutor(1) as pool, hive.transaction() as other:
         for _ in range(50):
             other.exec_driver_sql("INSERT INTO log_message (msg) VALUES ('weight')")
-        if deed == "submit":  # it locks the statistics first, then its new row
+        if operation == "submit":  # it locks the statistics first, then its new row
             (text,) = inputs(1)
             columns = "analysis_id, input_id, param_id_stack, accu_id_stack"
             other.exec_driver_sql(f"INSERT INTO job ({columns}) VALUES (1, %s, '', '')", (text,))
             ours = "SELECT 1"
         else:
             other.exec_driver_sql(theirs)
-        doing = pool.submit(DEEDS[deed], HiveHook(hive.conn_id), entry)
+        doing = pool.submit(OPERATIONS[operation], HiveHook(hive.conn_id), entry)
         wait_for(lambda: waits_for_a_lock(hive))
-        other.exec_driver_sql(theirs if deed == "submit" else ours)
+        other.exec_driver_sql(theirs if operation == "submit" else ours)
         other.rollback()
         done = doing.result(timeout=20)
     assert codes == [1213]
-    assert len(done) == 1 if deed == "submit" else done.jobs == [entry]
+    assert len(done) == 1 if operation == "submit" else done.jobs == [entry]
     assert counters(hive) == recount(hive)
-    assert hive.rows("SELECT COUNT(*) FROM log_message")[0][0] == count + (deed != "submit")
+    assert hive.rows("SELECT COUNT(*) FROM log_message")[0][0] == count + (operation != "submit")
 
 
-@pytest.mark.parametrize("deed", DEEDS)
-def test_a_lock_wait_timeout_is_retried(make_hive: MakeHive, codes: list[object], deed: str) -> None:
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_lock_wait_timeout_is_retried(make_hive: MakeHive, codes: list[object], operation: str) -> None:
     hive = make_hive("mysql")
-    entry = job_for(hive, deed)
+    entry = job_for(hive, operation)
     with hive.transaction() as other:
         other.exec_driver_sql("UPDATE analysis_stats SET status = status")
         with rolled_back_on_error(other):
-            DEEDS[deed](hook_that_waits(hive, 0), entry)
+            OPERATIONS[operation](hook_that_waits(hive, 0), entry)
     assert codes == [1205]
     assert counters(hive) == recount(hive)
 
 
-@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_lock_that_is_never_released_raises_an_error_and_writes_nothing(
-    make_hive: MakeHive, codes: list[object], deed: str
+    make_hive: MakeHive, codes: list[object], operation: str
 ) -> None:
     hive = make_hive("mysql")
-    entry = job_for(hive, deed)
+    entry = job_for(hive, operation)
     before = hive.rows("SELECT job_id, status FROM job")
     with hive.transaction() as other:
         other.exec_driver_sql("UPDATE analysis_stats SET status = status")
         with pytest.raises(HiveUnreachable, match="hive 'hive_test_0' does not answer: .*Lock wait timeout"):
-            DEEDS[deed](hook_that_waits(hive, 0), entry)
+            OPERATIONS[operation](hook_that_waits(hive, 0), entry)
         other.rollback()
     assert codes == [1205] * 5
     assert hive.rows("SELECT job_id, status FROM job") == before
 
 
-@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_locked_file_raises_an_error_and_writes_nothing(
-    make_hive: MakeHive, codes: list[object], deed: str
+    make_hive: MakeHive, codes: list[object], operation: str
 ) -> None:
     hive = make_hive("sqlite")
-    entry = job_for(hive, deed)
+    entry = job_for(hive, operation)
     url, options = address.find(hive.conn_id)
     with hive.transaction() as other:
         other.exec_driver_sql("BEGIN IMMEDIATE")
         with pytest.raises(HiveUnreachable, match="database is locked"):
-            DEEDS[deed](HiveHook(hive.conn_id, (url, options | {"timeout": 0})), entry)
+            OPERATIONS[operation](HiveHook(hive.conn_id, (url, options | {"timeout": 0})), entry)
         other.rollback()
     assert codes == ["database is locked"] * 5
-    DEEDS[deed](HiveHook(hive.conn_id), entry)
+    OPERATIONS[operation](HiveHook(hive.conn_id), entry)
     assert counters(hive) == recount(hive)
 
 

@@ -31,7 +31,7 @@ _SERVERS = {
 """The variable with a server's address, its driver, and a database that always exists."""
 
 _SEQUENCES = [table.name for table in tables.metadata.sorted_tables if table.autoincrement_column is not None]
-"""Tables whose ids PostgreSQL takes from a sequence."""
+"""Tables with ids from a sequence of PostgreSQL."""
 
 
 def admin_engine(kind: str) -> Engine:

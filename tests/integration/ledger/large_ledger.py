@@ -70,7 +70,7 @@ _FILL = (
 
 @contextmanager
 def filled_ledger(events: int) -> Iterator[Ledger]:
-    """Create a ledger with that many events whose processes have finished and are reported; drop it after."""
+    """Create a ledger with that many finished and reported events; drop it after."""
     with pytest.MonkeyPatch.context() as patch, new_databases(Path(), patch) as create:
         create("postgresql")
         ledger = migrated_ledger()
