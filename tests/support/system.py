@@ -58,7 +58,13 @@ class System:
         """Send a request to ``/event-hooks`` + path, as a user or without a login; follow no redirect."""
         headers = {"Authorization": f"Bearer {self._token(user)}"} if user else {}
         url = f"{self.airflow.url}/event-hooks{path}"
-        return requests.request(method, url, headers=headers, timeout=LIMIT, allow_redirects=False, **options)
+        answer = requests.request(
+            method, url, headers=headers, timeout=LIMIT, allow_redirects=False, **options
+        )
+        if (method, path) == ("POST", "/jobs") and answer.ok:
+            jobs = answer.json() if isinstance(answer.json(), list) else [answer.json()]
+            self.run_ids += [job["run_id"] for job in jobs]
+        return answer
 
     def _token(self, user: str) -> str:
         if user not in self._tokens:

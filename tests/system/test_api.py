@@ -34,6 +34,7 @@ def until_over(system: System, event_id: int) -> str:
     return str(how()["state"])
 
 
+@pytest.mark.alone  # an event of another test in the same half second would share the run
 def test_events_of_a_burst_share_a_run_and_duplicates_are_recognised(system: System, genome: str) -> None:
     events = [event(f"{genome}_{n}", comment="from the archive") for n in range(20)]
     with ThreadPoolExecutor(8) as pool:
