@@ -38,7 +38,7 @@ test-unit: setup ## the tests that need no server
 
 check-ledger: setup ## compare the ledger of `make up` with hives and reports; ARGS="--hours 48"
 	@test -e .stack/env || { echo "Nothing runs here: make up" >&2; exit 2; }
-	@. .stack/env && $(BIN)/python -m event_hooks.consistency $(ARGS)
+	@. .stack/env && $(BIN)/python -m event_hooks.maintain_ledger.consistency $(ARGS)
 
 bench: setup ## measure everything (25 minutes); writes docs/performance.md
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench

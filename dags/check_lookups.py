@@ -14,7 +14,8 @@ from datetime import timedelta
 
 from airflow.sdk import dag, task
 
-from event_hooks import lookups, settings
+from event_hooks import settings
+from event_hooks.events import lookups
 
 LOOKUPS = lookups.load(settings.event_lookup(), settings.process_lookup())
 

@@ -18,72 +18,50 @@ begun, mark the `wait`, or the run, as failed.
 
 from __future__ import annotations
 
-import logging
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import TaskGroup, dag, task
 
-from event_hooks import failure_mail, lateness, lookups, reason, routing, settings, starting
-from event_hooks.event_jobs import EventJobSensor, EventSubmitOperator
-from event_hooks.ledger import intake, joins
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.reports import outbox
-from event_hooks.reports.operator import ReportOperator
-from event_hooks.reports.story import Story
+from event_hooks import settings
+from event_hooks.events import lookups
+from event_hooks.process_event import deadlines, failure_mail
+from event_hooks.process_event.params import build_params
+from event_hooks.process_event.report import ReportOperator
+from event_hooks.process_event.route import route_events
+from event_hooks.process_event.submit import EventSubmitOperator
+from event_hooks.process_event.wait import EventJobSensor
 
-log = logging.getLogger(__name__)
+LOOKUPS = lookups.load_with_fallback()
 
-LOOKUPS = lookups.load_last_good()
-
-PATIENT = {
+RETRIES = {
     "retry_delay": timedelta(seconds=settings.retry_delay()),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=10),
 }
 HIVE_RETRIES = 12  # over an hour
-REPORT_RETRIES = 300  # over two days: a broker that is down delays a report and loses none
+REPORT_RETRIES = 300  # over two days: while RabbitMQ is unavailable, reports stay pending
 
 
 @dag(
     dag_id=settings.DAG_ID,
     schedule=None,
-    params=LOOKUPS.params(),
-    default_args={"owner": "event_hooks", "queue": settings.task_queue(), "retries": HIVE_RETRIES, **PATIENT},
-    max_active_runs=10_000,  # a waiting run costs nothing, and must not hold up the next event
+    params=build_params(LOOKUPS),
+    default_args={"owner": "event_hooks", "queue": settings.task_queue(), "retries": HIVE_RETRIES, **RETRIES},
+    max_active_runs=10_000,  # a waiting run uses no slot, and must not delay the next event
     is_paused_upon_creation=False,
     tags=["event"],
     on_failure_callback=failure_mail.on_failure(),
-    deadline=lateness.deadlines(LOOKUPS.processes.values()),
+    deadline=deadlines.deadlines(LOOKUPS.processes.values()),
     doc_md=__doc__,
 )
 def process_event() -> None:
-    """Make the DAG: one task group per process of the lookup."""
+    """Build the DAG: one task group per process of the lookup."""
 
-    @task.branch(doc_md="Check the events, write them down, and pick the processes that react to them.")
+    @task.branch(doc_md="Accept the events, and select the processes that react to them.")
     def route(**context: Any) -> list[str]:
-        """Check the run's events, and give the submit task of each process that reacts to one of them."""
-        ti = context["ti"]
-        run = context["dag_run"]
-        with reason.left_behind(ti):
-            ledger = Ledger()
-            planned = routing.plan(run.conf, LOOKUPS, ledger.planned(run.run_id))
-            known = intake.record(ledger, run.conf, run.run_id, run.run_type.value)
-            plan = routing.without(planned, known)
-            mine = [entry for entry in ledger.events_of(run.run_id) if entry.position not in known]
-            for joined in joins.note(ledger, mine, LOOKUPS.reactions.joins):
-                log.info("All that a process waits for has come: %s", joined)
-                starting.start(ledger, joined)
-            story = Story(run.conf, run.run_id)
-            claims = routing.claims(story.events, plan, LOOKUPS)
-            plan = outbox.receive(ledger, story, plan, known, LOOKUPS.processes, claims)
-        ledger.close()
-        for position, first in known.items():
-            log.warning("Event %s is not done again: run %s has it", position, first)
-        ti.xcom_push("plan", plan)
-        for process, positions in plan.items():
-            ti.xcom_push(process, positions)
-        return [routing.submit_task(process) for process in plan]
+        """Accept the run's events, and return the submit task of each process that reacts to one of them."""
+        return route_events(context, LOOKUPS)
 
     routed = route()
     report = ReportOperator(
@@ -116,7 +94,7 @@ def process_event() -> None:
                 guihive=process.guihive,
                 doc_md="Wait, without a worker, until the jobs and all that grows from them are over. The log"
                 " shows the message of a job that failed. Mend the cause, then clear this with *Downstream*.",
-                ready_limit=process.ready_limit or settings.ready_limit(),
+                ready_timeout=process.ready_timeout or settings.ready_timeout(),
                 timeout=process.job_timeout or settings.job_timeout(),
                 retries=0,
             )

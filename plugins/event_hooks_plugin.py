@@ -9,9 +9,9 @@ from airflow.plugins_manager import AirflowPlugin
 
 def trigger_check(app: Any) -> Any:
     """Wrap Airflow's API server; imported here because every other process of Airflow reads this file too."""
-    from event_hooks.api.trigger_check import TriggerCheck
+    from event_hooks.api.trigger_validation import TriggerValidation
 
-    return TriggerCheck(app)
+    return TriggerValidation(app)
 
 
 class EventHooksPlugin(AirflowPlugin):
@@ -32,19 +32,19 @@ class EventHooksPlugin(AirflowPlugin):
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:
         """Import at a process's start what those that it forks need."""
-        import event_hooks.preload  # noqa: F401
+        import event_hooks.runtime.preload  # noqa: F401
 
     @property
     def operator_extra_links(self) -> list[Any]:  # type: ignore[override]
         """Name the links, so that Airflow's pages know them."""
-        from event_hooks.links import LINKS
+        from event_hooks.process_event.links import LINKS
 
         return list(LINKS)
 
     @property
     def deadline_references(self) -> list[Any]:  # type: ignore[override]
         """Register the reference of our deadlines, which Airflow reads from the serialized DAG."""
-        from event_hooks.lateness import RunCreation
+        from event_hooks.process_event.deadlines import RunCreation
 
         return [RunCreation]
 

@@ -79,7 +79,7 @@ def _shown(runs: Runs, heard: Ear, run_id: str, processes: list[str]) -> tuple[s
     print()
     for key, report in told:
         print(f"  {key}  {report['message'][:100]}")
-    ended = [(key, report) for key, report in told if _about(report)["step"] == "ended"]
+    ended = [(key, report) for key, report in told if _about(report)["step"] == "process_finished"]
     return runs.state(run_id), sorted(_print(key, report) for key, report in ended)
 
 
@@ -91,7 +91,7 @@ def _follow(runs: Runs, run_id: str, processes: list[str]) -> None:
     """Print a line whenever something has changed, until the run is over."""
     started, shown = time.monotonic(), dict.fromkeys([*processes, "report"], "")
     while True:
-        is_over = runs.state(run_id) in OVER
+        is_finished = runs.state(run_id) in OVER
         states = runs.task_states(run_id)
         news = {process: _progress(runs, run_id, process, states) for process in processes}
         news["report"] = states.get("report") or ""
@@ -99,7 +99,7 @@ def _follow(runs: Runs, run_id: str, processes: list[str]) -> None:
             if text and text != shown[name]:
                 print(f"  {time.monotonic() - started:5.1f} s  {name:<14} {text}", flush=True)
         shown = news
-        if is_over:
+        if is_finished:
             return
         if time.monotonic() - started > LIMIT:
             raise TimeoutError(f"the run {run_id} is not over after {LIMIT} s: {states}")
@@ -107,14 +107,14 @@ def _follow(runs: Runs, run_id: str, processes: list[str]) -> None:
 
 
 def _progress(runs: Runs, run_id: str, process: str, states: dict[str, str | None]) -> str:
-    from event_hooks.hive import address
-    from event_hooks.hive.visitor import HiveVisitor
+    from event_hooks.hive.connection import resolve_hive
+    from event_hooks.hive.reader import HiveReader
 
     submit, wait = states.get(f"{process}.submit"), states.get(f"{process}.wait")
     if submit != "success":
         return f"submit: {submit or 'to come'}"
     job_ids = runs.xcom(run_id, f"{process}.submit")
-    visitor = HiveVisitor(HIVE, address.find(HIVE))
+    visitor = HiveReader(HIVE, resolve_hive(HIVE))
     found = visitor.look((), job_ids)
     visitor.close()
     how = [f"{one.done} of {one.total} jobs done" for one in found.progress]

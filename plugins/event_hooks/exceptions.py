@@ -7,17 +7,17 @@ Errors of event hooks.
     - EventTypeUnknown    no process is named for it              a retry cannot help
     - UnsafeValue         a value that eHive would run as code      a retry cannot help
   + HiveUnreachable       no answer, or none in time                a retry may help
-  + HiveRefused           the hive answered, and said no            a retry cannot help
+  + HiveRejected           the hive answered, and said no            a retry cannot help
     - AnalysisNotFound    the hive lacks the analysis
     - HiveTooOld          the hive's tables are of an early eHive
-  + JobElsewhere          the lookup changed after the submission   a retry cannot help
+  + JobInOtherHive          the lookup changed after the submission   a retry cannot help
   + MetadataUnreachable   no answer, or none in time                a retry may help
   + EventServerUnreachable  no answer, or none that helps           a retry may help
-  + EventNotTaken         the event server refuses an event         a retry cannot help
+  + EventRejected         the event server refuses an event         a retry cannot help
   + ReportNotPublished    the broker did not take a report          a retry may help
-  + KeyTaken              another event came under this key         a retry cannot help
+  + EventKeyConflict              another event came under this key         a retry cannot help
   + LedgerUnreachable     no answer, or none in time                a retry may help
-    - LedgerBehind        its tables are not those of this version  a retry helps once they are migrated
+    - LedgerNotMigrated        its tables are not those of this version  a retry helps once they are migrated
 
 Where a retry cannot help, the class is also an AirflowFailException: Airflow fails the task at once.
 """
@@ -31,7 +31,7 @@ class EventHooksError(AirflowException):
     """Base of every error of this package."""
 
     @property
-    def public(self) -> str:
+    def public_message(self) -> str:
         """What a caller of the API is told: no address, no user, no driver's words."""
         return str(self)
 
@@ -69,12 +69,12 @@ class HiveUnreachable(EventHooksError):
         self.hive = hive
 
     @property
-    def public(self) -> str:
+    def public_message(self) -> str:
         """What a caller of the API is told."""
         return f"hive {self.hive!r} does not answer now"
 
 
-class HiveRefused(EventHooksError, AirflowFailException):
+class HiveRejected(EventHooksError, AirflowFailException):
     """The hive answered, and what was asked is not possible there."""
 
     def __init__(self, hive: str, reason: str) -> None:
@@ -82,28 +82,28 @@ class HiveRefused(EventHooksError, AirflowFailException):
         self.hive = hive
 
     @property
-    def public(self) -> str:
+    def public_message(self) -> str:
         """What a caller of the API is told."""
         return f"hive {self.hive!r} refused: the API server's log tells why"
 
 
-class AnalysisNotFound(HiveRefused):
+class AnalysisNotFound(HiveRejected):
     """The hive has no analysis of this name."""
 
     def __init__(self, hive: str, analysis: str) -> None:
         super().__init__(hive, f"it has no analysis {analysis!r}")
 
     @property
-    def public(self) -> str:
+    def public_message(self) -> str:
         """What a caller of the API is told."""
         return str(self)
 
 
-class HiveTooOld(HiveRefused):
+class HiveTooOld(HiveRejected):
     """The hive's tables come from an eHive before version 2.5."""
 
     @property
-    def public(self) -> str:
+    def public_message(self) -> str:
         """What a caller of the API is told."""
         return str(self)
 
@@ -113,7 +113,7 @@ class HiveTooOld(HiveRefused):
         )
 
 
-class JobElsewhere(EventHooksError, AirflowFailException):
+class JobInOtherHive(EventHooksError, AirflowFailException):
     """The job of an event is in another hive, or analysis, than the one that the run knows."""
 
     def __init__(self, process: str, job_id: int, hive: str, analysis: str) -> None:
@@ -138,7 +138,7 @@ class EventServerUnreachable(EventHooksError):
         super().__init__(f"event server {conn_id!r} takes no events now: {reason}")
 
 
-class EventNotTaken(EventHooksError):
+class EventRejected(EventHooksError):
     """The event server refuses an event; the message says why."""
 
 
@@ -146,12 +146,12 @@ class ReportNotPublished(EventHooksError):
     """The broker did not take a report."""
 
     @property
-    def public(self) -> str:
+    def public_message(self) -> str:
         """What a caller of the API is told."""
         return "RabbitMQ cannot be used now: reports are owed"
 
 
-class KeyTaken(EventHooksError):
+class EventKeyConflict(EventHooksError):
     """
     An event with this key is known, and it says something else.
 
@@ -170,16 +170,16 @@ class LedgerUnreachable(EventHooksError):
         super().__init__(f"ledger {conn_id!r} cannot be used: {reason}")
 
     @property
-    def public(self) -> str:
+    def public_message(self) -> str:
         """What a caller of the API is told."""
         return "the ledger cannot be used now: nothing is known to be written"
 
 
-class LedgerRefused(LedgerUnreachable):
+class LedgerRejected(LedgerUnreachable):
     """The ledger does not take this value: the same again cannot help."""
 
 
-class LedgerBehind(LedgerUnreachable):
+class LedgerNotMigrated(LedgerUnreachable):
     """The ledger's tables are of another version than this code."""
 
     def __init__(self, conn_id: str, found: str | None, expected: str) -> None:

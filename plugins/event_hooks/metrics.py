@@ -20,8 +20,7 @@ from airflow.sdk.observability import stats
 from airflow.sdk.observability.metrics import stats_utils
 
 if TYPE_CHECKING:
-    from event_hooks.ledger.overview import Backlog
-    from event_hooks.ledger.records import Received
+    from event_hooks.ledger.records import NewEvent
 
 
 @cache
@@ -35,19 +34,19 @@ def are_on() -> bool:
     return any(conf.getboolean("metrics", kind, fallback=False) for kind in kinds)
 
 
-def received(events: Iterable[Received]) -> None:
+def received(events: Iterable[NewEvent]) -> None:
     """Count events that are new, by type and source: ``event_hooks.events_received``."""
     for (kind, source), count in Counter((one.type, one.source) for one in events).items():
         _count("events_received", count, type=kind, source=source)
 
 
-def refused(where: str, count: int = 1) -> None:
+def rejected(where: str, count: int = 1) -> None:
     """
-    Count what was refused as wrong: ``event_hooks.inputs_refused``.
+    Count what was refused as wrong: ``event_hooks.inputs_rejected``.
 
     :param where: ``api`` (a request), ``run`` or ``collect`` (an event).
     """
-    _count("inputs_refused", count, where=where)
+    _count("inputs_rejected", count, where=where)
 
 
 def ready(since: Iterable[tuple[str, datetime]]) -> None:
@@ -66,26 +65,6 @@ def reported(since: Iterable[datetime]) -> None:
         _time("time_to_report", at)
 
 
-def backlog(hives: Iterable[str], found: Iterable[Backlog], owed: Mapping[str, int]) -> None:
-    """
-    Show what is not over; who asks the ledger each minute tells it.
-
-    ``event_hooks.jobs_waiting`` and ``jobs_running`` of each hive, ``oldest_seconds`` of the oldest event
-    among them.
-
-    :param hives: all that the lookup has, for what is not there any more is 0.
-    :param owed: ``{name: how many}``, as ``event_hooks.<name>``.
-    """
-    there = {one.hive: one for one in found}
-    for hive in {*hives, *there}:
-        one, now = there.get(hive), datetime.now(UTC)
-        _gauge("jobs_waiting", one.waiting if one else 0, hive=hive)
-        _gauge("jobs_running", one.running if one else 0, hive=hive)
-        _gauge("oldest_seconds", (now - one.oldest).total_seconds() if one else 0, hive=hive)
-    for name, count in owed.items():
-        _gauge(name, count)
-
-
 def _count(name: str, count: int, **tags: str) -> None:
     if count and are_on():
         stats.incr(f"event_hooks.{name}", count, tags=_clean(tags))
@@ -96,7 +75,7 @@ def _time(name: str, since: datetime, **tags: str) -> None:
         stats.timing(f"event_hooks.{name}", max(datetime.now(UTC) - since, timedelta(0)), tags=_clean(tags))
 
 
-def _gauge(name: str, value: float, **tags: str) -> None:
+def gauge(name: str, value: float, **tags: str) -> None:
     if are_on():
         stats.gauge(f"event_hooks.{name}", value, tags=_clean(tags))
 

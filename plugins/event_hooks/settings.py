@@ -13,8 +13,8 @@ from pathlib import Path
 
 from airflow.sdk.configuration import conf
 
-LOOKUPS = (Path(__file__).parent / "lookup_files").resolve()
-"""The lookup files of this project, and the JSON schemas of all lookup files."""
+LOOKUPS = Path(__file__).resolve().parents[2] / "lookups"
+"""The lookup files of this project."""
 
 DAG_ID = "process_event"
 
@@ -33,10 +33,10 @@ def process_lookup() -> Path:
     )
 
 
-def kept_lookups() -> Path:
+def lookup_cache_dir() -> Path:
     """Give the folder of the lookups that were last good here; default ``$AIRFLOW_HOME/event_hooks``."""
     home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
-    return Path(_setting("kept_lookups", home / "event_hooks"))
+    return Path(_setting("lookup_cache_dir", home / "event_hooks"))
 
 
 def poll_interval() -> float:
@@ -49,14 +49,14 @@ def max_poll_interval() -> float:
     return max(_number("max_poll_interval", 8), poll_interval())
 
 
-def ready_limit() -> float:
+def ready_timeout() -> float:
     """Give the seconds that a job may be READY before people are told; default 1 h, or the process's own."""
-    return _number("ready_limit", 3600)
+    return _number("ready_timeout", 3600)
 
 
-def trouble_after() -> float:
+def stall_check_after() -> float:
     """Give the seconds without a change after which a hive is asked what holds a job up; default 300."""
-    return _number("trouble_after", 300)
+    return _number("stall_check_after", 300)
 
 
 def job_timeout() -> float:
@@ -145,9 +145,9 @@ def collect_overlap() -> float:
     return _number("collect_overlap", 6 * 3600)
 
 
-def collect_chunk() -> int:
+def collect_batch_size() -> int:
     """Give how many collected events one run gets; default 500."""
-    return int(min(_number("collect_chunk", 500), max_events()))
+    return int(min(_number("collect_batch_size", 500), max_events()))
 
 
 def event_uri() -> str | None:
@@ -155,7 +155,7 @@ def event_uri() -> str | None:
     return _setting("event_uri", "", "EVENT_URI") or None
 
 
-def own_uri() -> str:
+def airflow_uri() -> str:
     """Give the address of this Airflow: ``[api] base_url``."""
     return str(conf.get("api", "base_url", fallback=None) or "http://localhost:8080")
 
@@ -170,14 +170,14 @@ def ledger_timeout() -> float:
     return _number("ledger_timeout", 10)
 
 
-def ledger_days() -> float:
+def ledger_retention_days() -> float:
     """Give the days after which the ledger forgets an event, with its outcomes and reports; default 400."""
-    return _number("ledger_days", 400)
+    return _number("ledger_retention_days", 400)
 
 
-def max_body() -> int:
+def max_body_bytes() -> int:
     """Give the bytes that the body of a request to ``/event-hooks`` may have; default 1 MiB."""
-    return int(_number("max_body", 2**20))
+    return int(_number("max_body_bytes", 2**20))
 
 
 def write_through() -> bool:
@@ -188,14 +188,14 @@ def write_through() -> bool:
     return word in ("yes", "true")
 
 
-def write_through_limit() -> float:
+def write_through_timeout() -> float:
     """Give the seconds that a hive may take before an event is answered without its job ids; default 2."""
-    return _number("write_through_limit", 2)
+    return _number("write_through_timeout", 2)
 
 
-def view_limit() -> float:
+def view_timeout() -> float:
     """Give the seconds that a hive may take to show a job; default 10."""
-    return _number("view_limit", 10)
+    return _number("view_timeout", 10)
 
 
 def _setting(name: str, default: object, *variables: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from dags.collect_events import PARAMS, asked
+from event_hooks.collect_events.params import PARAMS, asked
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ONE = datetime(2026, 11, 1, 13, tzinfo=UTC)

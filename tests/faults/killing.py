@@ -29,11 +29,11 @@ class Target(ABC):
         self.chance = chance
 
     @abstractmethod
-    def kill(self, is_over: Callable[[], bool]) -> str:
+    def kill(self, is_finished: Callable[[], bool]) -> str:
         """
         Kill now, or as soon as there is something to kill.
 
-        :param is_over: tells that nothing will come any more.
+        :param is_finished: tells that nothing will come any more.
         :return: what was killed; nothing if all was over before.
         """
 
@@ -47,10 +47,10 @@ class Target(ABC):
 class Worker(Target):
     """A process of the executor that supervises a task, or the process of that task."""
 
-    def kill(self, is_over: Callable[[], bool]) -> str:
+    def kill(self, is_finished: Callable[[], bool]) -> str:
         """Kill one of them; an idle worker holds no event."""
         while not (busy := list(self._busy())):
-            if is_over():
+            if is_finished():
                 return ""
             time.sleep(0.01)
         kind, process = self.chance.choice(busy)
@@ -72,7 +72,7 @@ class Worker(Target):
 class Scheduler(Target):
     """The scheduler with all its workers and their tasks."""
 
-    def kill(self, is_over: Callable[[], bool]) -> str:
+    def kill(self, is_finished: Callable[[], bool]) -> str:
         """Kill them."""
         self.system.airflow.kill("scheduler")
         return "scheduler"
@@ -90,7 +90,7 @@ class Triggerer(Target):
         self._killed = ""
         self._newest_before = 0
 
-    def kill(self, is_over: Callable[[], bool]) -> str:
+    def kill(self, is_finished: Callable[[], bool]) -> str:
         """Kill one of the two."""
         self._killed = self.chance.choice(("triggerer", "triggerer-2"))
         self._newest_before = self._newest()
@@ -118,10 +118,10 @@ class Triggerer(Target):
 class Connection(Target):
     """All connections of Airflow to the hives, again and again for a second."""
 
-    def kill(self, is_over: Callable[[], bool]) -> str:
+    def kill(self, is_finished: Callable[[], bool]) -> str:
         """Kill every connection that there is, or that is made anew meanwhile."""
         count, limit = 0, time.monotonic() + BURST_SECONDS
-        while time.monotonic() < limit or not (count or is_over()):
+        while time.monotonic() < limit or not (count or is_finished()):
             count += sum(map(self._kill_all, self.system.hives))
             time.sleep(0.01)
         return "connections" if count else ""

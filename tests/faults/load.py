@@ -71,7 +71,7 @@ class Load:
         """Give the pairs of all runs."""
         return {pair: succeeds for run in self.runs for pair, succeeds in run.pairs.items()}
 
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         """Tell whether all runs are."""
         return all(self.system.runs.state(run.run_id) in OVER for run in self.runs)
 

@@ -48,7 +48,7 @@ class Rounds:
             load = self._load(single_fails=chance.random() < 0.5)
             if not _until_over(load, moment):
                 steps, killed_at = load.steps(), time.monotonic()
-                killed = target.kill(load.is_over)
+                killed = target.kill(load.is_finished)
         target.restore()
         _until_over(load, killed_at + LIMIT)
         seconds = time.monotonic() - killed_at
@@ -76,6 +76,6 @@ class Rounds:
 
 def _until_over(load: Load, limit: float) -> bool:
     """Wait for the end of all runs, and tell whether it came; ``load.faults`` tells as well."""
-    while not (is_over := load.is_over()) and time.monotonic() < limit:
+    while not (is_finished := load.is_finished()) and time.monotonic() < limit:
         time.sleep(0.1)
-    return is_over
+    return is_finished

@@ -87,7 +87,7 @@ def test_reports_of_an_outage_arrive_later_once_and_in_order(
     for name in genomes:
         reports = {report["message_id"]: report for report in system.all_reports(name)}  # the first of each
         steps = [step(report) for report in reports.values() if step(report) != "progress"]
-        assert steps == ["received", "submitted", "ended", "finished"], name
+        assert steps == ["received", "submitted", "process_finished", "event_finished"], name
         assert system.keys(name)[0] == ("report.fatal" if fails[name] else "report.info")
 
 

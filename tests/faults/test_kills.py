@@ -33,7 +33,7 @@ def test_a_kill_at_a_random_moment_changes_no_outcome(
 
 def ledger_faults(system: System, run_ids: Iterable[str] | None = None) -> list[str]:
     """Return what the command that compares ledger, hives and reports says about these runs, or all runs."""
-    command = [sys.executable, "-m", "event_hooks.consistency", "--hours", "2"]
+    command = [sys.executable, "-m", "event_hooks.maintain_ledger.consistency", "--hours", "2"]
     done = subprocess.run(
         command, env=system.airflow.environment, capture_output=True, text=True, timeout=300, check=False
     )

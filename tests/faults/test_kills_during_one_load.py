@@ -33,15 +33,19 @@ def test_all_parts_may_be_killed_during_30_events(system: System, genome: str) -
     system.airflow.kill("worker-1")
     wait(lambda: waiting(system) >= 2, 120, lambda: f"{waiting(system)} tasks wait at the same time")
     system.airflow.kill("triggerer-2")
-    Connection(system, random.Random()).kill(lambda: all(load.is_over() for load in loads))
+    Connection(system, random.Random()).kill(lambda: all(load.is_finished() for load in loads))
     system.airflow.kill("scheduler")
     killed = time.monotonic()
-    assert not all(load.is_over() for load in loads)
+    assert not all(load.is_finished() for load in loads)
     for name in ("scheduler", "triggerer-2", "worker-1"):
         system.airflow.start_service(name)
     system.airflow.places["triggerer"].end(60)  # a stop, not a crash: what it waits for must go on
     system.airflow.start_service("triggerer")
-    wait(lambda: all(load.is_over() for load in loads), LIMIT, lambda: str([load.steps() for load in loads]))
+    wait(
+        lambda: all(load.is_finished() for load in loads),
+        LIMIT,
+        lambda: str([load.steps() for load in loads]),
+    )
     print(f"all {3 * LOADS} events over {time.monotonic() - killed:.0f} s after the last kill")
     assert [fault for load in loads for fault in load.faults()] == []
     assert ledger_faults(system, [run.run_id for load in loads for run in load.runs]) == []

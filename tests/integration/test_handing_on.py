@@ -9,14 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from event_hooks import requesting
+from event_hooks.client import http
 from event_hooks.exceptions import EventServerUnreachable
-from event_hooks.handing_on import hand_on
+from event_hooks.follow_ups.send import send_follow_ups
 from event_hooks.ledger import follow_ups
-from event_hooks.ledger.joins import Awaited, Came
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.ledger.records import Outcome, OwedEvent, Received, Standing, State, key_of
-from event_hooks.reports import outbox
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.events import accept_events
+from event_hooks.ledger.joins import Came, JoinWait
+from event_hooks.ledger.processes import store_outcomes, store_plan
+from event_hooks.ledger.records import (
+    FollowUpEvent,
+    NewEvent,
+    ProcessOutcome,
+    ProcessStatus,
+    State,
+    event_key,
+)
+from event_hooks.maintain_ledger.maintenance import alert
 from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases
 
 
@@ -25,10 +34,10 @@ def ledger(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> Iter
     """A ledger with a follow-up event that is pending."""
     monkeypatch.setenv(CONNECTION_VARIABLE, ledger_databases(pytestconfig).empty("postgresql", Path()))
     ledger = Ledger()
-    (entry,) = ledger.accept([Received(key_of("a", "1"), "a", "g", {"type": "a"}, "rest")], "run")
-    ledger.plan("run", [Standing(entry.id, 0, "dump", "hive", "analysis")])
-    made = OwedEvent(entry.id, "dump", 0, {"type": "b", "event_id": "x"})
-    ledger.record_outcomes("dump", [Outcome(entry.id, State.COMPLETE)], "ti", (), [made])
+    (entry,) = accept_events(ledger, [NewEvent(event_key("a", "1"), "a", "g", {"type": "a"}, "rest")], "run")
+    store_plan(ledger, "run", [ProcessStatus(entry.id, 0, "dump", "hive", "analysis")])
+    made = FollowUpEvent(entry.id, "dump", 0, {"type": "b", "event_id": "x"})
+    store_outcomes(ledger, "dump", [ProcessOutcome(entry.id, State.COMPLETE)], "ti", (), [made])
     yield ledger
     ledger.close()
 
@@ -58,26 +67,26 @@ def test_an_event_stays_pending_while_the_event_server_is_unreachable(
     ledger: Ledger,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(requesting, "PAUSE", 0.01)
+    monkeypatch.setattr(http, "PAUSE", 0.01)
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "http://127.0.0.1:1")
     if connection:
         monkeypatch.setenv("AIRFLOW_CONN_EVENT_SERVER", connection)
     if event_uri:
         monkeypatch.setenv("EVENT_URI", event_uri)
     with pytest.raises(EventServerUnreachable, match=reason) as caught:
-        hand_on(ledger)
+        send_follow_ups(ledger)
     assert "secret_word" not in str(caught.value)
-    assert len(follow_ups.owed_events(ledger)) == 1
+    assert len(follow_ups.load_pending_follow_ups(ledger)) == 1
 
 
 def test_join_timeout_is_reported() -> None:
     came = Came(7, "new_genebuild", {"type": "new_genebuild", "genome": "g"}, "run", 3)
     moment = datetime(2026, 11, 2, 12, tzinfo=UTC)
     types = ("new_genebuild", "new_xrefs")
-    (report,) = outbox.alert(Awaited(1, "flat", "g", types, "alert", moment, moment, None, None, (came,)))
+    (report,) = alert(JoinWait(1, "flat", "g", types, "alert", moment, moment, None, None, (came,)))
     assert (report.event_id, report.run_id, report.routing_key) == (7, "run", "report.warn")
     verdict, _, facts = json.loads(report.body)["message"].partition(": ")
-    assert verdict == "Event awaited in vain"
+    assert verdict == "Join timed out"
     assert json.loads(facts) == {
         "process": "flat",
         "run": "run",

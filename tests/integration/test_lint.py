@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from event_hooks import settings
-from event_hooks.lint import Finding, lint
+from event_hooks.cli.lint import Finding, lint
 from tests.integration.hives import PracticeHive
 
 MakeHive = Callable[..., PracticeHive]
@@ -20,7 +20,7 @@ MakeHive = Callable[..., PracticeHive]
 def findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Finding]]:
     """Lint lookups with this one process; no connection is looked for in a database."""
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "fallback")
-    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__KEPT_LOOKUPS", str(tmp_path / "kept"))
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__LOOKUP_CACHE_DIR", str(tmp_path / "kept"))
 
     def lint_one(**process: Any) -> list[Finding]:
         files = tmp_path / "events.json", tmp_path / "processes.json"
@@ -38,7 +38,7 @@ def test_a_good_hive_is_no_finding(
     hive = make_hive(server)
     assert findings(analysis="event_dump_dna", hive_conn_id=hive.conn_id) == []
     assert [one.level for one in findings(analysis="event_dump_dna", hive_uri=hive.url)] in ([], ["warning"])
-    assert not settings.kept_lookups().exists()
+    assert not settings.lookup_cache_dir().exists()
 
 
 def test_a_missing_analysis_is_an_error_of_that_key(

@@ -50,7 +50,7 @@ def environment(folder: Path, smtp_port: int, statsd_port: int) -> dict[str, str
             f"{name}:{role}" for name, role in USERS.items()
         ),
         "AIRFLOW__EVENT_HOOKS__POLL_INTERVAL": "0.5",
-        "AIRFLOW__EVENT_HOOKS__TROUBLE_AFTER": "2",
+        "AIRFLOW__EVENT_HOOKS__STALL_CHECK_AFTER": "2",
         "AIRFLOW__EVENT_HOOKS__PROGRESS_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
@@ -69,7 +69,7 @@ def celery_environment(queue: str) -> dict[str, str]:
     return {
         "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
         "AIRFLOW__CELERY__BROKER_URL": os.environ["RABBITMQ_URL"],
-        "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "event_hooks.celery_settings.SETTINGS",
+        "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "event_hooks.runtime.celery.SETTINGS",
         "AIRFLOW__EVENT_HOOKS__TASK_QUEUE": queue,
     }
 

@@ -160,8 +160,8 @@ class System:
         assert answer.status_code == 200, answer.text
 
     def tend(self) -> None:
-        """Start tend_ledger instead of waiting for its minute."""
-        answer = self.runs.ask("POST", "/dags/tend_ledger/dagRuns", json={"logical_date": None})
+        """Start maintain_ledger instead of waiting for its minute."""
+        answer = self.runs.ask("POST", "/dags/maintain_ledger/dagRuns", json={"logical_date": None})
         assert answer.status_code == 200, answer.text
 
     def collect(self, **conf: Any) -> dict[str, Any]:
@@ -208,7 +208,7 @@ class System:
 def is_verdict(report: dict[str, Any]) -> bool:
     """Return whether a report is about an outcome or a stall, and not about progress or a whole event."""
     about = report["params"]["event_hooks"]
-    is_sum = about["step"] == "finished" and about["processes"]
+    is_sum = about["step"] == "event_finished" and about["processes"]
     return about["step"] not in ("received", "submitted", "progress", "late") and not is_sum
 
 

@@ -16,6 +16,6 @@ def events_of(system: System, genome: str) -> list[dict[str, Any]]:
 
 def until_finished(system: System, genome: str, count: int) -> list[dict[str, Any]]:
     """Wait until a genome has so many events and all have finished; return them."""
-    finished = lambda: [event["is_over"] for event in events_of(system, genome)]  # noqa: E731
+    finished = lambda: [event["is_finished"] for event in events_of(system, genome)]  # noqa: E731
     system.runs.until(lambda: finished() == [True] * count, 2 * LIMIT, lambda: str(events_of(system, genome)))
     return events_of(system, genome)

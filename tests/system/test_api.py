@@ -9,8 +9,10 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.ledger.records import Arrival, Received, key_of
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.events import accept_requests
+from event_hooks.ledger.processes import store_jobs
+from event_hooks.ledger.records import EventRequest, NewEvent, event_key
 from tests.support.system import LIMIT, System
 from tools.runs import DAG
 
@@ -30,7 +32,7 @@ def posted(system: System, asked: dict[str, Any], status: int = 201) -> dict[str
 def until_over(system: System, event_id: int) -> str:
     """Wait until an event is over, and give its state."""
     how = lambda: system.api("GET", f"/events/{event_id}").json()  # noqa: E731
-    system.runs.until(lambda: how()["is_over"], LIMIT, lambda: str(how()))
+    system.runs.until(lambda: how()["is_finished"], LIMIT, lambda: str(how()))
     return str(how()["state"])
 
 
@@ -57,16 +59,18 @@ def test_a_run_is_started_although_the_api_server_died_before_starting_it(
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
     asked, run_id = event(genome), f"api__{uuid4().hex}"
-    received = Received(key_of("new_genebuild", asked["event_id"]), "new_genebuild", genome, asked, "api")
+    received = NewEvent(event_key("new_genebuild", asked["event_id"]), "new_genebuild", genome, asked, "api")
     ledger = Ledger()
-    ledger.take([Arrival([received], [[("dump_peptide", "hive_test", "event_dump_peptide")]])], run_id, 0)
+    accept_requests(
+        ledger, [EventRequest([received], [[("dump_peptide", "hive_test", "event_dump_peptide")]])], run_id, 0
+    )
     ledger.close()
     job_id = posted(system, asked, 200)["job_id"]  # the sender, who had no answer, asks again
     earlier = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome = :genome"
     system.ledger.execute(text(earlier), {"genome": genome})
     system.tend()
     until_started = lambda: system.runs.ask("GET", f"{DAG}/dagRuns/{run_id}").ok  # noqa: E731
-    system.runs.until(until_started, 1.5 * LIMIT, lambda: "tend_ledger started nothing")
+    system.runs.until(until_started, 1.5 * LIMIT, lambda: "maintain_ledger started nothing")
     assert system.runs.until_over(run_id, LIMIT) == "success"
     assert [job for job, _ in system.jobs(run_id)] == [job_id]
 
@@ -77,12 +81,12 @@ def test_a_lookup_change_between_request_and_run_creates_no_second_job(
     """The API server reads a changed lookup at once, and Airflow's DAG some seconds later."""
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
     asked, run_id = event(genome), f"test_{uuid4().hex}"
-    key = key_of("new_genebuild", asked["event_id"])
-    received = Received(key, "new_genebuild", genome, asked, "api")
+    key = event_key("new_genebuild", asked["event_id"])
+    received = NewEvent(key, "new_genebuild", genome, asked, "api")
     ledger = Ledger()
-    arrival = Arrival([received], [[("dump_peptide", "hive_idle", "event_dump_dna")]])
-    ((entry,),), _ = ledger.take([arrival], run_id, 0)  # type: ignore[misc] # it is no refusal
-    ledger.record_jobs({(entry.id, "dump_peptide"): 4711})
+    arrival = EventRequest([received], [[("dump_peptide", "hive_idle", "event_dump_dna")]])
+    ((entry,),), _ = accept_requests(ledger, [arrival], run_id, 0)  # type: ignore[misc] # it is no refusal
+    store_jobs(ledger, {(entry.id, "dump_peptide"): 4711})
     ledger.close()
     assert system.runs.trigger(asked, run_id).ok
     assert system.runs.until_over(run_id, LIMIT) == "failed"

@@ -16,7 +16,7 @@ def test_a_job_that_is_not_picked_up_is_reported_once_and_then_fails(system: Sys
     system.wait(lambda: system.keys(genome), lambda: "no report")
     (warn,) = system.reports(genome)
     assert warn["routing_key"] == "report.warn"
-    assert facts(warn)["status"] == "no beekeeper"
+    assert facts(warn)["status"] == "no_beekeeper"
     assert "beekeeper.pl -url mysql://" in facts(warn)["error"]
     assert system.runs.until_over(run_id, LIMIT) == "failed"
     assert system.keys(genome) == ["report.fatal", "report.warn"]

@@ -16,8 +16,8 @@ from uuid import uuid4
 
 import pytest
 
-from event_hooks.client import EventClient, RequestRefused, ServerUnreachable, log_in
-from event_hooks.command.main import main
+from event_hooks.cli.main import main
+from event_hooks.client import EventClient, RequestRejected, ServerUnreachable, log_in
 from tests.support.lookups import EVENT_LOOKUP
 from tests.support.system import LIMIT, System
 from tests.system.events import practice_event
@@ -160,7 +160,7 @@ def test_a_login_replaces_a_token(command: Command, system: System) -> None:
     done = command("events", EVENT_HOOKS_PASSWORD=system.airflow.password, **login)
     assert done.stdout.split() == sorted(EVENT_LOOKUP)
     assert command("events", EVENT_HOOKS_PASSWORD="wrong_word", **login).status == 2
-    with pytest.raises(RequestRefused) as caught:
+    with pytest.raises(RequestRejected) as caught:
         log_in(f"{system.airflow.url}/event-hooks", "admin", "wrong_word")
     assert "wrong_word" not in str(caught.value)
 
@@ -233,5 +233,5 @@ def test_the_client_has_a_method_for_each_command(client: EventClient, genome: s
     assert client.event(first["id"])["genome"] == genome
     with pytest.raises(ServerUnreachable):
         EventClient(f"http://127.0.0.1:{free_port()}", "t").events()
-    with pytest.raises(RequestRefused, match="no JSON: is it the right address"):
+    with pytest.raises(RequestRejected, match="no JSON: is it the right address"):
         EventClient(system.airflow.url, "t").events()

@@ -60,7 +60,7 @@ def test_a_handover_is_collected_and_leads_to_a_follow_up_event(system: System, 
 
 def sums(system: System, genome: str) -> list[Any]:
     """Return the reports about a whole event."""
-    reports = [report for report in system.all_reports(genome) if step(report) == "finished"]
+    reports = [report for report in system.all_reports(genome) if step(report) == "event_finished"]
     return [report for report in reports if report["params"]["event_hooks"]["processes"]]
 
 

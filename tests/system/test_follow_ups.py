@@ -27,7 +27,7 @@ def test_a_job_may_return_events_and_rejected_ones_are_reported(system: System, 
 
 def rejections(system: System, genome: str) -> list[dict[str, Any]]:
     reports = system.all_reports(genome, "report.fatal")
-    return [report for report in reports if step(report) == "not handed on"]
+    return [report for report in reports if step(report) == "follow_up_rejected"]
 
 
 def test_a_join_runs_its_process_when_all_events_have_arrived(system: System, genome: str) -> None:
@@ -60,7 +60,7 @@ def test_a_join_timeout_is_reported(system: System, genome: str) -> None:
 
 
 def warnings(system: System, genome: str) -> list[dict[str, Any]]:
-    return [report for report in system.all_reports(genome) if "awaited in vain" in report["message"]]
+    return [report for report in system.all_reports(genome) if "Join timed out" in report["message"]]
 
 
 def test_a_process_that_runs_once_is_skipped_the_second_time(system: System, genome: str) -> None:

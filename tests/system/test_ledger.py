@@ -7,8 +7,9 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.ledger.records import Received
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.events import accept_events
+from event_hooks.ledger.records import NewEvent
 from tests.support.system import LIMIT, System
 from tests.system.events import practice_event
 
@@ -17,8 +18,9 @@ def test_a_pending_event_is_started(system: System, genome: str, monkeypatch: py
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
     payloads = [practice_event(f"{genome}_{position}", "new_genebuild") for position in range(3)]
     accepting = Ledger()
-    accepting.accept(
-        [Received(uuid4().hex, payload["type"], payload["genome"], payload, "test") for payload in payloads]
+    accept_events(
+        accepting,
+        [NewEvent(uuid4().hex, payload["type"], payload["genome"], payload, "test") for payload in payloads],
     )
     accepting.close()
     earlier = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome LIKE :genome"
@@ -48,7 +50,7 @@ def test_pending_reports_are_sent_by_the_maintenance_dag(system: System, genome:
     sent = message_ids()
     system.ledger.execute(text("UPDATE report SET sent_at = NULL WHERE run_id = :run"), {"run": run_id})
     system.tend()
-    system.runs.until(lambda: len(message_ids()) >= 2 * len(sent), 90, lambda: "tend_ledger sent nothing")
+    system.runs.until(lambda: len(message_ids()) >= 2 * len(sent), 90, lambda: "maintain_ledger sent nothing")
     assert message_ids() == sent * 2
     pending = "SELECT count(*) FROM report WHERE sent_at IS NULL AND run_id = :run"
     assert system.ledger_rows(pending, run=run_id) == [(0,)]

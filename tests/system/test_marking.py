@@ -64,6 +64,6 @@ def test_clearing_or_marking_as_success_stops_no_job_and_is_no_success(system: S
     assert system.runs.until_over(run_id, LIMIT) == "success"
     ((job_id, status),) = system.jobs(run_id, "hive_manual")
     assert (status, messages(system, "hive_manual", job_id)) == ("READY", [])
-    ended = [report["routing_key"] for report in system.reports(genome) if step(report) == "ended"]
+    ended = [report["routing_key"] for report in system.reports(genome) if step(report) == "process_finished"]
     assert ended == ["report.warn"]
     work(system)

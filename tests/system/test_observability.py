@@ -9,15 +9,15 @@ from tests.support.system import LIMIT, System
 
 MEASURED = {
     "events_received",
-    "inputs_refused",
+    "inputs_rejected",
     "time_to_ready",
     "time_to_report",
     "jobs_waiting",
     "jobs_running",
     "oldest_seconds",
-    "events_not_begun",
-    "reports_owed",
-    "events_owed",
+    "events_not_started",
+    "reports_pending",
+    "follow_ups_pending",
 }
 
 
@@ -43,7 +43,7 @@ def test_what_happens_is_measured_and_no_metric_names_a_genome(system: System, g
     found = [line_of(one) for one in system.metrics()]
     assert ("events_received", "source=api,type=new_genebuild", "1|c") in found
     assert ("events_received", "source=manual,type=new_genebuild", "1|c") in found
-    assert ("inputs_refused", "where=api", "1|c") in found
+    assert ("inputs_rejected", "where=api", "1|c") in found
     assert any(name == "time_to_ready" and tags == "hive=hive_test" for name, tags, _ in found)
     assert any(name == "jobs_waiting" and tags == "hive=hive_idle" for name, tags, _ in found)
     assert not [one for one in system.metrics() if "genome_" in one and ".event_hooks." in one]

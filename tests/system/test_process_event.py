@@ -161,8 +161,8 @@ def test_the_ledger_has_event_jobs_outcomes_and_reports(
         report["message_id"] for report in reports
     }
     steps = [step(report) for report in reports if step(report) != "progress"]
-    assert sorted(steps[1:-1]) == ["ended", "ended", "submitted", "submitted"]
-    assert (steps[0], steps[-1]) == ("received", "finished")
+    assert sorted(steps[1:-1]) == ["process_finished", "process_finished", "submitted", "submitted"]
+    assert (steps[0], steps[-1]) == ("received", "event_finished")
 
 
 def test_a_failed_job_fails_the_run_and_is_reported(
@@ -260,7 +260,7 @@ def test_an_invalid_event_from_the_command_line_is_reported(system: System, geno
     subprocess.run(command, env=system.airflow.environment, check=True, capture_output=True, timeout=LIMIT)
     assert system.runs.until_over(genome, LIMIT) == "failed"
     (fatal,) = system.reports(genome, "report.fatal")
-    assert fatal["message"] == "Event refused: type: expected a string that is not empty, not nothing"
+    assert fatal["message"] == "Event rejected: type: expected a string that is not empty, not nothing"
 
 
 def test_the_form_offers_the_types_of_the_lookup(system: System) -> None:

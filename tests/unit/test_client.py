@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from event_hooks import requesting
-from event_hooks.client import EventClient, RequestRefused, ServerUnreachable, kept_token, log_in
+from event_hooks.client import EventClient, RequestRejected, ServerUnreachable, http, load_token, log_in
 
 Answer = tuple[int, dict[str, str], Any]
 
@@ -69,7 +68,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requesting, "PAUSE", 0.01)
+    monkeypatch.setattr(http, "PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -122,7 +121,7 @@ def test_the_pause_that_a_server_asks_for_is_kept(server: Server, client: EventC
 
 def test_what_was_refused_is_not_sent_again(server: Server, client: EventClient) -> None:
     server.answers = [(422, {}, {"error": "genome: expected a string or null, not 5"})]
-    with pytest.raises(RequestRefused, match="^genome: expected a string or null, not 5$") as caught:
+    with pytest.raises(RequestRejected, match="^genome: expected a string or null, not 5$") as caught:
         client.submit({"type": "a", "genome": 5})
     assert (caught.value.status, len(server.asked)) == (422, 1)
 
@@ -140,7 +139,7 @@ def test_what_was_refused_is_not_sent_again(server: Server, client: EventClient)
 )
 def test_a_refusal_says_what_to_do(server: Server, client: EventClient, answer: Answer, told: str) -> None:
     server.answers = [answer]
-    with pytest.raises(RequestRefused, match=told) as caught:
+    with pytest.raises(RequestRejected, match=told) as caught:
         client.events()
     assert "the_token" not in str(caught.value)
 
@@ -163,13 +162,13 @@ def test_all_pages_are_read_from_the_same_server(server: Server, client: EventCl
 
 def test_following_asks_only_for_what_is_not_over(server: Server, client: EventClient) -> None:
     states = [(1, True), (2, False), (2, False), (2, True)]
-    server.answers = [(200, {}, {"id": number, "is_over": is_over}) for number, is_over in states]
+    server.answers = [(200, {}, {"id": number, "is_finished": is_finished}) for number, is_finished in states]
     followed = client.follow([1, 2, 1], interval=0.01)
-    assert [(state["id"], state["is_over"]) for state in followed] == states
+    assert [(state["id"], state["is_finished"]) for state in followed] == states
 
 
 def test_following_has_a_limit(server: Server, client: EventClient) -> None:
-    server.answers = [(200, {}, {"id": 7, "is_over": False})]
+    server.answers = [(200, {}, {"id": 7, "is_finished": False})]
     with pytest.raises(TimeoutError, match=r"^not over within 0.1 s: 7"):
         list(client.follow([7], interval=0.01, timeout=0.1))
 
@@ -191,7 +190,7 @@ def test_a_token_is_found_in_the_environment_and_in_a_file(
     EventClient(server.uri).events()
     assert server.asked[0][2]["Authorization"] == "Bearer of_the_file"
     monkeypatch.setenv("EVENT_HOOKS_TOKEN", "of_the_environment")
-    assert kept_token() == "of_the_environment"
+    assert load_token() == "of_the_environment"
 
 
 def test_what_is_no_json_is_not_sent(server: Server, client: EventClient) -> None:

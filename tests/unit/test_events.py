@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from event_hooks.events import EventBatch
+from event_hooks.events.models import EventBatch
 from event_hooks.exceptions import EventInvalid
 
 
@@ -70,7 +70,7 @@ def test_a_wrong_event_is_named_by_its_field(conf: object, message: str) -> None
 def test_inputs_differ_by_run_position_and_task_and_by_nothing_else() -> None:
     batch = EventBatch.from_conf({"events": [{"type": "x"}, {"type": "x"}]})
     asked = [(0, "run", "a"), (1, "run", "a"), (0, "Run", "a"), (0, "run", "A")]
-    tokens = [batch.job_input(*arguments)["event_hooks"]["token"].lower() for arguments in asked]
+    tokens = [batch.build_job_input(*arguments)["event_hooks"]["token"].lower() for arguments in asked]
     assert len(set(tokens)) == len(asked)
-    assert batch.job_input(0, "run", "a") == batch.job_input(0, "run", "a")
-    assert batch.job_input(0, "run", "a")["event"] == {"type": "x"}
+    assert batch.build_job_input(0, "run", "a") == batch.build_job_input(0, "run", "a")
+    assert batch.build_job_input(0, "run", "a")["event"] == {"type": "x"}

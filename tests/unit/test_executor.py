@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow.models.taskinstancekey import TaskInstanceKey
 
-from event_hooks.executor import RevokingLocalExecutor
+from event_hooks.runtime.executor import RevokingLocalExecutor
 
 
 def test_a_task_that_is_revoked_leaves_its_slot() -> None:

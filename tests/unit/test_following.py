@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 
-from event_hooks.events import EventBatch, following
+from event_hooks.events.models import EventBatch, build_causation
 from event_hooks.exceptions import EventInvalid
-from event_hooks.following import following_events
-from event_hooks.ledger.records import OwedEvent
+from event_hooks.follow_ups.build import build_follow_ups
+from event_hooks.ledger.records import FollowUpEvent
 
 CAUSE = {"type": "new_genebuild", "genome": "homo_sapiens", "event_id": "1", "genebuild": "2026-10"}
 
 
-def made(result: Any = None, emits: tuple[str, ...] = (), cause: dict[str, Any] = CAUSE) -> list[OwedEvent]:
-    return following_events(cause, "run", 3, 42, "dump", result, emits)
+def made(
+    result: Any = None, emits: tuple[str, ...] = (), cause: dict[str, Any] = CAUSE
+) -> list[FollowUpEvent]:
+    return build_follow_ups(cause, "run", 3, 42, "dump", result, emits)
 
 
 def test_what_the_lookup_names_follows_with_the_subject_of_its_cause() -> None:
@@ -46,7 +48,7 @@ def test_what_a_job_returns_follows_after_it() -> None:
 def test_the_same_success_makes_the_same_ids_and_no_other_does() -> None:
     first, again = made(emits=("a", "b")), made(emits=("a", "b"))
     assert [one.payload for one in first] == [one.payload for one in again]
-    other = following_events(CAUSE, "run", 4, 43, "dump", None, ("a", "b"))
+    other = build_follow_ups(CAUSE, "run", 4, 43, "dump", None, ("a", "b"))
     ids = [one.payload["event_id"] for one in first + other]
     assert len(set(ids)) == 4
 
@@ -104,9 +106,9 @@ def test_most_results_have_no_events(result: Any) -> None:
         ({"force": True, "reason": " "}, "reason: expected a text that says why, beside force"),
         ({"force": "yes"}, "force: expected true, false or null, not 'yes'"),
         ({"follows": {}}, "follows.correlation_id: "),
-        ({"follows": {**following(CAUSE, "r", 0, "p"), "hops": 0}}, "follows.hops: "),
+        ({"follows": {**build_causation(CAUSE, "r", 0, "p"), "hops": 0}}, "follows.hops: "),
         (
-            {"follows": {**following(CAUSE, "r", 0, "p"), "hops": 11}},
+            {"follows": {**build_causation(CAUSE, "r", 0, "p"), "hops": 11}},
             "follows.hops: expected at most 10, not 11: ",
         ),
     ],
@@ -118,6 +120,6 @@ def test_what_an_event_says_of_itself_is_checked(changes: dict[str, Any], messag
 
 
 def test_an_event_keeps_what_it_follows_from() -> None:
-    follows = following(CAUSE, "r", 0, "p")
+    follows = build_causation(CAUSE, "r", 0, "p")
     (event,) = EventBatch.from_conf({**CAUSE, "follows": follows}).events
     assert event.payload() == {**CAUSE, "follows": follows}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from event_hooks.lint import Finding, lint
+from event_hooks.cli.lint import Finding, lint
 
 HIVE = {"analysis": "a", "hive_conn_id": "h"}
 

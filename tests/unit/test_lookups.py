@@ -8,10 +8,12 @@ from urllib.parse import unquote
 
 import pytest
 
-from event_hooks import lookups, routing, settings
-from event_hooks.events import EventBatch
+from event_hooks import settings
+from event_hooks.events import lookups
+from event_hooks.events.models import EventBatch
 from event_hooks.exceptions import EventInvalid, LookupInvalid, UnsafeValue
-from event_hooks.hive import address
+from event_hooks.hive.connection import resolve_hive
+from event_hooks.process_event import planning
 
 EVENTS = {"new_assembly": ["dump_dna", "dump_peptide"], "new_genebuild": ["dump_peptide"], "other": []}
 OLD_URI = "mysql://user:secret_word@localhost:3306/event_handling"
@@ -29,7 +31,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
         path.write_text(json.dumps(content))
     monkeypatch.setenv("EVENT_LOOKUP", str(paths[0]))
     monkeypatch.setenv("PROCESS_LOOKUP_FILE", str(paths[1]))
-    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__KEPT_LOOKUPS", str(tmp_path / "kept"))
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__LOOKUP_CACHE_DIR", str(tmp_path / "kept"))
     return paths
 
 
@@ -41,14 +43,14 @@ def test_our_own_lookups_are_good() -> None:
 def test_files_of_the_flask_app_are_accepted(files: tuple[Path, Path]) -> None:
     loaded = lookups.load(*files)
     assert loaded.processes["dump_dna"].hive_conn_id == "lookup:dump_dna"
-    assert lookups.hive_uri("lookup:dump_dna") == OLD_URI
-    assert lookups.hive_uri("hive_event_handling") is None
+    assert lookups.find_hive_uri("lookup:dump_dna") == OLD_URI
+    assert lookups.find_hive_uri("hive_event_handling") is None
     assert "secret_word" not in repr(loaded) + str(loaded.model_dump())
 
 
 def test_a_batch_is_planned_process_by_process(files: tuple[Path, Path]) -> None:
     conf = {"events": [{"type": name} for name in ("new_genebuild", "new_assembly", "other")]}
-    assert routing.plan(conf, lookups.load(*files)) == {"dump_peptide": [0, 1], "dump_dna": [1]}
+    assert planning.plan(conf, lookups.load(*files)) == {"dump_peptide": [0, 1], "dump_dna": [1]}
 
 
 def test_an_unknown_type_is_answered_with_the_known_ones(files: tuple[Path, Path]) -> None:
@@ -60,7 +62,7 @@ def test_an_unknown_type_is_answered_with_the_known_ones(files: tuple[Path, Path
 
 def test_a_plan_refuses_what_a_hive_would_run_as_code(files: tuple[Path, Path]) -> None:
     with pytest.raises(UnsafeValue, match=r"^comment: expected no '#db_password#'"):
-        routing.plan({"type": "other", "comment": "#db_password#"}, lookups.load(*files))
+        planning.plan({"type": "other", "comment": "#db_password#"}, lookups.load(*files))
 
 
 @pytest.mark.parametrize(
@@ -118,21 +120,21 @@ def test_a_password_may_have_any_sign(files: tuple[Path, Path], password: str) -
     uri = f"mysql://user:{password}@localhost:3306/hive"
     files[1].write_text(json.dumps({**PROCESSES, "dump_dna": {"analysis": "a", "hive_uri": uri}}))
     lookups.load(*files)
-    url, _ = address.find("lookup:dump_dna")
+    url, _ = resolve_hive("lookup:dump_dna")
     assert (url.password, url.port, url.database) == (unquote(password), 3306, "hive")
 
 
 def test_two_processes_may_keep_the_lookups_at_once(files: tuple[Path, Path]) -> None:
     def keep(number: int) -> None:
         lookups._keep(
-            settings.kept_lookups() / "lookups.json", json.dumps([EVENTS, PROCESSES]) + " " * number
+            settings.lookup_cache_dir() / "lookups.json", json.dumps([EVENTS, PROCESSES]) + " " * number
         )
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(keep, range(200)))
     files[0].write_text("{")
-    assert set(lookups.load_last_good().processes) == set(PROCESSES)
-    assert len(list(settings.kept_lookups().iterdir())) == 1
+    assert set(lookups.load_with_fallback().processes) == set(PROCESSES)
+    assert len(list(settings.lookup_cache_dir().iterdir())) == 1
 
 
 @pytest.mark.parametrize("uri", ["mysql://user:secret_word@host:port/db", "mysql://user:secret_word@host"])
@@ -151,19 +153,19 @@ def test_an_error_shows_no_password(files: tuple[Path, Path]) -> None:
 
 
 def test_work_goes_on_with_the_last_good_lookups(files: tuple[Path, Path]) -> None:
-    good = lookups.load_last_good()
+    good = lookups.load_with_fallback()
     files[0].write_text("{")
-    assert lookups.load_last_good() == good
-    assert lookups.hive_uri("lookup:dump_dna") == OLD_URI
+    assert lookups.load_with_fallback() == good
+    assert lookups.find_hive_uri("lookup:dump_dna") == OLD_URI
 
 
 def test_nothing_goes_on_where_nothing_was_ever_good(files: tuple[Path, Path]) -> None:
     files[0].write_text("{")
     with pytest.raises(LookupInvalid, match=r"events.json: the whole file: expected JSON"):
-        lookups.load_last_good()
+        lookups.load_with_fallback()
 
 
 def test_the_kept_copy_is_for_its_user_alone(files: tuple[Path, Path]) -> None:
-    lookups.load_last_good()
-    kept = settings.kept_lookups()
+    lookups.load_with_fallback()
+    kept = settings.lookup_cache_dir()
     assert [oct(path.stat().st_mode)[-3:] for path in (kept, *sorted(kept.iterdir()))] == ["700", "600"]

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from event_hooks import lookups, routing
-from event_hooks.events import EventBatch
+from event_hooks.events import lookups
+from event_hooks.events.lookups import Lookups
+from event_hooks.events.models import EventBatch
+from event_hooks.events.rules import JoinRule
 from event_hooks.exceptions import EventInvalid, LookupInvalid
-from event_hooks.ledger.records import Claim
-from event_hooks.lookups import Lookups
-from event_hooks.reactions import Join
+from event_hooks.ledger.records import OnceClaim
+from event_hooks.process_event import planning
 
 JOIN = {"process": "flat", "after": ["genebuild", "xrefs"], "within": "6h", "then": "run"}
 
@@ -31,12 +32,12 @@ def load(folder: Path, events: Any, emits: Any = None) -> Lookups:
 
 def test_a_process_that_waits_does_not_react_to_one_event(tmp_path: Path) -> None:
     found = load(tmp_path, {"genebuild": ["dump", JOIN], "xrefs": [], "patch": ["flat"]})
-    assert found.reactions.joins == {
-        "flat": Join(process="flat", after=("genebuild", "xrefs"), within=21600, then="run")
+    assert found.rules.joins == {
+        "flat": JoinRule(process="flat", after=("genebuild", "xrefs"), within=21600, then="run")
     }
     batch = EventBatch.from_conf({"events": [{"type": "genebuild"}, {"type": "xrefs"}, {"type": "patch"}]})
     assert found.plan(batch) == {"dump": [0], "flat": [2]}
-    assert found.reactions.all_of("xrefs") == ["flat"]
+    assert found.rules.processes_for("xrefs") == ["flat"]
 
 
 def test_what_was_made_of_several_events_is_for_the_process_that_waited(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_what_was_made_of_several_events_is_for_the_process_that_waited(tmp_path
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("2d", 172800)])
 def test_a_time_has_a_unit(text: str, seconds: float, tmp_path: Path) -> None:
     found = load(tmp_path, {"genebuild": [{**JOIN, "within": text}], "xrefs": []})
-    assert found.reactions.joins["flat"].within == seconds
+    assert found.rules.joins["flat"].within == seconds
 
 
 @pytest.mark.parametrize(
@@ -117,10 +118,10 @@ def test_what_is_done_once_is_claimed_by_its_values(tmp_path: Path) -> None:
         {"type": "genebuild", "genome": None, "build": None, "force": True, "reason": "new software"},
     ]
     plan = found.plan(EventBatch.from_conf({"events": events}))
-    claims = routing.claims(dict(enumerate(events)), plan, found)
+    claims = planning.claims(dict(enumerate(events)), plan, found)
     assert claims == {
-        (0, "dump"): Claim({"genome": "g", "build": 1}, False),
-        (1, "dump"): Claim({"genome": None, "build": None}, True),
+        (0, "dump"): OnceClaim({"genome": "g", "build": 1}, False),
+        (1, "dump"): OnceClaim({"genome": None, "build": None}, True),
     }
     assert claims[0, "dump"].subject != claims[1, "dump"].subject
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from event_hooks import lookups, metrics, routing
+from event_hooks import metrics
 from event_hooks.api.intake import checked
+from event_hooks.events import lookups
+from event_hooks.events.lookups import MAX_FILE_BYTES
 from event_hooks.exceptions import EventInvalid, LookupInvalid
 from event_hooks.hive.sensor import HiveJobSensor
-from event_hooks.lookups import LIMIT
+from event_hooks.process_event import planning
 
 CHECKOUT = Path(__file__).parents[2]
 EVENTS = {"new_assembly": ["dump_dna"]}
@@ -43,7 +45,7 @@ def test_no_value_of_an_event_begins_a_line_of_the_log(field: str) -> None:
     event = {"type": "new_assembly", field: {"a": "#expr(1)expr#\nforged"}}
     ours = (CHECKOUT / "lookups" / f"{kind}_lookup.json" for kind in ("event", "process"))
     with pytest.raises(EventInvalid) as caught:
-        routing.plan_batch(checked(event), lookups.load(*ours))
+        planning.plan_batch(checked(event), lookups.load(*ours))
     assert all(sign.isprintable() for sign in str(caught.value))
 
 
@@ -63,7 +65,7 @@ def test_what_is_no_lookup_file_is_refused_at_once(
             os.mkfifo(paths[which])
         case "too large":
             with files[which].open("w") as file:
-                file.truncate(LIMIT + 1)
+                file.truncate(MAX_FILE_BYTES + 1)
         case "too deep":
             files[which].write_text("[" * 100_000)
     with pytest.raises(LookupInvalid, match="expected (a regular file|fewer levels)"):

@@ -14,10 +14,11 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, create_engine
 
-from event_hooks.hive import address, perl
+from event_hooks.hive import perl
+from event_hooks.hive.connection import resolve_hive
 from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.trees import State
-from event_hooks.hive.visitor import HiveVisitor
+from event_hooks.hive.reader import HiveReader
+from event_hooks.hive.sql.job_trees import State
 from tests.support.practice_hive import tables
 from tests.support.practice_hive.database import parse
 from tools.bench.room import Measured
@@ -70,7 +71,7 @@ class Bench:
     def run(self) -> Iterator[Step]:
         """Yield each step, once it is measured."""
         count = f"{self.trees:,}"
-        hook, visitor = HiveHook("bench"), HiveVisitor("bench", address.find("bench"))
+        hook, visitor = HiveHook("bench"), HiveReader("bench", resolve_hive("bench"))
         inputs = [
             perl.dumps({"event": {"type": "new_assembly", "genome": f"g{n}"}}) for n in range(self.trees)
         ]
@@ -128,7 +129,7 @@ class Bench:
         self.root.exec_driver_sql(statement.replace("%", "%%"))
 
     def _ask_semaphores(self) -> None:
-        with create_engine(address.find("bench")[0]).connect() as connection:
+        with create_engine(resolve_hive("bench")[0]).connect() as connection:
             ids = ",".join(str(number) for number in range(1, self.trees + 1))
             over = "local_jobs_counter + remote_jobs_counter <= 0"
             connection.exec_driver_sql(

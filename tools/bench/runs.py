@@ -54,7 +54,7 @@ class Reports(threading.Thread):
             self.count += 1
             step = report["params"]["event_hooks"]["step"]
             self.steps[step] += 1
-            if step == "ended":
+            if step == "process_finished":
                 self.ended[report["resource"]] = time.monotonic()
 
 

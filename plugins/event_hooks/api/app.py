@@ -13,19 +13,20 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from event_hooks import metrics
-from event_hooks.api import docs, health, routes
+from event_hooks.api import health, openapi, routes
 from event_hooks.api.board import pages
-from event_hooks.api.board.beekeepers import Beekeepers
+from event_hooks.api.board.beekeeper_status import BeekeeperStatusCache
 from event_hooks.api.health import Health
-from event_hooks.api.intake import Intake
-from event_hooks.api.watch import Start, start_run
+from event_hooks.api.intake import EventIntake
+from event_hooks.api.run_starter import Start
 from event_hooks.exceptions import (
     AnalysisNotFound,
     EventHooksError,
     EventInvalid,
+    EventKeyConflict,
     EventTypeUnknown,
-    KeyTaken,
 )
+from event_hooks.process_event.runs import start_run_from_api
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -43,7 +44,7 @@ _STATUSES: dict[type[EventHooksError], int] = {
     EventTypeUnknown: 404,
     AnalysisNotFound: 404,
     EventInvalid: 422,
-    KeyTaken: 409,
+    EventKeyConflict: 409,
     EventHooksError: 503,  # ledger, hive or lookups cannot be used now
 }
 
@@ -51,17 +52,17 @@ WRONG = (400, 404, 409, 413, 415, 422)
 """Statuses of an event that is refused as it is."""
 
 
-def create_app(start: Start = start_run) -> FastAPI:
+def create_app(start: Start = start_run_from_api) -> FastAPI:
     """
     Make the app; it opens its connections with its first request.
 
-    :param start: starts a run, as :class:`event_hooks.api.watch.Watch` takes it.
+    :param start: starts a run, as :class:`event_hooks.api.run_starter.Watch` takes it.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.intake = intake = Intake(start)
-        app.state.beekeepers = Beekeepers(intake.hives)
+        app.state.intake = intake = EventIntake(start)
+        app.state.beekeepers = BeekeeperStatusCache(intake.hives)
         app.state.health = Health(intake)
         yield
         await intake.close()
@@ -76,7 +77,7 @@ def create_app(start: Start = start_run) -> FastAPI:
         openapi_url=None,  # docs.py has them, behind the login
     )
     app.add_middleware(_WithoutSlash)
-    for router in (routes.router, health.router, docs.router, pages.router):
+    for router in (routes.router, health.router, openapi.router, pages.router):
         app.include_router(router)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -116,7 +117,7 @@ async def _failed(request: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
     if status == 503:
         log.warning("Could not do %s %s: %s", request.method, request.url.path, error)
-    return _answer(request, status, error.public, {"Retry-After": "10"} if status == 503 else None)
+    return _answer(request, status, error.public_message, {"Retry-After": "10"} if status == 503 else None)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
@@ -127,7 +128,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 def _answer(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     """Say what went wrong, to a program or to a person."""
     if request.method == "POST" and status in WRONG:
-        metrics.refused("api")
+        metrics.rejected("api")
     if pages.is_page(request):
         return pages.problem(request, status, detail)
     return JSONResponse({"error": detail}, status, headers=headers)

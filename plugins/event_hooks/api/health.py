@@ -14,15 +14,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import select
 
-from event_hooks import lookups, settings
+from event_hooks import settings
 from event_hooks.api import models
-from event_hooks.api.access import MAY_READ
+from event_hooks.api.security import MAY_READ
+from event_hooks.events import lookups
 from event_hooks.exceptions import EventHooksError
 from event_hooks.hive.hook import HiveHook
 from event_hooks.reports.hook import RabbitMQHook
 
 if TYPE_CHECKING:
-    from event_hooks.api.intake import Intake
+    from event_hooks.api.intake import EventIntake
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ async def health(request: Request) -> JSONResponse:
 class Health:
     """Asks all parts at once, and remembers for a while."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: EventIntake) -> None:
         self._intake = intake
         self._began = 0.0
         self._asked: asyncio.Task[dict[str, Any]] | None = None
@@ -70,7 +71,7 @@ class Health:
         return await asyncio.shield(self._asked)
 
     async def _ask(self) -> dict[str, Any]:
-        known = {one.hive_conn_id for one in lookups.current().processes.values()}
+        known = {one.hive_conn_id for one in lookups.load_cached().processes.values()}
         names = sorted(known) if settings.write_through() else []
         ledger, rabbitmq, triggerers, *hives = await asyncio.gather(
             self._part("ledger", lambda: asyncio.to_thread(self._ledger)),
@@ -98,7 +99,7 @@ class Health:
             reason = str(error) or f"no answer within {LIMIT:g} s"
             if name not in self._bad:
                 log.warning("%s is not healthy: %s", name, reason, exc_info=not is_known)
-            public = error.public if isinstance(error, EventHooksError) else "no answer"
+            public = error.public_message if isinstance(error, EventHooksError) else "no answer"
             told = {"status": UNHEALTHY, "message": public}
         self._bad.discard(name)
         if told["status"] != HEALTHY:

@@ -10,18 +10,29 @@ from uuid import uuid4
 
 import structlog
 
-from event_hooks import lookups, routing, settings
-from event_hooks.api.hives import Hives, JobIds
-from event_hooks.api.together import Together
-from event_hooks.api.watch import Start, Watch
-from event_hooks.events import Event, EventBatch, job_input
+from event_hooks import settings
+from event_hooks.api.batcher import Batcher
+from event_hooks.api.hive_pool import HivePool, JobIds
+from event_hooks.api.run_starter import RunStarter, Start
+from event_hooks.events import lookups
+from event_hooks.events.models import Event, EventBatch, build_job_input
 from event_hooks.exceptions import EventHooksError, EventInvalid
 from event_hooks.hive import perl
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.ledger.records import Arrival, Entry, Received, Standing, State, key_named, key_of
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.processes import load_statuses, store_jobs
+from event_hooks.ledger.records import (
+    EventRequest,
+    NewEvent,
+    ProcessStatus,
+    State,
+    StoredEvent,
+    event_key,
+    idempotency_event_key,
+)
+from event_hooks.process_event import planning
 
 if TYPE_CHECKING:
-    from event_hooks.lookups import Lookups
+    from event_hooks.events.lookups import Lookups
 
 log = structlog.get_logger(__name__)
 
@@ -32,16 +43,16 @@ SOURCE = "api"
 
 
 @dataclass(frozen=True)
-class Taken:
+class AcceptedEvent:
     """An event that the ledger has, with what became of its jobs so far."""
 
-    entry: Entry
-    processes: list[Standing]
+    entry: StoredEvent
+    processes: list[ProcessStatus]
     problems: dict[str, str]
     """``{process: why its job is not there yet}``."""
 
 
-class Intake:
+class EventIntake:
     """
     Takes events in, for all requests of this process.
 
@@ -50,10 +61,10 @@ class Intake:
 
     def __init__(self, start: Start) -> None:
         self._ledger: Ledger | None = None
-        self.hives = Hives()
-        self._watch = Watch(self.ledger, start)
-        self._taking = Together("take in", self._watch.take)
-        self._noting = Together("note jobs", self._note)
+        self.hives = HivePool()
+        self._watch = RunStarter(self.ledger, start)
+        self._taking = Batcher("take in", self._watch.take)
+        self._noting = Batcher("note jobs", self._note)
 
     def ledger(self) -> Ledger:
         """
@@ -65,26 +76,26 @@ class Intake:
             self._ledger = Ledger()
         return self._ledger
 
-    async def take(self, batch: EventBatch, user: str, name: str | None = None) -> list[Taken]:
+    async def take(self, batch: EventBatch, user: str, name: str | None = None) -> list[AcceptedEvent]:
         """
         Write events down, and submit their jobs.
 
         :param name: the request's ``Idempotency-Key``, if it has one.
         :raises EventInvalid: nothing was written.
-        :raises KeyTaken: nothing was written.
+        :raises EventKeyConflict: nothing was written.
         :raises LedgerUnreachable: what was written is not known; the same again is harmless if it has an
             ``event_id`` or an ``Idempotency-Key``.
         """
-        known_lookups = lookups.current()
+        known_lookups = lookups.load_cached()
         arrival = await asyncio.to_thread(_arrival, batch, known_lookups, name)
         entries = await self._taking.do((arrival, user))
         standing = {
-            entry.id: [Standing(entry.id, entry.position, *one) for one in sorted(processes)]
+            entry.id: [ProcessStatus(entry.id, entry.position, *one) for one in sorted(processes)]
             for entry, processes in zip(entries, arrival.processes, strict=True)
             if entry.is_new and not arrival.claims  # else the ledger has decided what is done
         }
         if unread := [entry.id for entry in entries if entry.id not in standing]:
-            known = await asyncio.to_thread(self.ledger().standing_of, unread)
+            known = await asyncio.to_thread(lambda: load_statuses(self.ledger(), unread))
             for entry in entries:
                 standing.setdefault(entry.id, [])
             for one in known:
@@ -102,7 +113,9 @@ class Intake:
         if self._ledger:
             self._ledger.close()
 
-    async def _submit(self, entries: Sequence[Entry], standing: dict[int, list[Standing]]) -> list[Taken]:
+    async def _submit(
+        self, entries: Sequence[StoredEvent], standing: dict[int, list[ProcessStatus]]
+    ) -> list[AcceptedEvent]:
         """Put the jobs that are missing into their hives, all hives at once."""
         found: dict[tuple[int, str], int | EventHooksError] = {}
         if settings.write_through():
@@ -118,10 +131,10 @@ class Intake:
         return [_taken(entry, standing[entry.id], found) for entry in entries]
 
     def _note(self, found: Sequence[Mapping[tuple[int, str], int]]) -> Sequence[None]:
-        self.ledger().record_jobs({of: job_id for some in found for of, job_id in some.items()})
+        store_jobs(self.ledger(), {of: job_id for some in found for of, job_id in some.items()})
         return [None] * len(found)
 
-    async def _put(self, hive: str, missing: Sequence[tuple[Standing, str]]) -> JobIds | EventHooksError:
+    async def _put(self, hive: str, missing: Sequence[tuple[ProcessStatus, str]]) -> JobIds | EventHooksError:
         inputs: dict[str, list[str]] = {}
         for one, text in missing:
             inputs.setdefault(one.analysis, []).append(text)
@@ -133,7 +146,7 @@ class Intake:
             return error
 
 
-def _tell(taken: Sequence[Taken], user: str) -> None:
+def _tell(taken: Sequence[AcceptedEvent], user: str) -> None:
     """Leave a line with all ids by which an event is found again elsewhere."""
     log.info(
         "Events accepted",
@@ -147,10 +160,10 @@ def _tell(taken: Sequence[Taken], user: str) -> None:
 
 
 def _missing(
-    entries: Sequence[Entry], standing: Mapping[int, Sequence[Standing]]
-) -> dict[str, list[tuple[Standing, str]]]:
+    entries: Sequence[StoredEvent], standing: Mapping[int, Sequence[ProcessStatus]]
+) -> dict[str, list[tuple[ProcessStatus, str]]]:
     """Give what is not in its hive yet, with its input: ``{hive: [(standing, input), …]}``."""
-    missing: dict[str, list[tuple[Standing, str]]] = {}
+    missing: dict[str, list[tuple[ProcessStatus, str]]] = {}
     for entry in {entry.id: entry for entry in entries if entry.run_id}.values():
         for one in standing[entry.id]:
             if one.state == State.PLANNED and one.job_id is None:
@@ -159,19 +172,19 @@ def _missing(
 
 
 def _taken(
-    entry: Entry,
-    standing: Sequence[Standing],
+    entry: StoredEvent,
+    standing: Sequence[ProcessStatus],
     found: Mapping[tuple[int, str], int | EventHooksError],
-) -> Taken:
+) -> AcceptedEvent:
     processes, problems = [], {}
     for one in standing:
         answer = found.get((entry.id, one.process))
         if isinstance(answer, int):
             one = replace(one, job_id=answer, state=State.SUBMITTED)
         elif answer:
-            problems[one.process] = answer.public
+            problems[one.process] = answer.public_message
         processes.append(one)
-    return Taken(entry, processes, problems)
+    return AcceptedEvent(entry, processes, problems)
 
 
 def checked(body: object) -> EventBatch:
@@ -183,20 +196,20 @@ def checked(body: object) -> EventBatch:
     if isinstance(body, dict) and "events" in body:
         raise EventInvalid("events", "expected an event's fields; a batch is an array of events")
     batch = EventBatch.from_conf({"events": body} if isinstance(body, list) else body)
-    batch.check_sender()
+    batch.reject_internal_fields()
     return batch
 
 
-def _arrival(batch: EventBatch, known: Lookups, name: str | None) -> Arrival:
-    planned = routing.plan_batch(batch, known)
+def _arrival(batch: EventBatch, known: Lookups, name: str | None) -> EventRequest:
+    planned = planning.plan_batch(batch, known)
     processes: list[list[tuple[str, str, str]]] = [[] for _ in batch.events]
     for process, positions in planned.items():
         for at in positions:
             found = known.processes[process]
             processes[at].append((process, found.hive_conn_id, found.analysis))
     received = [
-        Received(
-            key(event, at, name) or key_named(uuid4().hex, at),
+        NewEvent(
+            key(event, at, name) or idempotency_event_key(uuid4().hex, at),
             event.type,
             event.genome,
             event.payload(),
@@ -205,8 +218,10 @@ def _arrival(batch: EventBatch, known: Lookups, name: str | None) -> Arrival:
         for at, event in enumerate(batch.events)
     ]
     payloads = {at: event.payload() for at, event in enumerate(batch.events)}
-    claims = routing.claims(payloads, planned, known)
-    return Arrival(received, processes, claims, key_named(name, len(received)) if name else None)
+    claims = planning.claims(payloads, planned, known)
+    return EventRequest(
+        received, processes, claims, idempotency_event_key(name, len(received)) if name else None
+    )
 
 
 def key(event: Event, position: int, name: str | None) -> str | None:
@@ -218,12 +233,12 @@ def key(event: Event, position: int, name: str | None) -> str | None:
     :raises EventInvalid: if event and request are both named.
     """
     if event.event_id is None:
-        return key_named(name, position) if name else None
+        return idempotency_event_key(name, position) if name else None
     if name:
         raise EventInvalid("event_id", "expected none beside the header Idempotency-Key, which does the same")
-    return key_of(event.type, event.event_id)
+    return event_key(event.type, event.event_id)
 
 
-def _input(entry: Entry, process: str) -> str:
-    task_id = routing.submit_task(process)
-    return perl.dumps(job_input(entry.payload, entry.position, entry.run_id or "", task_id))
+def _input(entry: StoredEvent, process: str) -> str:
+    task_id = planning.submit_task(process)
+    return perl.dumps(build_job_input(entry.payload, entry.position, entry.run_id or "", task_id))

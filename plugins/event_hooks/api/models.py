@@ -90,10 +90,10 @@ class ProcessState(BaseModel):
     analysis: str
     job: int | None = Field(description="job.job_id; null while it is not known.")
     state: str = Field(
-        description="planned, submitted, complete, failed, stopped, missing, timed out, not submitted,"
+        description="planned, submitted, complete, failed, stopped, missing, timed_out, not_submitted,"
         " unknown or skipped (another event has what is done once)."
     )
-    is_over: bool
+    is_finished: bool
     done: int | None = Field(description="Jobs of its tree that are over; null before the first look.")
     total: int | None = Field(description="Jobs of its tree known so far.")
     failed: int | None = Field(description="Jobs of its tree that have failed.")
@@ -101,7 +101,7 @@ class ProcessState(BaseModel):
     error: str | None
     submitted_at: datetime | None
     started_at: datetime | None = Field(description="When a job of its tree was first seen at work.")
-    ended_at: datetime | None
+    finished_at: datetime | None
 
 
 class EventState(BaseModel):
@@ -117,7 +117,7 @@ class EventState(BaseModel):
     state: str = Field(
         description="waiting, running, complete or failed; one failed process makes it failed."
     )
-    is_over: bool = Field(description="Whether all of its processes are.")
+    is_finished: bool = Field(description="Whether all of its processes are.")
     processes: list[ProcessState]
     url: str = Field(description="Its page on the event board.")
 

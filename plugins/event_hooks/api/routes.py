@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
-from event_hooks import lookups
-from event_hooks.api import explain, models
-from event_hooks.api.access import MAY_EDIT, MAY_READ, MAY_TRIGGER, User
-from event_hooks.api.body import EVENT_BODY, read_json
-from event_hooks.api.intake import Intake, Taken, checked
+from event_hooks.api import models
+from event_hooks.api.intake import AcceptedEvent, EventIntake, checked
+from event_hooks.api.plan import build_plan
+from event_hooks.api.request_body import EVENT_BODY, read_json
+from event_hooks.api.security import MAY_EDIT, MAY_READ, MAY_TRIGGER, User
+from event_hooks.events import lookups
 from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger import overview
 from event_hooks.ledger.records import State
 
 if TYPE_CHECKING:
-    from event_hooks.hive.intervention import Change
-    from event_hooks.hive.views import JobView
-    from event_hooks.lookups import Process
+    from event_hooks.events.lookups import Process
+    from event_hooks.hive.sql.control import Change
+    from event_hooks.hive.sql.job_views import JobView
 
 router = APIRouter(tags=["events"])
 
@@ -64,7 +65,7 @@ async def submit(request: Request, user: User, key: Key = None) -> Response:
     Once this is answered with 201, 200 or 202, nothing of it is lost.
     """
     body = await read_json(request)
-    intake: Intake = request.app.state.intake
+    intake: EventIntake = request.app.state.intake
     taken = await intake.take(checked(body), user.get_name(), key)
     root = request.scope.get("root_path", "")
     answers = [_submitted(one, root) for one in taken]
@@ -86,13 +87,13 @@ async def submit(request: Request, user: User, key: Key = None) -> Response:
 async def plan(request: Request, key: Key = None) -> Response:
     """Tell what these events would do, and why they would not do the rest; nothing is written."""
     batch = checked(await read_json(request))
-    return JSONResponse({"events": await explain.plan(batch, request.app.state.intake, key)})
+    return JSONResponse({"events": await build_plan(batch, request.app.state.intake, key)})
 
 
 @router.get("/events", dependencies=[MAY_READ], responses=models.answers({}, 503))
 async def events() -> list[str]:
     """List the types of events."""
-    return lookups.current().types
+    return lookups.load_cached().types
 
 
 @router.get(
@@ -111,16 +112,16 @@ async def event(
     if found is None:
         raise HTTPException(404, f"event {event_id}: the ledger has no such event")
     view, payload = found
-    processes = [{**vars(one), "job": one.job_id, "is_over": one.is_over} for one in view.processes]
+    processes = [{**vars(one), "job": one.job_id, "is_finished": one.is_finished} for one in view.processes]
     url = f"{request.scope.get('root_path', '')}/board/events/{event_id}"
-    told = {"event": payload, "state": view.state, "is_over": view.is_over, "url": url}
+    told = {"event": payload, "state": view.state, "is_finished": view.is_finished, "url": url}
     return {**vars(view), **told, "processes": processes}
 
 
 @router.get("/processes", dependencies=[MAY_READ], responses=models.answers({}, 503))
 async def processes() -> list[str]:
     """List the processes."""
-    return sorted(lookups.current().processes)
+    return sorted(lookups.load_cached().processes)
 
 
 @router.get(
@@ -196,7 +197,7 @@ async def _asked(request: Request, process: str, job_id: int) -> JobView:
 
 
 def _process(name: str) -> Process:
-    processes = lookups.current().processes
+    processes = lookups.load_cached().processes
     if name not in processes:
         raise HTTPException(
             404, f"process: expected one of {', '.join(sorted(processes))}, not {name[:100]!r}"
@@ -204,7 +205,7 @@ def _process(name: str) -> Process:
     return processes[name]
 
 
-def _status(taken: Taken) -> int:
+def _status(taken: AcceptedEvent) -> int:
     if any(one.job_id is None and one.state == State.PLANNED for one in taken.processes):
         return 202
     if not (taken.processes or taken.entry.is_new or taken.entry.is_planned):
@@ -212,7 +213,7 @@ def _status(taken: Taken) -> int:
     return 201 if taken.entry.is_new else 200
 
 
-def _submitted(taken: Taken, root: str) -> dict[str, Any]:
+def _submitted(taken: AcceptedEvent, root: str) -> dict[str, Any]:
     processes = [
         {
             "process": one.process,

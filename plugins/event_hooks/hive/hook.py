@@ -13,21 +13,26 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from event_hooks.exceptions import HiveRefused, HiveUnreachable
-from event_hooks.hive import address, intervention, submission, troubles, views
+from event_hooks.exceptions import HiveRejected, HiveUnreachable
+from event_hooks.hive.connection import resolve_hive
+from event_hooks.hive.sql import control, diagnosis, job_views, submission
 
 T = TypeVar("T")
 
-REFUSALS = (1044, 1045, 1049, 1142, 1143, 1146, 1227, 1290, 1836)
+REJECTION_CODES = (1044, 1045, 1049, 1142, 1143, 1146, 1227, 1290, 1836)
 """MySQL's errors that the same statement will meet again: no right, no such database or table, read-only."""
+
+
+MAX_LOGGED_JOBS = 20
+"""Job ids in one line of a log."""
 
 
 class HiveHook(BaseHook):
     """
     Speak to one hive, over a connection that is opened for each call and closed after it.
 
-    :param hive_conn_id: as :func:`event_hooks.hive.address.find` takes it.
-    :param place: what ``address.find_async`` gave, inside a trigger, which must not block.
+    :param hive_conn_id: as :func:`event_hooks.hive.connection.resolve_hive` takes it.
+    :param place: what ``resolve_hive_async`` gave, inside a trigger, which must not block.
     :param keeps: whether connections are kept for the next call, as long as the address is the same, and
         looked at before they are used again. :meth:`close` ends it.
     """
@@ -62,10 +67,12 @@ class HiveHook(BaseHook):
         :param analysis: ``analysis_base.logic_name``.
         :param inputs: Perl hashes of :mod:`event_hooks.hive.perl`, all different.
         :return: ``job.job_id`` of each input, in the inputs' order.
-        :raises HiveRefused: a retry cannot help; nothing was written.
+        :raises HiveRejected: a retry cannot help; nothing was written.
         :raises HiveUnreachable: a retry may help, and is harmless.
         """
-        return self.submit_all({analysis: inputs})[analysis]
+        job_ids = self.submit_all({analysis: inputs})[analysis]
+        self.log.info("Jobs of %s in %s: %s", analysis, self.hive_conn_id, format_job_ids(job_ids))
+        return job_ids
 
     def submit_all(self, inputs: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
         """Submit to several analyses in one transaction: ``{analysis: inputs}`` gives ``{analysis: ids}``."""
@@ -80,7 +87,7 @@ class HiveHook(BaseHook):
 
     def view(
         self, analysis: str, job_id: int | None = None, *, before: int | None = None, limit: int = 1
-    ) -> list[views.JobView]:
+    ) -> list[job_views.JobView]:
         """
         Show jobs of an analysis, the newest first.
 
@@ -88,9 +95,9 @@ class HiveHook(BaseHook):
         :param before: only jobs with a lower id.
         """
 
-        def look(connection: DatabaseConnection) -> list[views.JobView]:
+        def look(connection: DatabaseConnection) -> list[job_views.JobView]:
             analysis_id = submission.find_analysis(connection, self.hive_conn_id, analysis)
-            return views.look(connection, analysis_id, job_id, before, limit)
+            return job_views.look(connection, analysis_id, job_id, before, limit)
 
         return self._ask(look, "AUTOCOMMIT")
 
@@ -98,7 +105,7 @@ class HiveHook(BaseHook):
         """
         Ask whether jobs of an analysis could be submitted; writes nothing.
 
-        :raises HiveRefused: they could not.
+        :raises HiveRejected: they could not.
         :raises HiveUnreachable: nobody answered.
         """
         self._ask(
@@ -106,8 +113,8 @@ class HiveHook(BaseHook):
         )
 
     def beekeeper(self) -> tuple[bool | None, str]:
-        """Tell whether its beekeeper is alive, as :func:`event_hooks.hive.troubles.beekeeper_of`."""
-        return self._ask(troubles.beekeeper_of, "AUTOCOMMIT")
+        """Tell whether its beekeeper is alive, as :func:`event_hooks.hive.sql.diagnosis.load_beekeeper_status`."""
+        return self._ask(diagnosis.load_beekeeper_status, "AUTOCOMMIT")
 
     def find(self, analysis: str, inputs: Sequence[str]) -> dict[str, list[int]]:
         """Give the jobs that hold one of these inputs, ``{input: job ids}``; errors as of :meth:`check`."""
@@ -118,18 +125,18 @@ class HiveHook(BaseHook):
 
         return self._ask(question, "AUTOCOMMIT")
 
-    def reset(self, job_ids: Sequence[int]) -> intervention.Change:
+    def reset(self, job_ids: Sequence[int]) -> control.Change:
         """
         Let what failed, or was stopped, of these jobs and their trees run again, all in one transaction.
 
-        :raises HiveRefused: a retry cannot help; nothing was written.
+        :raises HiveRejected: a retry cannot help; nothing was written.
         :raises HiveUnreachable: a retry may help, and is harmless.
         """
-        return self._ask(lambda connection: intervention.reset(connection, job_ids), "READ COMMITTED")
+        return self._ask(lambda connection: control.reset(connection, job_ids), "READ COMMITTED")
 
-    def stop(self, job_ids: Sequence[int]) -> intervention.Change:
+    def stop(self, job_ids: Sequence[int]) -> control.Change:
         """Stop what has not begun of these jobs and their trees; errors as of :meth:`reset`."""
-        return self._ask(lambda connection: intervention.stop(connection, job_ids), "READ COMMITTED")
+        return self._ask(lambda connection: control.stop(connection, job_ids), "READ COMMITTED")
 
     def _ask(self, question: Callable[[DatabaseConnection], T], isolation: str) -> T:
         attempts = Retrying(
@@ -139,12 +146,12 @@ class HiveHook(BaseHook):
             reraise=True,
         )
         for attempt in attempts:
-            with attempt, errors_named(self.hive_conn_id), self._engine(isolation).begin() as connection:
+            with attempt, translate_errors(self.hive_conn_id), self._engine(isolation).begin() as connection:
                 return question(connection)
         raise RuntimeError("unreachable: the last attempt returns or raises")
 
     def _engine(self, isolation: str) -> Engine:
-        place = url, options = self.place or address.find(self.hive_conn_id)
+        place = url, options = self.place or resolve_hive(self.hive_conn_id)
         known_place, known = self._kept.get(isolation, (None, None))
         if known and known_place == place:
             return known
@@ -162,19 +169,19 @@ class HiveHook(BaseHook):
 
 
 @contextmanager
-def errors_named(hive: str) -> Iterator[None]:
+def translate_errors(hive: str) -> Iterator[None]:
     """Turn a driver's errors into ours, which name the hive and tell whether a retry can help."""
     try:
         yield
     except (DataError, IntegrityError) as error:
-        raise HiveRefused(hive, str(error.orig)) from error
+        raise HiveRejected(hive, str(error.orig)) from error
     except (DBAPIError, TimeoutError, OSError) as error:
         code = (
             error.orig.args[0] if isinstance(error, DBAPIError) and error.orig and error.orig.args else None
         )
         reason = str(error.orig if isinstance(error, DBAPIError) else error) or type(error).__name__
-        if code in REFUSALS or isinstance(error, ProgrammingError) or "no such table" in reason:
-            raise HiveRefused(hive, reason) from error
+        if code in REJECTION_CODES or isinstance(error, ProgrammingError) or "no such table" in reason:
+            raise HiveRejected(hive, reason) from error
         if code in (1205, 1213) or "database is locked" in reason:
             raise _Passing(hive, reason) from error
         raise HiveUnreachable(hive, reason) from error
@@ -182,3 +189,12 @@ def errors_named(hive: str) -> Iterator[None]:
 
 class _Passing(HiveUnreachable):
     """Another transaction was in the way: the same again, in a moment, succeeds."""
+
+
+def format_job_ids(job_ids: Sequence[int]) -> str:
+    """Name jobs for a log line: all of a few, the first of many."""
+    if not job_ids:
+        return "no job"
+    shown = ", ".join(map(str, job_ids[:MAX_LOGGED_JOBS]))
+    word = "job" if len(job_ids) == 1 else f"{len(job_ids)} jobs:"
+    return f"{word} {shown}" + (", …" if len(job_ids) > MAX_LOGGED_JOBS else "")

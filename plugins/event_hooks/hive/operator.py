@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from event_hooks import reason
-from event_hooks.events import EventBatch
+from event_hooks import xcom
 from event_hooks.hive import perl
 from event_hooks.hive.hook import HiveHook
 
@@ -18,38 +17,36 @@ if TYPE_CHECKING:
 
 class HiveSubmitOperator(BaseOperator):
     """
-    Put one job per event into a hive and end; ``HiveJobSensor`` does the waiting.
+    Submit one job per input to an analysis of a hive and end; ``HiveJobSensor`` waits for the jobs.
 
-    A retry is harmless: each input carries a token of run, event and task, and an input has one job.
+    A retry is idempotent: equal inputs have one job. Put a token of run and task into the inputs if two runs
+    must not share a job.
 
     :param hive_conn_id: connection of the hive.
     :param analysis: ``analysis_base.logic_name``.
-    :param positions: which of the run's events, counted from 0; a list, or what gives one.
-    :return: ``job.job_id`` of each of these events, in the order of ``positions``. If it fails, the reason
-        is the XCom ``error``.
+    :param inputs: a list of hashes, all different, or the XCom of one.
+    :return: ``job.job_id`` of each input, in the order of the inputs. If the task fails, the XCom ``error`` has the
+        message.
     """
 
-    template_fields: Sequence[str] = ("positions",)
+    template_fields: Sequence[str] = ("inputs",)
 
-    def __init__(self, *, hive_conn_id: str, analysis: str, positions: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *, hive_conn_id: str, analysis: str, inputs: Sequence[Mapping[str, Any]] | Any, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.hive_conn_id = hive_conn_id
         self.analysis = analysis
-        self.positions = positions
+        self.inputs = inputs
 
     def execute(self, context: Context) -> list[int]:
-        """Submit, and give the job ids."""
-        with reason.left_behind(context["ti"]):
-            job_ids = HiveHook(self.hive_conn_id).submit(self.analysis, self._inputs(context))
-        self.log.info("Jobs of %s in %s: %s", self.analysis, self.hive_conn_id, _shortened(job_ids))
-        return job_ids
+        """
+        Submit the jobs, and return their ids.
 
-    def _inputs(self, context: Context) -> list[str]:
-        run = context["dag_run"]
-        batch = EventBatch.from_conf(run.conf)
-        return [perl.dumps(batch.job_input(at, run.run_id, self.task_id)) for at in self.positions]
-
-
-def _shortened(job_ids: Sequence[int]) -> str:
-    shown = ", ".join(map(str, job_ids[:10]))
-    return shown if len(job_ids) <= 10 else f"{shown} and {len(job_ids) - 10} more"
+        :raises UnsafeValue: eHive would evaluate a value; nothing is submitted.
+        :raises HiveRejected: a retry cannot help; nothing is submitted.
+        :raises HiveUnreachable: a retry may help.
+        """
+        with xcom.push_error_xcom(context["ti"]):
+            inputs = [perl.dumps(fields) for fields in self.inputs]
+            return HiveHook(self.hive_conn_id).submit(self.analysis, inputs)

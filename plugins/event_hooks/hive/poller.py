@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from weakref import WeakKeyDictionary
 
 from event_hooks import settings
-from event_hooks.exceptions import EventHooksError, HiveRefused, HiveUnreachable
-from event_hooks.hive import address
-from event_hooks.hive.visitor import Findings, HiveVisitor
+from event_hooks.exceptions import EventHooksError, HiveRejected, HiveUnreachable
+from event_hooks.hive.connection import resolve_hive_async
+from event_hooks.hive.reader import HiveChanges, HiveReader
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ REST = 3
 """How many times as long as a look a hive is left alone after it."""
 
 
-class Watch:
+class Subscription:
     """
     Somebody waits for jobs.
 
@@ -51,7 +51,7 @@ class Watch:
         self._waited = waited
         self.next_look = 0.0
         self._is_held_up = False
-        self.news: asyncio.Queue[Findings | EventHooksError] = asyncio.Queue()
+        self.news: asyncio.Queue[HiveChanges | EventHooksError] = asyncio.Queue()
 
     def waited(self) -> float:
         """Give the seconds that these jobs have been waited for, also before a restart."""
@@ -62,12 +62,12 @@ class Watch:
         interval = max(self.waited() / AGING, settings.poll_interval())
         self.next_look = now + min(interval, settings.max_poll_interval())
 
-    def tell(self, mine: Findings) -> None:
+    def tell(self, mine: HiveChanges) -> None:
         """Pass on what concerns these jobs, and once that nothing holds them up any longer."""
         self.open.difference_update(outcome.job_id for outcome in mine.outcomes)
-        if mine.is_diagnosis:
-            mine.is_diagnosis, self._is_held_up = bool(mine.troubles) or self._is_held_up, bool(mine.troubles)
-        if mine != Findings():
+        if mine.is_stall_check:
+            mine.is_stall_check, self._is_held_up = bool(mine.stalls) or self._is_held_up, bool(mine.stalls)
+        if mine != HiveChanges():
             self.news.put_nowait(mine)
 
 
@@ -80,13 +80,15 @@ class HivePoller:
 
     def __init__(self, hive_conn_id: str) -> None:
         self.hive_conn_id = hive_conn_id
-        self._watches: set[Watch] = set()
+        self._watches: set[Subscription] = set()
         self._left: set[int] = set()
         self._arrival = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._absence: str | None = None
 
-    async def watch(self, job_ids: Sequence[int], limit: float, waited: float = 0) -> AsyncIterator[Findings]:
+    async def watch(
+        self, job_ids: Sequence[int], limit: float, waited: float = 0
+    ) -> AsyncIterator[HiveChanges]:
         """
         Yield what becomes of these jobs, and of all that grows from them, until all are over.
 
@@ -94,13 +96,13 @@ class HivePoller:
         answers and refuses, for an hour.
 
         :param limit: as in :class:`Watch`, as ``waited``.
-        :raises HiveRefused: if the hive cannot be read for an hour.
+        :raises HiveRejected: if the hive cannot be read for an hour.
         """
-        watch = Watch(job_ids, limit, waited)
+        watch = Subscription(job_ids, limit, waited)
         self._watches.add(watch)
         self._arrival.set()
         if self._absence:
-            watch.tell(Findings(word=self._absence))
+            watch.tell(HiveChanges(word=self._absence))
         if self._task is None:
             self._start()
         try:
@@ -128,7 +130,7 @@ class HivePoller:
                 told: EventHooksError = error
             else:
                 log.error("Looking at hive %r failed", self.hive_conn_id, exc_info=error)
-                told = HiveRefused(self.hive_conn_id, f"looking at it failed: {error!r}")
+                told = HiveRejected(self.hive_conn_id, f"looking at it failed: {error!r}")
             for watch in self._watches:
                 watch.news.put_nowait(told)
         elif self._watches:
@@ -142,7 +144,7 @@ class HivePoller:
                 try:
                     await self._look(visit)
                 except EventHooksError as error:
-                    is_refusal = isinstance(error, HiveRefused)
+                    is_refusal = isinstance(error, HiveRejected)
                     refusing_since = (refusing_since or time.monotonic()) if is_refusal else None
                     if refusing_since and time.monotonic() - refusing_since > PATIENCE:
                         raise
@@ -164,7 +166,7 @@ class HivePoller:
         """Tell all who wait when a hive stops to answer, and when it answers again."""
         if away != (self._absence is not None):
             log.info("%s", word)
-            self._tell(Findings(word=word))
+            self._tell(HiveChanges(word=word))
         self._absence = word if away else None
 
     async def _look(self, visit: _Visit) -> None:
@@ -179,7 +181,7 @@ class HivePoller:
         self._left.update(outcome.job_id for outcome in found.outcomes)
         for watch in due:
             watch.looked_at(time.monotonic())
-        least = settings.trouble_after()
+        least = settings.stall_check_after()
         if now - visit.diagnosed_at >= min(least, MAX_PAUSE) / 2:
             visit.diagnosed_at = now
             limits = {entry: (watch.waited(), watch.limit) for watch in self._watches for entry in watch.open}
@@ -194,10 +196,13 @@ class HivePoller:
         except TimeoutError:
             pass
 
-    def _tell(self, found: Findings) -> None:
+    def _tell(self, found: HiveChanges) -> None:
         """Give each watch its part; goes through the findings once, however many watches there are."""
-        parts = {watch: Findings(is_diagnosis=found.is_diagnosis, word=found.word) for watch in self._watches}
-        whose: dict[int, list[Watch]] = {}
+        parts = {
+            watch: HiveChanges(is_stall_check=found.is_stall_check, word=found.word)
+            for watch in self._watches
+        }
+        whose: dict[int, list[Subscription]] = {}
         for watch in self._watches:
             for job_id in watch.open:
                 whose.setdefault(job_id, []).append(watch)
@@ -207,10 +212,10 @@ class HivePoller:
         for outcome in found.outcomes:
             for watch in whose.get(outcome.job_id, ()):
                 parts[watch].outcomes.append(outcome)
-        for trouble in found.troubles:
-            for watch in {watch for entry in trouble.held_up for watch in whose.get(entry, ())}:
-                if its := trouble.of(watch.open):
-                    parts[watch].troubles.append(its)
+        for stall in found.stalls:
+            for watch in {watch for entry in stall.stalled_jobs for watch in whose.get(entry, ())}:
+                if its := stall.of(watch.open):
+                    parts[watch].stalls.append(its)
         for watch, mine in parts.items():
             watch.tell(mine)
 
@@ -222,14 +227,14 @@ class _Visit:
         self.hive_conn_id = hive_conn_id
         self.diagnosed_at = time.monotonic()
         self.rest = 0.0
-        self._visitor: HiveVisitor | None = None
+        self._visitor: HiveReader | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"hive {hive_conn_id}")
 
-    async def do(self, work: Callable[[HiveVisitor], Findings], jobs: int) -> Findings:
+    async def do(self, work: Callable[[HiveReader], HiveChanges], jobs: int) -> HiveChanges:
         """Do some work in the thread, within a limit that grows with the number of jobs."""
         began = time.monotonic()
         if self._visitor is None:
-            self._visitor = HiveVisitor(self.hive_conn_id, await address.find_async(self.hive_conn_id))
+            self._visitor = HiveReader(self.hive_conn_id, await resolve_hive_async(self.hive_conn_id))
         limit = settings.hive_timeout() * (2 + jobs / 1000)
         working = asyncio.get_running_loop().run_in_executor(self._thread, work, self._visitor)
         try:
@@ -247,7 +252,7 @@ class _Visit:
         self._thread.shutdown(wait=False)
 
 
-def poller_of(hive_conn_id: str) -> HivePoller:
+def get_poller(hive_conn_id: str) -> HivePoller:
     """Give the one poller of this hive in this event loop."""
     pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
     return pollers.setdefault(hive_conn_id, HivePoller(hive_conn_id))

@@ -2,7 +2,7 @@
 The ledger's tables on the command line.
 
 ``python -m event_hooks.ledger migrate`` brings them to the version of this code, ``check`` tells whether they
-are, ``prune`` forgets what is older than the setting ``ledger_days``.
+are, ``prune`` forgets what is older than the setting ``ledger_retention_days``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from datetime import timedelta
 from event_hooks import settings
 from event_hooks.exceptions import LedgerUnreachable
 from event_hooks.ledger import database
-from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.retention import prune_events
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,12 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = parser.parse_args(argv).verb
     try:
         if verb == "migrate":
-            with database.errors_named(database.CONN_ID):
+            with database.translate_errors(database.CONN_ID):
                 database.migrate(database.engine())
         ledger = Ledger()
         if verb == "prune":
-            days = settings.ledger_days()
-            print(f"{ledger.prune(timedelta(days=days))} events older than {days:g} days forgotten")
+            days = settings.ledger_retention_days()
+            print(f"{prune_events(ledger, timedelta(days=days))} events older than {days:g} days forgotten")
         else:
             print("The ledger's tables are of this version")
     except LedgerUnreachable as error:

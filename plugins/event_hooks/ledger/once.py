@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from more_itertools import sliced
 from sqlalchemy import Connection, and_, delete, or_, select, update
 
-from event_hooks.ledger.records import BAD, Claim, Standing, State
-from event_hooks.ledger.statements import Ask, asking, chunks, insert_new
-from event_hooks.ledger.tables import event_process, once
+from event_hooks.ledger.database import CHUNK, Reader, insert_missing, reader_of
+from event_hooks.ledger.records import BAD, OnceClaim, ProcessStatus, State
+from event_hooks.ledger.tables import event_process, once_claim
 
 if TYPE_CHECKING:
-    from event_hooks.ledger.ledger import Ledger
+    from event_hooks.ledger.database import Ledger
 
-Wanted = Mapping[tuple[int, str], Claim]
+Wanted = Mapping[tuple[int, str], OnceClaim]
 """``{(event id, process): claim}``."""
 
 FORGOTTEN = 0
@@ -34,20 +35,32 @@ def claim(connection: Connection, wanted: Wanted) -> dict[tuple[int, str], int]:
     rows = {
         (process, one.subject): {
             "process": process,
-            "subject": one.subject,
-            "held_for": json.dumps(one.values),
+            "values_digest": one.subject,
+            "claimed_values": json.dumps(one.values),
             "event_id": event_id,
         }
         for (event_id, process), one in reversed(list(wanted.items()))  # of equal ones the first
     }
     ordered = [rows[key] for key in sorted(rows)]  # all in one order, so that two do not lock each other
-    insert_new(connection, once, ordered)
+    insert_missing(connection, once_claim, ordered)
     having: dict[tuple[str, str], int | None] = {}
-    for some in chunks(list(rows)):
-        mine = or_(*(and_(once.c.process == name, once.c.subject == subject) for name, subject in some))
-        found = select(once).where(mine).order_by(once.c.process, once.c.subject).with_for_update()
-        having |= {(row.process, row.subject): row.event_id for row in connection.execute(found)}
-    failed = _failed(asking(connection), {(name, holder) for (name, _), holder in having.items() if holder})
+    for some in sliced(list(rows), CHUNK):
+        mine = or_(
+            *(
+                and_(once_claim.c.process == name, once_claim.c.values_digest == subject)
+                for name, subject in some
+            )
+        )
+        found = (
+            select(once_claim)
+            .where(mine)
+            .order_by(once_claim.c.process, once_claim.c.values_digest)
+            .with_for_update()
+        )
+        having |= {(row.process, row.values_digest): row.event_id for row in connection.execute(found)}
+    failed = _failed(
+        reader_of(connection), {(name, holder) for (name, _), holder in having.items() if holder}
+    )
     taken = {}
     for (event_id, process), one in wanted.items():
         key = process, one.subject
@@ -55,8 +68,8 @@ def claim(connection: Connection, wanted: Wanted) -> dict[tuple[int, str], int]:
         if holder == event_id:
             continue
         if one.is_forced or (process, holder) in failed:
-            is_it = (once.c.process == process) & (once.c.subject == one.subject)
-            connection.execute(update(once).where(is_it).values(event_id=event_id))
+            is_it = (once_claim.c.process == process) & (once_claim.c.values_digest == one.subject)
+            connection.execute(update(once_claim).where(is_it).values(event_id=event_id))
             having[key] = event_id
         else:
             taken[event_id, process] = holder or FORGOTTEN
@@ -64,7 +77,7 @@ def claim(connection: Connection, wanted: Wanted) -> dict[tuple[int, str], int]:
 
 
 def add_planned(
-    connection: Connection, planned: Sequence[Standing], claims: Wanted
+    connection: Connection, planned: Sequence[ProcessStatus], claims: Wanted
 ) -> dict[tuple[int, str], State]:
     """
     Note what will be done for events that have nothing noted yet.
@@ -83,22 +96,30 @@ def add_planned(
             "analysis": one.analysis,
             "state": State.SKIPPED if holder is not None else State.PLANNED,
             "error": None if holder is None else why_skipped(one.process, wanted[key], holder),
-            "ended_at": None if holder is None else now,
+            "finished_at": None if holder is None else now,
         }
         for one in planned
         for key in [(one.event_id, one.process)]
         for holder in [taken.get(key)]
     ]
-    insert_new(connection, event_process, rows)
+    insert_missing(connection, event_process, rows)
     return {(row["event_id"], row["process"]): State(row["state"]) for row in rows}
 
 
 def holders(ledger: Ledger, wanted: Wanted) -> dict[tuple[int, str], int]:
     """Tell what :func:`claim` would give, and change nothing; ids of events are the caller's own."""
     found: dict[tuple[str, str], int | None] = {}
-    for some in chunks([(process, one.subject) for (_, process), one in wanted.items()]):
-        mine = or_(*(and_(once.c.process == name, once.c.subject == subject) for name, subject in some))
-        found |= {(row.process, row.subject): row.event_id for row in ledger.read(select(once).where(mine))}
+    for some in sliced([(process, one.subject) for (_, process), one in wanted.items()], CHUNK):
+        mine = or_(
+            *(
+                and_(once_claim.c.process == name, once_claim.c.values_digest == subject)
+                for name, subject in some
+            )
+        )
+        found |= {
+            (row.process, row.values_digest): row.event_id
+            for row in ledger.read(select(once_claim).where(mine))
+        }
     asked = {(name, holder) for (name, _), holder in found.items() if holder}
     failed = _failed(ledger.read, asked)
     return {
@@ -110,7 +131,7 @@ def holders(ledger: Ledger, wanted: Wanted) -> dict[tuple[int, str], int]:
     }
 
 
-def why_skipped(process: str, claim: Claim, holder: int) -> str:
+def why_skipped(process: str, claim: OnceClaim, holder: int) -> str:
     """Say why a process is not done for an event."""
     values = ", ".join(f"{name} {json.dumps(value)}" for name, value in claim.values.items())
     who = f"event {holder} has it" if holder else "it was done long ago"
@@ -120,10 +141,10 @@ def why_skipped(process: str, claim: Claim, holder: int) -> str:
     )
 
 
-def _failed(ask: Ask, asked: set[tuple[str, int]]) -> set[tuple[str, int]]:
+def _failed(ask: Reader, asked: set[tuple[str, int]]) -> set[tuple[str, int]]:
     """Give the (process, event id) that have ended, and not well."""
     found: set[tuple[str, int]] = set()
-    for some in chunks(sorted({event_id for _, event_id in asked})):
+    for some in sliced(sorted({event_id for _, event_id in asked}), CHUNK):
         columns = event_process.c
         bad = select(columns.process, columns.event_id).where(
             columns.event_id.in_(some), columns.state.in_(BAD)
@@ -134,10 +155,10 @@ def _failed(ask: Ask, asked: set[tuple[str, int]]) -> set[tuple[str, int]]:
 
 def forget(connection: Connection, event_ids: Sequence[int]) -> None:
     """Leave nothing of events that are about to be forgotten but what they have done well."""
-    for some in chunks(event_ids):
+    for some in sliced(event_ids, CHUNK):
         done = select(event_process.c.event_id).where(
-            event_process.c.event_id == once.c.event_id,
-            event_process.c.process == once.c.process,
+            event_process.c.event_id == once_claim.c.event_id,
+            event_process.c.process == once_claim.c.process,
             event_process.c.state == State.COMPLETE,
         )
-        connection.execute(delete(once).where(once.c.event_id.in_(some), ~done.exists()))
+        connection.execute(delete(once_claim).where(once_claim.c.event_id.in_(some), ~done.exists()))

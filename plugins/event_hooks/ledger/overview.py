@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Select, func, or_, select
 
-from event_hooks.events import place
+from event_hooks.events.models import event_reference
+from event_hooks.ledger.database import CHUNK
 from event_hooks.ledger.records import BAD, GOOD, OPEN
-from event_hooks.ledger.statements import CHUNK
-from event_hooks.ledger.tables import event, event_process, follow_up, report
+from event_hooks.ledger.tables import event, event_process, follow_up, join_wait, report
 
 if TYPE_CHECKING:
-    from event_hooks.ledger.ledger import Ledger
+    from event_hooks.ledger.database import Ledger
 
 HELD_UP = "report.warn"
 """Routing key of the reports that jobs do not get on."""
@@ -61,10 +61,10 @@ class ProcessView:
     started_at: datetime | None
     """When a job of its tree was first seen at work; None also where it was over before anybody looked."""
 
-    ended_at: datetime | None
+    finished_at: datetime | None
 
     @property
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether it has an outcome."""
         return self.state not in OPEN
 
@@ -83,22 +83,22 @@ class EventView:
     """Whether it is known which processes react."""
 
     processes: tuple[ProcessView, ...] = ()
-    held_up: str | None = None
+    stall_report: str | None = None
     """Body of the newest report that jobs of it do not get on, as long as they have not got on since."""
 
     @property
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether all of its processes are."""
-        return all(one.is_over for one in self.processes) and (self.is_planned or bool(self.processes))
+        return all(one.is_finished for one in self.processes) and (self.is_planned or bool(self.processes))
 
     @property
     def state(self) -> EventState:
         """Give it in one word."""
         if any(one.state in BAD for one in self.processes):
             return EventState.FAILED
-        if self.is_over:
+        if self.is_finished:
             return EventState.COMPLETE
-        begun = any(one.started_at or one.is_over for one in self.processes)
+        begun = any(one.started_at or one.is_finished for one in self.processes)
         return EventState.RUNNING if begun else EventState.WAITING
 
 
@@ -135,7 +135,7 @@ class ToldReport:
 
     routing_key: str
     body: Mapping[str, Any]
-    owed_at: datetime
+    created_at: datetime
     sent_at: datetime | None
 
 
@@ -146,7 +146,7 @@ _COLUMNS = (
     event.c.source,
     event.c.received_at,
     event.c.run_id,
-    event.c.routed_at.is_not(None).label("is_planned"),
+    event.c.planned_at.is_not(None).label("is_planned"),
 )
 _PROCESS = tuple(event_process.c[name] for name in ProcessView.__dataclass_fields__)  # in their order
 
@@ -163,20 +163,22 @@ def events(ledger: Ledger, wanted: Wanted, before: int | None = None, limit: int
 
 def attention(ledger: Ledger, age: timedelta, limit: int = 20) -> list[EventView]:
     """Give the newest events that failed within that time, or that are open and were told to be held up."""
-    recent = event_process.c.ended_at >= datetime.now(UTC) - age
+    recent = event_process.c.finished_at >= datetime.now(UTC) - age
     failed = select(event_process.c.event_id).where(event_process.c.state.in_(BAD), recent)
-    ids = {row.event_id for row in ledger.read(failed.order_by(event_process.c.ended_at.desc()).limit(MOST))}
+    ids = {
+        row.event_id for row in ledger.read(failed.order_by(event_process.c.finished_at.desc()).limit(MOST))
+    }
     warned = event_process.join(report, report.c.event_id == event_process.c.event_id)
-    held_up = (
+    stall_report = (
         select(event_process.c.event_id)
         .select_from(warned)
         .where(event_process.c.state.in_(OPEN), report.c.routing_key == HELD_UP)
-        .where(or_(event_process.c.changed_at.is_(None), event_process.c.changed_at < report.c.owed_at))
+        .where(or_(event_process.c.changed_at.is_(None), event_process.c.changed_at < report.c.created_at))
     )
-    ids |= {row.event_id for row in ledger.read(held_up.limit(MOST))}
+    ids |= {row.event_id for row in ledger.read(stall_report.limit(MOST))}
     chosen = select(*_COLUMNS).where(event.c.id.in_(sorted(ids, reverse=True))).order_by(event.c.id.desc())
     found = _viewed(ledger, chosen) if ids else []
-    return [one for one in found if one.state == EventState.FAILED or one.held_up][:limit]
+    return [one for one in found if one.state == EventState.FAILED or one.stall_report][:limit]
 
 
 def one(ledger: Ledger, event_id: int) -> tuple[EventView, dict[str, Any]] | None:
@@ -195,7 +197,7 @@ def chain(ledger: Ledger, event_id: int, limit: int = 100) -> list[EventView]:
     )
     if not found or found[0].run_id is None:
         return []
-    first = found[0].correlation_id or place(found[0].run_id, found[0].position)
+    first = found[0].correlation_id or event_reference(found[0].run_id, found[0].position)
     is_of_it = event.c.correlation_id == first
     run_id, _, position = first.rpartition("/")
     if re.fullmatch("[0-9]{1,6}", position):  # else it began in another system
@@ -206,7 +208,7 @@ def chain(ledger: Ledger, event_id: int, limit: int = 100) -> list[EventView]:
 
 def reports(ledger: Ledger, event_id: int) -> list[ToldReport]:
     """Give the reports of an event, in the order in which they are sent."""
-    columns = (report.c.routing_key, report.c.body, report.c.owed_at, report.c.sent_at)
+    columns = (report.c.routing_key, report.c.body, report.c.created_at, report.c.sent_at)
     chosen = select(*columns).where(report.c.event_id == event_id).order_by(report.c.id)
     return [ToldReport(key, json.loads(body), *times) for key, body, *times in ledger.read(chosen)]
 
@@ -229,16 +231,29 @@ def backlogs(ledger: Ledger) -> list[Backlog]:
     return [Backlog(*row) for row in ledger.read(chosen)]
 
 
-def left_to_do(ledger: Ledger) -> dict[str, int]:
+def count_pending(ledger: Ledger) -> dict[str, int]:
     """Count what is still to be done: events that no run has begun, reports and events that are owed."""
     owed = follow_up.c.sent_at.is_(None) & follow_up.c.error.is_(None)
     counts = {
-        "events_not_begun": select(func.count()).select_from(event).where(event.c.routed_at.is_(None)),
-        "reports_owed": select(func.count()).select_from(report).where(report.c.sent_at.is_(None)),
-        "events_owed": select(func.count()).select_from(follow_up).where(owed),
+        "events_not_started": select(func.count()).select_from(event).where(event.c.planned_at.is_(None)),
+        "reports_pending": select(func.count()).select_from(report).where(report.c.sent_at.is_(None)),
+        "follow_ups_pending": select(func.count()).select_from(follow_up).where(owed),
     }
     (row,) = ledger.read(select(*(count.scalar_subquery().label(name) for name, count in counts.items())))
     return dict(row._mapping)
+
+
+def has_pending_work(ledger: Ledger) -> bool:
+    """Tell, by one query, whether there is something that ``maintain_ledger`` has to do."""
+    is_owed = follow_up.c.sent_at.is_(None) & follow_up.c.error.is_(None)
+    is_late = (join_wait.c.open_marker == 1) & (join_wait.c.expires_at <= datetime.now(UTC))
+    whether = [
+        select(event.c.id).where(event.c.planned_at.is_(None)).exists(),
+        select(report.c.id).where(report.c.sent_at.is_(None)).exists(),
+        select(follow_up.c.id).where(is_owed).exists(),
+        select(join_wait.c.id).where(is_late).exists(),
+    ]
+    return bool(ledger.read(select(or_(*whether)))[0][0])
 
 
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
@@ -257,12 +272,12 @@ def _in_state(state: str) -> ColumnElement[bool]:
         case "failed":
             return event.c.id.in_(processes.where(event_process.c.state.in_(BAD)))
         case "open":
-            unplanned = select(event.c.id).where(event.c.routed_at.is_(None))
+            unplanned = select(event.c.id).where(event.c.planned_at.is_(None))
             return event.c.id.in_(processes.where(event_process.c.state.in_(OPEN)).union_all(unplanned))
         case "complete":
             mine = processes.where(event_process.c.event_id == event.c.id)
             not_complete = mine.where(event_process.c.state.not_in(GOOD))
-            return event.c.routed_at.is_not(None) & ~not_complete.exists()
+            return event.c.planned_at.is_not(None) & ~not_complete.exists()
     raise ValueError(f"state: expected open, failed or complete, not {state!r}")
 
 
@@ -282,24 +297,24 @@ def _viewed(ledger: Ledger, chosen: Select[Any]) -> list[EventView]:
 
 
 def _with_troubles(ledger: Ledger, found: list[EventView]) -> list[EventView]:
-    views = {view.id: view for view in found if not view.is_over}
-    warnings = select(report.c.event_id, report.c.body, report.c.owed_at).where(
+    views = {view.id: view for view in found if not view.is_finished}
+    warnings = select(report.c.event_id, report.c.body, report.c.created_at).where(
         report.c.routing_key == HELD_UP
     )
     told: dict[int, str] = {}
-    for event_id, body, owed_at in _of(
+    for event_id, body, created_at in _of(
         ledger, warnings.order_by(report.c.id), report.c.event_id, list(views)
     ):
-        if any(_is_about(body, owed_at, one) for one in views[event_id].processes):
+        if any(_is_about(body, created_at, one) for one in views[event_id].processes):
             told[event_id] = body
-    return [replace(view, held_up=told.get(view.id)) for view in found]
+    return [replace(view, stall_report=told.get(view.id)) for view in found]
 
 
-def _is_about(body: str, owed_at: datetime, view: ProcessView) -> bool:
+def _is_about(body: str, created_at: datetime, view: ProcessView) -> bool:
     """Tell whether a warning is of a process that has not got on since."""
     named = json.loads(body).get("params", {}).get("event_hooks", {}).get("processes", ())
-    got_on = view.changed_at and view.changed_at > owed_at
-    return view.process in named and not view.is_over and not got_on
+    got_on = view.changed_at and view.changed_at > created_at
+    return view.process in named and not view.is_finished and not got_on
 
 
 def _of(ledger: Ledger, chosen: Select[Any], column: Any, ids: Sequence[int]) -> list[Any]:

@@ -20,8 +20,8 @@ class State(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
     MISSING = "missing"
-    TIMED_OUT = "timed out"
-    NOT_SUBMITTED = "not submitted"
+    TIMED_OUT = "timed_out"
+    NOT_SUBMITTED = "not_submitted"
     UNKNOWN = "unknown"  # nobody looked how the job ended
     SKIPPED = "skipped"  # done, or being done, for another event with the same values
 
@@ -37,11 +37,11 @@ BAD = tuple(state for state in State if state not in (*OPEN, *GOOD))
 
 
 @dataclass(frozen=True)
-class Received:
+class NewEvent:
     """An event that has arrived."""
 
     key: str
-    """From :func:`key_of` or :func:`key_in_run`."""
+    """From :func:`event_key` or :func:`run_event_key`."""
 
     type: str
     genome: str | None
@@ -50,7 +50,7 @@ class Received:
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredEvent:
     """An event as the ledger has it."""
 
     id: int
@@ -69,7 +69,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Claim:
+class OnceClaim:
     """That a process is done once for some values."""
 
     values: Mapping[str, Any]
@@ -84,19 +84,19 @@ class Claim:
         return _digest("once", json.dumps(self.values, sort_keys=True))
 
 
-Claims = Mapping[tuple[int, str], Claim]
+OnceClaims = Mapping[tuple[int, str], OnceClaim]
 """``{(position, process): claim}``, of the processes that have one."""
 
 
 @dataclass(frozen=True)
-class Arrival:
+class EventRequest:
     """Events that came in together, as in one request, with what will be done for them."""
 
-    events: Sequence[Received]
+    events: Sequence[NewEvent]
     processes: Sequence[Sequence[tuple[str, str, str]]]
     """For each event the (process, hive, analysis) that it gets."""
 
-    claims: Claims = field(default_factory=dict)
+    claims: OnceClaims = field(default_factory=dict)
     """Positions are those in this arrival."""
 
     unlike: str | None = None
@@ -104,7 +104,7 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ProcessStatus:
     """How a (process, event) of a run stands."""
 
     event_id: int
@@ -118,7 +118,7 @@ class Standing:
     attempt: str | None = None
 
     @property
-    def is_over(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether it has an outcome."""
         return self.state not in OPEN
 
@@ -132,12 +132,12 @@ class Progress:
     total: int
     failed: int
     message: str | None = None
-    is_begun: bool = True
+    is_started: bool = True
     """Whether a job of it was seen at work."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ProcessOutcome:
     """How the job of a (process, event) has ended."""
 
     event_id: int
@@ -149,7 +149,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class OwedEvent:
+class FollowUpEvent:
     """An event that follows from the success of a (process, event), and has to be handed on."""
 
     event_id: int
@@ -168,7 +168,7 @@ class OwedEvent:
 
 
 @dataclass(frozen=True)
-class OwedReport:
+class PendingReport:
     """A report as it will be sent."""
 
     message_id: str
@@ -181,27 +181,27 @@ class OwedReport:
 
 
 @dataclass(frozen=True)
-class KeptReport:
+class StoredReport:
     """A report as the ledger has it."""
 
     event_id: int | None
     routing_key: str
     body: str
-    owed_at: datetime
+    created_at: datetime
     sent_at: datetime | None
 
 
-def key_of(event_type: str, event_id: str | int) -> str:
+def event_key(event_type: str, event_id: str | int) -> str:
     """Give the key of an event with an ``event_id``; 42 and "42" are the same."""
     return _digest("id", event_type, str(event_id))
 
 
-def key_in_run(run_id: str, position: int) -> str:
+def run_event_key(run_id: str, position: int) -> str:
     """Give the key of an event without one: it is the same only where it came."""
     return _digest("run", run_id, str(position))
 
 
-def key_named(name: str, position: int) -> str:
+def idempotency_event_key(name: str, position: int) -> str:
     """Give the key of an event without an ``event_id`` whose sender has named the request ."""
     return _digest("named", name, str(position))
 

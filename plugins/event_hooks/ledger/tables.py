@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from event_hooks.events import ID_LENGTH
+from event_hooks.events.models import MAX_CORRELATION_ID_LENGTH
 
 KEY = 64
 """Characters of a key: a SHA-256 in hexadecimal, so that no collation takes two keys for one."""
@@ -63,16 +63,16 @@ event = Table(
     Column("payload", _long, nullable=False),  # the event as its sender wrote it, JSON
     Column("source", String(32), nullable=False),  # how it came in, as in rest or collect_events
     Column("received_at", Instant, nullable=False),
-    Column("intake", String(32), nullable=False),  # of the call that wrote it: tells new from known
+    Column("request_id", String(32), nullable=False),  # of the call that wrote it: tells new from known
     Column("run_id", String(250)),  # the run that has it; null until one is started
     Column("position", Integer, nullable=False),  # in that run, or in its intake; from 0
-    Column("routed_at", Instant),  # when its run has planned it; null until then
+    Column("planned_at", Instant),  # when its run has planned it; null until then
     Column(
-        "correlation_id", String(ID_LENGTH)
+        "correlation_id", String(MAX_CORRELATION_ID_LENGTH)
     ),  # of the event that it follows from in the end; null if from none
     Index("event_by_correlation", "correlation_id", "id"),
     Index("event_of_run", "run_id", "id"),
-    Index("event_unrouted", "routed_at", "id"),
+    Index("event_unplanned", "planned_at", "id"),
     Index("event_by_age", "received_at"),
     Index("event_by_type", "type", "id"),
     Index("event_by_genome", "genome", "id", postgresql_ops={"genome": "text_pattern_ops"}),  # LIKE 'homo%'
@@ -99,9 +99,9 @@ event_process = Table(
     Column("attempt", String(36)),  # task instance of the wait that saw the end; later ones sort higher
     Column("result", _long),  # what the pipeline wrote, JSON
     Column("error", _long),
-    Column("ended_at", Instant),
+    Column("finished_at", Instant),
     Index("event_process_job", "hive", "job_id"),
-    Index("event_process_by_state", "state", "ended_at"),
+    Index("event_process_by_state", "state", "finished_at"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )
@@ -115,10 +115,10 @@ report = Table(
     Column("run_id", String(250), nullable=False),
     Column("routing_key", String(255), nullable=False),
     Column("body", _long, nullable=False),  # JSON, as it is sent
-    Column("owed_at", Instant, nullable=False),
+    Column("created_at", Instant, nullable=False),
     Column("sent_at", Instant),  # null while it is owed
-    Index("report_owed", "sent_at", "id"),
-    Index("report_owed_of_run", "run_id", "sent_at", "id"),
+    Index("report_pending", "sent_at", "id"),
+    Index("report_pending_of_run", "run_id", "sent_at", "id"),
     Index("report_of_event", "event_id"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
@@ -134,54 +134,54 @@ follow_up = Table(
     Column("process", String(250), nullable=False),  # and from this process's success
     Column("position", Integer, nullable=False),  # among those of the same success, from 0
     Column("payload", _long, nullable=False),  # JSON, with the event_id under which it is handed on
-    Column("owed_at", Instant, nullable=False),
+    Column("created_at", Instant, nullable=False),
     Column("sent_at", Instant),  # when an event server took it; null while it is owed, or refused
     Column("error", _long),  # why it was refused
     Index("follow_up_once", "event_id", "process", "position", unique=True),
-    Index("follow_up_owed", "sent_at", "id"),
+    Index("follow_up_pending", "sent_at", "id"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )
 
-awaited = Table(
-    "awaited",
+join_wait = Table(
+    "join_wait",
     metadata,
     Column("id", _id, primary_key=True, autoincrement=True),
     Column("process", String(250), nullable=False),
     Column("genome", String(255), nullable=False),  # empty for events without one
     Column("types", _long, nullable=False),  # of the events that it waits for, JSON
-    Column("then", String(8), nullable=False),  # run or alert
+    Column("on_timeout", String(8), nullable=False),  # run or alert
     Column("opened_at", Instant, nullable=False),
-    Column("closes_at", Instant, nullable=False),
-    Column("open_mark", SmallInteger),  # 1 while it waits, then null: a process waits once per genome
+    Column("expires_at", Instant, nullable=False),
+    Column("open_marker", SmallInteger),  # 1 while it waits, then null: a process waits once per genome
     Column("closed_at", Instant),
     Column("event_id", _id, ForeignKey("event.id", ondelete="SET NULL")),  # that was made of what came
-    Index("awaited_once", "process", "genome", "open_mark", unique=True),
-    Index("awaited_by_end", "open_mark", "closes_at"),
-    Index("awaited_by_age", "closed_at"),
+    Index("join_wait_once", "process", "genome", "open_marker", unique=True),
+    Index("join_wait_by_end", "open_marker", "expires_at"),
+    Index("join_wait_by_age", "closed_at"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )
 
-awaited_event = Table(
-    "awaited_event",
+join_wait_event = Table(
+    "join_wait_event",
     metadata,
     Column("event_id", _id, ForeignKey("event.id", ondelete="CASCADE"), primary_key=True),
     Column("process", String(250), primary_key=True),
-    Column("awaited_id", _id, ForeignKey("awaited.id", ondelete="CASCADE"), nullable=False),
-    Index("awaited_event_of", "awaited_id"),
+    Column("join_wait_id", _id, ForeignKey("join_wait.id", ondelete="CASCADE"), nullable=False),
+    Index("join_wait_event_of", "join_wait_id"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )
 
-once = Table(
-    "once",
+once_claim = Table(
+    "once_claim",
     metadata,
     Column("process", String(250), primary_key=True),
-    Column("subject", String(KEY), primary_key=True),  # digest of the values
-    Column("held_for", _long, nullable=False),  # the values, JSON
+    Column("values_digest", String(KEY), primary_key=True),  # digest of the values
+    Column("claimed_values", _long, nullable=False),  # the values, JSON
     Column("event_id", _id, ForeignKey("event.id", ondelete="SET NULL")),  # null: done, and forgotten
-    Index("once_by_event", "event_id"),
+    Index("once_claim_by_event", "event_id"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )

@@ -17,7 +17,7 @@ from typing import Any, get_args
 from event_hooks import settings
 from event_hooks.exceptions import ReportNotPublished
 from event_hooks.reports.hook import RabbitMQHook
-from event_hooks.reports.report import ReportType, is_as_important
+from event_hooks.reports.report import ReportType, is_at_least
 
 
 class Ear:
@@ -61,7 +61,7 @@ def is_asked_for(report: Mapping[str, Any], genome: str | None, event_type: str 
     return (
         genome in (None, report["resource"])
         and event_type in (None, report["params"].get("type"))
-        and is_as_important(report["report_type"], level)
+        and is_at_least(report["report_type"], level)
     )
 
 

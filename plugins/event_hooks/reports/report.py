@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 PROCESS = "event_processing"
 """``process`` of the reports that a run makes. Source: the Flask app's Celery task."""
 
-ABOUT = "event_hooks"
+METADATA_KEY = "event_hooks"
 """
 The one key of ``params`` that is not the event's: ``{"run_id", "correlation_id", "step", "processes"}``.
 
@@ -71,7 +71,7 @@ def _iso(instant: datetime) -> str:
     return instant.replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 
-def told(verdict: str, facts: Mapping[str, Any]) -> str:
+def format_message(verdict: str, facts: Mapping[str, Any]) -> str:
     """Give the text of a report: a phrase that people know, and the facts as JSON."""
     return f"{verdict}: {json.dumps(facts, ensure_ascii=False)}"
 
@@ -89,10 +89,10 @@ def event_report(
 
     :param key: names run, process, position and step: the report's identity.
     :param position: of the event in its run; None if it could not be read.
-    :param about: what we add to ``params``, under :data:`ABOUT`.
+    :param about: what we add to ``params``, under :data:`METADATA_KEY`.
     """
     genome = event.get("genome")
-    added = {ABOUT: dict(about)} if about else {}
+    added = {METADATA_KEY: dict(about)} if about else {}
     report = Report(
         report_type=report_type,
         process=PROCESS,
@@ -109,7 +109,7 @@ def event_report(
     return report
 
 
-def is_as_important(report_type: str, least: str) -> bool:
+def is_at_least(report_type: str, least: str) -> bool:
     """Tell whether a type of report is at least as important as another one."""
     return _ORDER[report_type] >= _ORDER[least]
 

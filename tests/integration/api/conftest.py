@@ -12,9 +12,9 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from event_hooks.api import access
+from event_hooks.api import security
 from event_hooks.api.app import create_app
-from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.database import Ledger
 from tests.integration.hives import PracticeHive, hives_made
 from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases
 
@@ -83,7 +83,7 @@ def lookup_files(
     for (name, file), content in zip(files.items(), (events, processes), strict=True):
         file.write_text(json.dumps(content))
         monkeypatch.setenv(f"AIRFLOW__EVENT_HOOKS__{name.upper()}", str(file))
-    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__KEPT_LOOKUPS", str(tmp_path / "kept"))
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__LOOKUP_CACHE_DIR", str(tmp_path / "kept"))
     return files
 
 
@@ -97,7 +97,7 @@ def started() -> list[str]:
 def app(ledger: Ledger, lookup_files: dict[str, Path], started: list[str]) -> FastAPI:
     """The app with everybody let in, and runs that are only noted."""
     app = create_app(lambda run_id, _ledger, _user: started.append(run_id))
-    for check in access.CHECKS.values():
+    for check in security.CHECKS.values():
         app.dependency_overrides[check] = lambda: None
     app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="somebody", role="admin")
     return app

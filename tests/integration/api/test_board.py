@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.ledger.records import Outcome, Progress
-from event_hooks.ledger.records import OwedReport as Owed
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.processes import store_outcomes, store_progress
+from event_hooks.ledger.records import PendingReport as Owed
+from event_hooks.ledger.records import ProcessOutcome, Progress
+from event_hooks.ledger.reports import add_reports
 from tests.integration.hives import PracticeHive
 
 
@@ -30,8 +32,8 @@ def shown(page: str, section: str) -> list[int]:
 
 def test_what_failed_comes_first_with_its_message(api: TestClient, ledger: Ledger) -> None:
     bad, good = submitted(api), submitted(api, genome="mus_musculus")
-    ledger.record_outcomes(
-        "dump_dna", [Outcome(bad, "failed", error="job 7 failed: no disk\nSTACK")], "1", []
+    store_outcomes(
+        ledger, "dump_dna", [ProcessOutcome(bad, "failed", error="job 7 failed: no disk\nSTACK")], "1", []
     )
     page = api.get("/board").text
     assert (shown(page, "attention"), shown(page, "latest")) == ([bad], [good])
@@ -43,13 +45,13 @@ def test_what_failed_comes_first_with_its_message(api: TestClient, ledger: Ledge
 
 def test_what_is_held_up_needs_attention(api: TestClient, ledger: Ledger) -> None:
     event_id = submitted(api)
-    facts = {"process": "dump_dna", "status": "no beekeeper", "error": "nobody works"}
-    about = {"step": "held up", "processes": ["dump_dna"]}
-    body = json.dumps({"message": f"Event held up: {json.dumps(facts)}", "params": {"event_hooks": about}})
-    ledger.owe([Owed("w", event_id, "run", "report.warn", body)])
+    facts = {"process": "dump_dna", "status": "no_beekeeper", "error": "nobody works"}
+    about = {"step": "stalled", "processes": ["dump_dna"]}
+    body = json.dumps({"message": f"Event stalled: {json.dumps(facts)}", "params": {"event_hooks": about}})
+    add_reports(ledger, [Owed("w", event_id, "run", "report.warn", body)])
     page = api.get("/board").text
     assert shown(page, "attention") == [event_id]
-    assert "<strong>dump_dna no beekeeper</strong> nobody works" in page
+    assert "<strong>dump_dna no_beekeeper</strong> nobody works" in page
     assert "nobody works" in api.get(f"/board/events/{event_id}").text
 
 
@@ -80,7 +82,7 @@ def test_each_hive_says_what_waits_and_whether_its_beekeeper_lives(
 
 def test_a_page_tells_one_event_with_its_timeline(api: TestClient, ledger: Ledger) -> None:
     event_id = submitted(api, comment="from the test")
-    ledger.record_progress("dump_dna", [Progress(event_id, 1, 4, 0, "half way")])
+    store_progress(ledger, "dump_dna", [Progress(event_id, 1, 4, 0, "half way")])
     page = api.get(f"/board/events/{event_id}/").text
     for text in ("dump_peptide", "1 of 4 jobs", "half way", "first job running", "from the test"):
         assert text in page
@@ -89,7 +91,7 @@ def test_a_page_tells_one_event_with_its_timeline(api: TestClient, ledger: Ledge
 def test_what_an_event_says_is_text_and_never_code(api: TestClient, ledger: Ledger) -> None:
     bad = "<script>alert(1)</script>\"'{{ 7 * 7 }}"
     event_id = submitted(api, genome=bad, comment=bad)
-    ledger.record_outcomes("dump_dna", [Outcome(event_id, "failed", error=bad)], "1", [])
+    store_outcomes(ledger, "dump_dna", [ProcessOutcome(event_id, "failed", error=bad)], "1", [])
     for address in ("/board", f"/board/events/{event_id}", "/board?genome=%3Cscript%3E"):
         page = api.get(address)
         assert "<script>alert" not in page.text

@@ -146,7 +146,7 @@ def test_an_event_is_told_as_the_ledger_has_it(api: TestClient) -> None:
     answer = api.post("/jobs", json={"type": "new_assembly", "genome": "homo_sapiens", "comment": "x"}).json()
     told = api.get(f"/events/{answer['id']}/").json()
     assert (told["event"], told["run_id"], told["url"]) == (answer["event"], answer["run_id"], answer["url"])
-    assert (told["state"], told["is_over"]) == ("waiting", False)
+    assert (told["state"], told["is_finished"]) == ("waiting", False)
     assert [one["process"] for one in told["processes"]] == ["dump_dna", "dump_peptide"]
     missing = api.get("/events/4711")
     assert (missing.status_code, missing.json()) == (

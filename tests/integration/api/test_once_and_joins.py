@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from event_hooks.events.lookups import load_cached
 from event_hooks.ledger import joins
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.ledger.records import Outcome, State
-from event_hooks.lookups import current
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.events import load_run_events
+from event_hooks.ledger.overview import has_pending_work
+from event_hooks.ledger.processes import store_outcomes
+from event_hooks.ledger.records import ProcessOutcome, State
+from event_hooks.process_event.runs import JOIN_PREFIX
 from tests.integration.hives import PracticeHive
 
 JOIN = {"process": "dump_other", "after": ["new_genebuild", "new_xrefs"], "within": "6h", "then": "alert"}
@@ -70,7 +74,7 @@ def test_it_is_done_again_by_force_with_a_reason(api: TestClient) -> None:
 
 def test_it_is_done_again_after_a_failure(api: TestClient, ledger: Ledger) -> None:
     done = api.post("/jobs", json=HUMAN).json()
-    ledger.record_outcomes("dump_dna", [Outcome(done["id"], State.FAILED)], "ti", ())
+    store_outcomes(ledger, "dump_dna", [ProcessOutcome(done["id"], State.FAILED)], "ti", ())
     assert api.post("/jobs", json=HUMAN).json()["processes"][0]["state"] == "submitted"
 
 
@@ -84,7 +88,7 @@ def test_a_field_that_the_rule_needs_is_asked_for(api: TestClient, ledger: Ledge
     assert answer.status_code == 422
     expected = "assembly: expected a value, or null: dump_dna is done once per genome, assembly"
     assert answer.json() == {"error": expected}
-    assert not ledger.has_work()
+    assert not has_pending_work(ledger)
 
 
 def test_a_plan_says_what_is_awaited(api: TestClient, ledger: Ledger) -> None:
@@ -96,7 +100,7 @@ def test_a_plan_says_what_is_awaited(api: TestClient, ledger: Ledger) -> None:
     assert explained.endswith("UTC it would report a warning")
     taken = api.post("/jobs", json=event).json()
     assert taken["processes"] == []
-    joins.note(ledger, ledger.events_of(taken["run_id"]), current().reactions.joins)
+    joins.note(ledger, load_run_events(ledger, taken["run_id"]), load_cached().rules.joins, JOIN_PREFIX)
     last = {"type": "new_xrefs", "genome": "homo_sapiens"}
     assert reasons(api.post("/plan", json=last))["dump_other"] == (
         "it runs, by an event of its own, because new_genebuild and new_xrefs have come for homo_sapiens"

@@ -6,7 +6,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from event_hooks.hive import perl
-from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.overview import has_pending_work
 from tests.integration.hives import PracticeHive
 
 
@@ -27,7 +28,7 @@ def test_a_plan_says_what_would_run_and_why_the_rest_would_not(
         {"process": "dump_nothing", "reason": "it does not react to new_assembly, but to half_wrong"},
     ]
     assert first.rows("SELECT COUNT(*) FROM job") == [(0,)]
-    assert not ledger.has_work()
+    assert not has_pending_work(ledger)
 
 
 def test_a_plan_tells_of_an_analysis_that_is_not_there_and_a_hive_that_is_down(

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from event_hooks.api import watch
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.ledger.records import Received, key_of
+from event_hooks.api import run_starter
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.events import accept_events, load_run_events
+from event_hooks.ledger.processes import store_plan
+from event_hooks.ledger.records import NewEvent, event_key
 from tests.integration.hives import PracticeHive
 
 EVENT = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": "42"}
@@ -72,12 +74,17 @@ def test_what_is_equal_for_json_is_the_same_and_nothing_else(api: TestClient) ->
 
 
 def test_an_event_that_another_run_is_about_to_plan_is_202(api: TestClient, ledger: Ledger) -> None:
-    ledger.accept(
-        [Received(key_of("nothing", "43"), "nothing", None, {"type": "nothing", "event_id": "43"}, "rest")],
+    accept_events(
+        ledger,
+        [
+            NewEvent(
+                event_key("nothing", "43"), "nothing", None, {"type": "nothing", "event_id": "43"}, "rest"
+            )
+        ],
         "r",
     )
     assert api.post("/jobs", json={"type": "nothing", "event_id": "43"}).status_code == 202
-    ledger.plan("r", ())
+    store_plan(ledger, "r", ())
     assert api.post("/jobs", json={"type": "nothing", "event_id": "43"}).status_code == 200
 
 
@@ -120,7 +127,7 @@ def test_events_within_half_a_second_share_a_run(api: TestClient, ledger: Ledger
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda n: api.post("/jobs", json={**EVENT, "event_id": n}), range(10)))
     (run_id,) = {answer.json()["run_id"] for answer in answers}
-    assert [entry.position for entry in ledger.events_of(run_id)] == list(range(10))
+    assert [entry.position for entry in load_run_events(ledger, run_id)] == list(range(10))
     until(lambda: started == [run_id])
     later = api.post("/jobs", json={**EVENT, "event_id": "later"}).json()["run_id"]
     assert later != run_id
@@ -131,11 +138,11 @@ def test_runs_of_a_burst_gather_longer(api: TestClient, started: list[str]) -> N
     first_run = api.post("/jobs", json={"type": "nothing"}).json()["run_id"]
     until(lambda: started == [first_run])
     second = [api.post("/jobs", json={"type": "nothing"}).json()["run_id"]]
-    time.sleep(1.3 * watch.WINDOW)
+    time.sleep(1.3 * run_starter.WINDOW)
     second.append(api.post("/jobs", json={"type": "nothing"}).json()["run_id"])
     assert len({first_run, *second}) == 2
     until(lambda: started == [first_run, second[0]])
-    time.sleep(1.3 * watch.WINDOW)  # quiet again
+    time.sleep(1.3 * run_starter.WINDOW)  # quiet again
     third = api.post("/jobs", json={"type": "nothing"}).json()["run_id"]
     until(lambda: started[2:] == [third])
 
@@ -144,12 +151,12 @@ def test_runs_of_a_burst_gather_longer(api: TestClient, started: list[str]) -> N
 def test_a_full_run_is_followed_by_the_next(
     api: TestClient, ledger: Ledger, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "FULL", 5)
+    monkeypatch.setattr(run_starter, "FULL", 5)
     runs = [api.post("/jobs", json={"type": "nothing"}).json()["run_id"] for _ in range(5)]
     large = api.post("/jobs", json=[{"type": "nothing"}] * 12).json()
     assert len(set(runs)) == 1
     assert {one["run_id"] for one in large}.isdisjoint(runs)
-    assert [entry.position for entry in ledger.events_of(large[0]["run_id"])] == list(range(12))
+    assert [entry.position for entry in load_run_events(ledger, large[0]["run_id"])] == list(range(12))
     until(lambda: started == [runs[0], large[0]["run_id"]])
 
 
@@ -179,7 +186,9 @@ def test_a_run_whose_writing_failed_gets_no_more_events(
 ) -> None:
     first_run = api.post("/jobs", json={"type": "nothing"}).json()["run_id"]
     with monkeypatch.context() as patched:
-        patched.setattr(Ledger, "take", lambda *_: (_ for _ in ()).throw(RuntimeError("cut off")))
+        patched.setattr(
+            run_starter, "accept_requests", lambda *_: (_ for _ in ()).throw(RuntimeError("cut off"))
+        )
         answer = api.post("/jobs", json={"type": "nothing"})
     assert (answer.status_code, "cut off" in answer.text) == (500, False)
     assert api.post("/jobs", json={"type": "nothing"}).json()["run_id"] != first_run
@@ -208,7 +217,7 @@ def test_a_hive_that_is_down_turns_the_answer_into_202(
 def test_a_hive_that_hangs_holds_up_nobody_else(
     api: TestClient, first: PracticeHive, other: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__WRITE_THROUGH_LIMIT", "2")
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__WRITE_THROUGH_TIMEOUT", "2")
     with other.transaction() as blocking:
         blocking.exec_driver_sql("UPDATE analysis_stats SET ready_job_count = ready_job_count + 1")
         began = time.monotonic()

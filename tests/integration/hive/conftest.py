@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from event_hooks.hive import address, perl, trees
+from event_hooks.hive import perl
+from event_hooks.hive.connection import resolve_hive
 from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.outcomes import JobOutcome
-from event_hooks.hive.poller import poller_of
-from event_hooks.hive.trees import JobTree, State
-from event_hooks.hive.visitor import HiveVisitor
+from event_hooks.hive.poller import get_poller
+from event_hooks.hive.reader import HiveReader
+from event_hooks.hive.sql import job_trees
+from event_hooks.hive.sql.job_trees import JobTree, State
+from event_hooks.hive.sql.outcomes import JobOutcome
 from tests.integration.hives import PracticeHive
 
 MakeHive = Callable[..., PracticeHive]
@@ -68,7 +70,7 @@ def submit(hive: PracticeHive, count: int = 1, **practice: Any) -> list[int]:
 async def until_over(hive: PracticeHive, job_ids: list[int]) -> list[JobOutcome]:
     """Wait as a trigger does, with the one poller of this hive."""
     found: dict[int, JobOutcome] = {}
-    async for news in poller_of(hive.conn_id).watch(job_ids, 3600):
+    async for news in get_poller(hive.conn_id).watch(job_ids, 3600):
         found |= {outcome.job_id: outcome for outcome in news.outcomes}
     return [found[job_id] for job_id in job_ids]
 
@@ -100,7 +102,7 @@ def child(hive: PracticeHive, entry: int, suffix: str) -> int:
 def read(hive: PracticeHive, *job_ids: int) -> dict[int, JobTree]:
     """Read trees once."""
     with hive.engine.connect() as connection:
-        return dict(trees.read(connection, job_ids))
+        return dict(job_trees.read(connection, job_ids))
 
 
 def state(hive: PracticeHive, job_id: int) -> State:
@@ -109,9 +111,9 @@ def state(hive: PracticeHive, job_id: int) -> State:
 
 
 @contextmanager
-def visiting(hive: PracticeHive) -> Iterator[HiveVisitor]:
+def visiting(hive: PracticeHive) -> Iterator[HiveReader]:
     """Give a visitor that remembers what it sees."""
-    visitor = HiveVisitor(hive.conn_id, address.find(hive.conn_id))
+    visitor = HiveReader(hive.conn_id, resolve_hive(hive.conn_id))
     yield visitor
     visitor.close()
 

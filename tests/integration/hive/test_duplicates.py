@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from event_hooks.exceptions import HiveRefused
+from event_hooks.exceptions import HiveRejected
 from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.trees import State
+from event_hooks.hive.sql.job_trees import State
 from tests.integration.hive.conftest import (
     ALL_VARIANTS,
     MakeHive,
@@ -86,7 +86,7 @@ def test_inputs_that_are_equal_for_the_unique_key_are_rejected(make_hive: MakeHi
     """MySQL's stock key ignores letter case; what event hooks submits has a token of lower-case digits."""
     hive = make_hive("mysql", variant="stock")
     HiveHook(hive.conn_id).submit("event_dump_dna", ['{"n" => "Homo"}'])
-    with pytest.raises(HiveRefused, match="hive 'hive_test_0' refused: .*Duplicate entry"):
+    with pytest.raises(HiveRejected, match="hive 'hive_test_0' refused: .*Duplicate entry"):
         HiveHook(hive.conn_id).submit("event_dump_dna", ['{"n" => "homo"}'])
     assert hive.stats() == ("LOADING", 1, 1)
 
@@ -159,10 +159,10 @@ def test_a_fan_of_duplicates_is_reported_as_a_caution(make_hive: MakeHive, serve
     hive.work()
     with visiting(hive) as visitor:
         whole, empty = visitor.look((), [one, other]).outcomes
-    assert (whole.state, whole.caution) == (State.COMPLETE, None)
+    assert (whole.state, whole.warning) == (State.COMPLETE, None)
     assert (empty.state, empty.result["pieces"]) == (State.COMPLETE, [])
-    assert "may lack their part: JobAdaptor failed to store the local Job( analysis_id=" in str(empty.caution)
-    assert str(empty.caution).endswith("possibly due to a collision (and 1 more)")
+    assert "may lack their part: JobAdaptor failed to store the local Job( analysis_id=" in str(empty.warning)
+    assert str(empty.warning).endswith("possibly due to a collision (and 1 more)")
 
 
 @pytest.mark.parametrize("server", ["mysql", "sqlite"])
@@ -179,7 +179,7 @@ def test_a_job_whose_descendants_are_all_duplicates_waits_for_the_shared_funnel(
             assert over[-1] == []
             over.append(visitor.look((), [one, other]).outcomes)
     assert [outcome.state for outcome in over[-1]] == [State.COMPLETE] * 2
-    assert [outcome.caution is None for outcome in over[-1]] == [True, False]
+    assert [outcome.warning is None for outcome in over[-1]] == [True, False]
 
 
 def test_a_job_fails_with_the_funnel_that_it_shares(hive: PracticeHive) -> None:

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.outcomes import JobOutcome
-from event_hooks.hive.trees import JobTree, State
+from event_hooks.hive.sql.job_trees import JobTree, State
+from event_hooks.hive.sql.outcomes import JobOutcome
 from tests.integration.hive.conftest import MakeHive, child, outcome, state, submitted
 from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.columns import JOB_STATUSES

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from event_hooks.hive import trees
-from event_hooks.hive.trees import State
+from event_hooks.hive.sql import job_trees
+from event_hooks.hive.sql.job_trees import State
 from tests.integration.hive.conftest import (
     MakeHive,
     child,
@@ -208,7 +208,7 @@ def test_a_child_that_finishes_between_two_statements_keeps_its_children(
 ) -> None:
     """Above 25,000 jobs a look is several statements, each with a snapshot of its own."""
     hive = make_hive("sqlite")
-    monkeypatch.setattr(trees, "NAMED", 1)
+    monkeypatch.setattr(job_trees, "MAX_IDS_PER_STATEMENT", 1)
     entry = hive.add_job(status="RUN")
     early = hive.add_job(prev_job_id=entry, status="RUN")
     late: list[int] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from event_hooks.hive.troubles import Trouble
+from event_hooks.hive.sql.diagnosis import Stall
 from tests.integration.hive.conftest import MakeHive, submitted, visiting
 from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.worker import Worker
@@ -12,11 +12,11 @@ from tests.support.practice_hive.worker import Worker
 LIMIT = 3600.0
 
 
-def troubles(hive: PracticeHive, job_id: int, waited: float = 301) -> list[Trouble]:
+def stalls(hive: PracticeHive, job_id: int, waited: float = 301) -> list[Stall]:
     """Give what holds up a job that somebody has waited for, for so many seconds."""
     with visiting(hive) as visitor:
         visitor.look((), [job_id])
-        return visitor.diagnose({job_id: (waited, LIMIT)}, 300).troubles
+        return visitor.diagnose({job_id: (waited, LIMIT)}, 300).stalls
 
 
 def keep_bees(hive: PracticeHive, cause_of_death: str | None = None) -> None:
@@ -37,18 +37,18 @@ def test_a_ready_job_is_not_stalled_before_the_timeout_if_a_beekeeper_is_alive(
     hive: PracticeHive, waited: float
 ) -> None:
     keep_bees(hive)
-    assert troubles(hive, submitted(hive), waited) == []
+    assert stalls(hive, submitted(hive), waited) == []
 
 
 def test_no_job_is_stalled_before_the_minimum_wait(hive: PracticeHive) -> None:
-    assert troubles(hive, submitted(hive), waited=299) == []
+    assert stalls(hive, submitted(hive), waited=299) == []
 
 
 def test_a_job_that_is_ready_after_the_timeout_is_stalled(hive: PracticeHive) -> None:
     keep_bees(hive)
     job_id = submitted(hive)
-    (found,) = troubles(hive, job_id, LIMIT + 1)
-    assert (found.kind, found.jobs, found.entries) == ("not picked up", (job_id,), (job_id,))
+    (found,) = stalls(hive, job_id, LIMIT + 1)
+    assert (found.kind, found.jobs, found.entries) == ("not_picked_up", (job_id,), (job_id,))
     assert (
         f"beekeeper {last_beekeeper(hive)} on a_host (process 4711) has not said that it ended"
         in found.reason
@@ -57,8 +57,8 @@ def test_a_job_that_is_ready_after_the_timeout_is_stalled(hive: PracticeHive) ->
 
 def test_a_ready_job_is_stalled_if_there_was_never_a_beekeeper(make_hive: MakeHive) -> None:
     hive = make_hive("mysql")
-    (found,) = troubles(hive, submitted(hive))
-    assert found.kind == "no beekeeper"
+    (found,) = stalls(hive, submitted(hive))
+    assert found.kind == "no_beekeeper"
     assert "no beekeeper has ever worked on this hive" in str(found)
     place = hive.url.rpartition("@")[2]
     assert str(found).endswith(f"To do: beekeeper.pl -url mysql://root:***@{place} -loop_until FOREVER")
@@ -68,15 +68,15 @@ def test_a_ready_job_is_stalled_after_the_last_beekeeper_has_ended(hive: Practic
     """The default beekeeper ends with the first failed job, and an innocent one stays READY."""
     keep_bees(hive, "LOOP_LIMIT")
     keep_bees(hive, "JOB_FAILED")
-    (found,) = troubles(hive, submitted(hive))
-    assert found.kind == "no beekeeper"
+    (found,) = stalls(hive, submitted(hive))
+    assert found.kind == "no_beekeeper"
     assert f"the last, {last_beekeeper(hive)} on a_host, ended with JOB_FAILED" in found.reason
 
 
 def test_a_ready_job_is_not_stalled_if_one_of_several_beekeepers_is_alive(hive: PracticeHive) -> None:
     keep_bees(hive)
     keep_bees(hive, "NO_WORK")
-    assert troubles(hive, submitted(hive)) == []
+    assert stalls(hive, submitted(hive)) == []
 
 
 def test_a_job_of_an_excluded_analysis_is_stalled(hive: PracticeHive) -> None:
@@ -85,7 +85,7 @@ def test_a_job_of_an_excluded_analysis_is_stalled(hive: PracticeHive) -> None:
     hive.change("UPDATE analysis_stats SET is_excluded = 1")
     with Worker(hive.url) as worker:
         assert worker.work_until_idle() == []
-        (found,) = troubles(hive, job_id)
+        (found,) = stalls(hive, job_id)
     assert found.kind == "excluded"
     assert "tweak_pipeline.pl -url" in found.advice
     assert found.advice.endswith("-SET 'analysis[event_dump_dna].is_excluded=0'")
@@ -96,8 +96,8 @@ def test_a_job_of_a_blocked_analysis_is_stalled_after_the_timeout(hive: Practice
     job_id = submitted(hive)
     with Worker(hive.url) as worker:
         assert worker.work_until_idle() == []
-        assert troubles(hive, job_id) == []
-        (found,) = troubles(hive, job_id, LIMIT + 1)
+        assert stalls(hive, job_id) == []
+        (found,) = stalls(hive, job_id, LIMIT + 1)
     assert (found.kind, found.key) == ("blocked", "blocked: event_dump_dna")
     assert "-sync" in found.advice
 
@@ -106,7 +106,7 @@ def test_stalled_jobs_of_one_analysis_are_reported_together(hive: PracticeHive) 
     job_ids = [submitted(hive, token=str(number)) for number in range(3)]
     with visiting(hive) as visitor:
         visitor.look((), job_ids)
-        (found,) = visitor.diagnose(dict.fromkeys(job_ids, (301, LIMIT)), 300).troubles
+        (found,) = visitor.diagnose(dict.fromkeys(job_ids, (301, LIMIT)), 300).stalls
     assert (found.entries, found.jobs) == (tuple(job_ids), tuple(job_ids))
     assert str(found).startswith(
         f"3 jobs of event_dump_dna, the first is {job_ids[0]}: READY, and no beekeeper"
@@ -115,7 +115,7 @@ def test_stalled_jobs_of_one_analysis_are_reported_together(hive: PracticeHive) 
 
 def test_the_recommended_command_has_ehives_url_of_a_sqlite_file(make_hive: MakeHive) -> None:
     hive = make_hive("sqlite")
-    (found,) = troubles(hive, submitted(hive))
+    (found,) = stalls(hive, submitted(hive))
     assert found.advice == f"beekeeper.pl -url {hive.url} -loop_until FOREVER"
 
 

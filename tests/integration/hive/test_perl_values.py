@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from event_hooks.events import EventBatch
+from event_hooks.events.models import EventBatch
 from event_hooks.exceptions import UnsafeValue
 from event_hooks.hive import perl
 from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.trees import State
+from event_hooks.hive.sql.job_trees import State
 from tests.integration.hive.conftest import MakeHive, outcome
 from tests.integration.hives import PracticeHive
 
 
 def ended(hive: PracticeHive, event: dict[str, Any]) -> Any:
     """Give the result of a job for this event."""
-    job_input = EventBatch.from_conf(event).job_input(0, "a_run", "a_task")
+    job_input = EventBatch.from_conf(event).build_job_input(0, "a_run", "a_task")
     (job_id,) = HiveHook(hive.conn_id).submit("event_dump_dna", [perl.dumps(job_input)])
     hive.work()
     over = outcome(hive, job_id)
@@ -66,7 +66,7 @@ def test_non_latin1_characters_pass_through_the_input_column(make_hive: MakeHive
     "text", ["#expr(system(q(touch /tmp/p)))expr#", "#db_password#", "#toString:k#", "#expr(", ")expr#"]
 )
 def test_parameter_substitutions_of_ehive_are_rejected(text: str) -> None:
-    job_input = EventBatch.from_conf({"type": "x", "genome": text}).job_input(0, "a_run", "a_task")
+    job_input = EventBatch.from_conf({"type": "x", "genome": text}).build_job_input(0, "a_run", "a_task")
     with pytest.raises(UnsafeValue, match="event.genome"):
         perl.dumps(job_input)
 
@@ -81,7 +81,7 @@ def test_a_json_input_fails(make_hive: MakeHive) -> None:
 def test_the_fields_of_an_event_are_under_one_key() -> None:
     """On top they would override parameters of the analysis, and of the pipeline."""
     event = {"type": "x", "genome": "g", "db_conn": "mine"}
-    job_input = EventBatch.from_conf(event).job_input(0, "a_run", "a_task")
+    job_input = EventBatch.from_conf(event).build_job_input(0, "a_run", "a_task")
     assert job_input["event"]["db_conn"] == "mine"
     assert set(job_input) == {"event", "event_hooks"}
 

@@ -14,8 +14,9 @@ from airflow.sdk.execution_time.comms import _RequestFrame
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
 from sqlalchemy import event
 
-from event_hooks.hive import poller, trees
-from event_hooks.hive.trees import Forest, State
+from event_hooks.hive import poller
+from event_hooks.hive.sql import job_trees
+from event_hooks.hive.sql.job_trees import JobForest, State
 from event_hooks.hive.trigger import HiveJobTrigger
 from tests.integration.hive.conftest import submit, until_over
 from tests.integration.hives import PracticeHive
@@ -26,7 +27,7 @@ LIMIT = 20
 pytestmark = pytest.mark.usefixtures("quick")
 
 
-def told(ended: TaskSuccessEvent | TaskFailedEvent) -> dict[str, Any]:
+def format_message(ended: TaskSuccessEvent | TaskFailedEvent) -> dict[str, Any]:
     """Give what a trigger left as the XCom of its task."""
     assert ended.xcoms
     text = ended.xcoms["return_value"]
@@ -53,7 +54,7 @@ async def test_a_trigger_ends_its_task_with_the_outcomes(hive: PracticeHive) -> 
     async with asyncio.timeout(LIMIT):
         (ended,) = [event async for event in trigger.run()]
     assert isinstance(ended, TaskSuccessEvent)
-    outcomes = told(ended)["outcomes"]
+    outcomes = format_message(ended)["outcomes"]
     assert [outcome["job_id"] for outcome in outcomes] == job_ids
     assert [outcome["result"]["genome"] for outcome in outcomes] == ["genome_0", "genome_1", "genome_2"]
 
@@ -64,7 +65,7 @@ async def test_one_failed_job_fails_the_task_and_keeps_the_others_outcomes(hive:
     async with asyncio.timeout(LIMIT):
         (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 3600).run()]
     assert isinstance(ended, TaskFailedEvent)
-    assert [outcome["state"] for outcome in told(ended)["outcomes"]] == ["complete", "failed"]
+    assert [outcome["state"] for outcome in format_message(ended)["outcomes"]] == ["complete", "failed"]
 
 
 async def test_all_who_wait_are_asked_for_together(
@@ -72,13 +73,13 @@ async def test_all_who_wait_are_asked_for_together(
 ) -> None:
     hive = make_hive("mysql")
     looks: list[int] = []
-    look = Forest.look
+    look = JobForest.look
 
-    def counted(forest: Forest, connection: Any, entries: Any) -> Any:
+    def counted(forest: JobForest, connection: Any, entries: Any) -> Any:
         looks.append(len(entries))
         return look(forest, connection, entries)
 
-    monkeypatch.setattr(Forest, "look", counted)
+    monkeypatch.setattr(JobForest, "look", counted)
     waiting = [HiveJobTrigger(hive.conn_id, [job_id], 3600).run() for job_id in submit(hive, 20)]
     tasks = [asyncio.ensure_future(anext(events)) for events in waiting]
     async with asyncio.timeout(LIMIT):
@@ -159,7 +160,7 @@ async def test_a_hive_that_cannot_be_read_for_long_fails_who_waits_and_says_why(
     async with asyncio.timeout(LIMIT):
         (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 3600).run()]
     assert isinstance(ended, TaskFailedEvent)
-    assert "no such table: job" in told(ended)["error"]
+    assert "no such table: job" in format_message(ended)["error"]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ async def test_no_result_breaks_the_triggerer(make_hive: Callable[..., PracticeH
     assert isinstance(ended, TaskSuccessEvent)
     changes = messages.TriggerStateChanges(events=[TriggerEventEntry(1, ended, None)])
     assert _RequestFrame(id=1, body=changes.model_dump()).as_bytes()
-    assert told(ended)["outcomes"][0]["state"] == "complete"
+    assert format_message(ended)["outcomes"][0]["state"] == "complete"
 
 
 async def test_a_finished_poller_starts_again(hive: PracticeHive) -> None:
@@ -194,6 +195,6 @@ async def test_a_look_costs_a_statement_a_level(hive: PracticeHive) -> None:
     statements: list[str] = []
     event.listen(hive.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
     with hive.engine.connect() as connection:
-        read = trees.read(connection, job_ids)
+        read = job_trees.read(connection, job_ids)
     assert {len(tree.statuses) for tree in read.values()} == {5}
     assert len(statements) == 2

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from event_hooks.hive.poller import HivePoller
-from event_hooks.hive.trees import State
-from event_hooks.hive.visitor import Findings
+from event_hooks.hive.reader import HiveChanges
+from event_hooks.hive.sql.job_trees import State
 from tests.integration.hive.conftest import MakeHive, submit, until_over
 
 LIMIT = 20
@@ -53,7 +53,7 @@ async def test_a_hive_that_hangs_does_not_delay_the_news_of_another(
     port = silent.sockets[0].getsockname()[1]
     monkeypatch.setenv("AIRFLOW_CONN_HIVE_SILENT", f"mysql://u:p@127.0.0.1:{port}/hive")
 
-    async def first_news() -> Findings:
+    async def first_news() -> HiveChanges:
         async for news in HivePoller("hive_silent").watch([1], 3600):
             return news
         raise AssertionError("it ended without news")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from event_hooks.hive.trees import State
+from event_hooks.hive.sql.job_trees import State
 from tests.integration.hive.conftest import MakeHive, outcome, recorded, state, submitted, visiting
 from tests.integration.hives import PracticeHive
 
@@ -48,7 +48,7 @@ def test_polling_1000_finished_trees_takes_at_most_five_statements(hive: Practic
         with recorded() as statements:
             over = visitor.look((), entries).outcomes
         assert len(over) == 1000
-        assert {(each.state, each.caution, str(each.result)) for each in over} == {
+        assert {(each.state, each.warning, str(each.result)) for each in over} == {
             (State.COMPLETE, None, "[1]")
         }
         assert len(asked(statements)) <= 3 + 2  # messages, results

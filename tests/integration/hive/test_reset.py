@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.trees import State
+from event_hooks.hive.sql.job_trees import State
 from tests.integration.hive.conftest import (
     MakeHive,
     child,

@@ -10,7 +10,7 @@ import pytest
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
 from event_hooks.hive.trigger import HiveJobTrigger
-from event_hooks.hive.waiting import Waiting, loads
+from event_hooks.hive.wait_state import WaitState, loads
 from tests.integration.hive.conftest import submit
 from tests.integration.hive.test_poller import LIMIT
 from tests.integration.hives import PracticeHive
@@ -78,7 +78,7 @@ async def test_a_cleared_wait_lets_what_failed_run_again(hive: PracticeHive) -> 
 
 
 async def test_a_restarted_wait_goes_on_from_when_it_began(hive: PracticeHive) -> None:
-    job_ids, kept = submit(hive), [Waiting(told={"excluded: x"}, ti="first").dumps()]
+    job_ids, kept = submit(hive), [WaitState(told={"excluded: x"}, ti="first").dumps()]
     began = loads(kept[0])
     assert began
     await asyncio.to_thread(hive.work)
@@ -91,5 +91,5 @@ async def test_a_restarted_wait_goes_on_from_when_it_began(hive: PracticeHive) -
 async def test_nothing_is_left_over_the_end_of_a_wait(hive: PracticeHive) -> None:
     job_ids, kept = await failed(hive)
     end = kept[-1]
-    await Remembered(hive, job_ids, kept, "first")._leave(Waiting(ti="first"))
+    await Remembered(hive, job_ids, kept, "first")._leave(WaitState(ti="first"))
     assert kept[-1] == end

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from event_hooks.exceptions import HiveRefused, HiveTooOld
+from event_hooks.exceptions import HiveRejected, HiveTooOld
 from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.trees import State
+from event_hooks.hive.sql.job_trees import State
 from tests.integration.hive.conftest import (
     MakeHive,
     inputs,
@@ -47,7 +47,7 @@ def test_a_hive_without_a_schema_version_is_rejected(hive: PracticeHive) -> None
 def test_a_database_that_is_not_a_hive_is_rejected(make_hive: MakeHive, server: str) -> None:
     hive = make_hive(server)
     hive.change("DROP TABLE hive_meta")
-    with pytest.raises(HiveRefused, match="hive_meta"):
+    with pytest.raises(HiveRejected, match="hive_meta"):
         HiveHook(hive.conn_id).submit("event_dump_dna", inputs(1))
 
 
@@ -76,10 +76,10 @@ def test_the_age_of_a_ready_job_is_the_recorded_waiting_time(hive: PracticeHive)
     job_id = submitted(hive)
     with visiting(hive) as visitor:
         visitor.look((), [job_id])
-        young = visitor.diagnose({job_id: (3599, 3600)}, 300).troubles
-        (old,) = visitor.diagnose({job_id: (3601, 3600)}, 300).troubles
+        young = visitor.diagnose({job_id: (3599, 3600)}, 300).stalls
+        (old,) = visitor.diagnose({job_id: (3601, 3600)}, 300).stalls
     assert young == []
-    assert old.kind == "not picked up"
+    assert old.kind == "not_picked_up"
 
 
 def test_a_hive_may_lack_the_tables_for_results_and_progress(make_hive: MakeHive) -> None:

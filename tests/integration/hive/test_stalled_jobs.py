@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from event_hooks.hive.trees import State
-from event_hooks.hive.troubles import Trouble
+from event_hooks.hive.sql.diagnosis import Stall
+from event_hooks.hive.sql.job_trees import State
 from tests.integration.hive.conftest import MakeHive, outcome, state, submitted, visiting, work_on_entries
 from tests.integration.hives import PracticeHive
 
 LONG_AGO = "2001-01-01 00:00:00"
 
 
-def troubles(hive: PracticeHive, *entries: int) -> list[Trouble]:
+def stalls(hive: PracticeHive, *entries: int) -> list[Stall]:
     """Give what holds up jobs whose trees have not changed for as long as it takes to be asked."""
     with visiting(hive) as visitor:
         visitor.look((), entries)
-        return visitor.diagnose(dict.fromkeys(entries, (0.0, 3600.0)), 0).troubles
+        return visitor.diagnose(dict.fromkeys(entries, (0.0, 3600.0)), 0).stalls
 
 
 def add_running(hive: PracticeHive, *, when_finished: str | None = None, **worker: Any) -> int:
@@ -56,19 +56,19 @@ def add_held_back(hive: PracticeHive, counter: int, *fan: str, elsewhere: bool =
 def test_a_running_job_of_a_worker_seen_recently_is_not_stalled(hive: PracticeHive, sign: str) -> None:
     entry = add_running(hive, status="RUN")
     hive.change(f"UPDATE worker SET {sign} = CURRENT_TIMESTAMP")
-    assert troubles(hive, entry) == []
+    assert stalls(hive, entry) == []
 
 
 def test_a_running_job_of_a_worker_not_seen_for_long_is_stalled(hive: PracticeHive) -> None:
     entry = add_running(hive, status="RUN", when_checked_in=LONG_AGO)
-    (found,) = troubles(hive, entry)
-    assert found.kind == "worker gone"
+    (found,) = stalls(hive, entry)
+    assert found.kind == "worker_lost"
     assert "its worker 1 on node7 (process 99) has given no sign for" in found.reason
 
 
 def test_a_running_job_of_a_dead_worker_is_stalled(hive: PracticeHive) -> None:
     entry = add_running(hive, status="DEAD", cause_of_death="KILLED_BY_USER")
-    (found,) = troubles(hive, entry)
+    (found,) = stalls(hive, entry)
     assert found.reason == "in RUN, and its worker 1 on node7 (process 99) is gone: KILLED_BY_USER"
     assert found.advice.startswith("beekeeper.pl -url ")
     assert found.advice.endswith(" -dead")
@@ -76,13 +76,13 @@ def test_a_running_job_of_a_dead_worker_is_stalled(hive: PracticeHive) -> None:
 
 def test_a_running_job_of_a_finished_role_is_stalled(hive: PracticeHive) -> None:
     entry = add_running(hive, status="RUN", when_finished=LONG_AGO)
-    (found,) = troubles(hive, entry)
+    (found,) = stalls(hive, entry)
     assert found.reason.endswith("is gone: it left its role")
 
 
 def test_a_running_job_without_a_role_is_stalled(hive: PracticeHive) -> None:
-    (found,) = troubles(hive, hive.add_job(status="RUN"))
-    assert (found.kind, found.reason) == ("worker gone", "in RUN, and no worker has it")
+    (found,) = stalls(hive, hive.add_job(status="RUN"))
+    assert (found.kind, found.reason) == ("worker_lost", "in RUN, and no worker has it")
 
 
 def test_a_running_job_is_stalled_without_a_live_beekeeper_and_a_recent_sign_of_its_worker(
@@ -91,12 +91,12 @@ def test_a_running_job_is_stalled_without_a_live_beekeeper_and_a_recent_sign_of_
     entry = add_running(hive, status="RUN")
     hive.change("UPDATE beekeeper SET cause_of_death = 'DISAPPEARED'")
     hive.change("UPDATE worker SET when_seen = CURRENT_TIMESTAMP")
-    assert troubles(hive, entry) == []
+    assert stalls(hive, entry) == []
     long_ago = "'2020-01-01 00:00:00'"
     hive.change(
         f"UPDATE worker SET when_born = {long_ago}, when_checked_in = {long_ago}, when_seen = {long_ago}"
     )
-    (found,) = troubles(hive, entry)
+    (found,) = stalls(hive, entry)
     assert "nobody would notice the end of its worker 1 on node7" in found.reason
 
 
@@ -105,7 +105,7 @@ def test_a_job_that_finished_after_the_poll_is_not_stalled(hive: PracticeHive) -
     with visiting(hive) as visitor:
         visitor.look((), [entry])
         hive.change("UPDATE job SET status = 'DONE'")
-        assert visitor.diagnose({entry: (0.0, 3600.0)}, 0).troubles == []
+        assert visitor.diagnose({entry: (0.0, 3600.0)}, 0).stalls == []
 
 
 def test_a_funnel_with_a_running_fan_job_is_not_stalled(hive: PracticeHive) -> None:
@@ -113,14 +113,14 @@ def test_a_funnel_with_a_running_fan_job_is_not_stalled(hive: PracticeHive) -> N
     hive.change("UPDATE worker SET when_seen = CURRENT_TIMESTAMP")
     entry, _ = add_held_back(hive, 2, "DONE", "RUN")
     hive.change("UPDATE job SET role_id = 1 WHERE status = 'RUN'")
-    assert troubles(hive, entry) == []
+    assert stalls(hive, entry) == []
 
 
 @pytest.mark.parametrize("counter", [0, 1, 2])
 def test_a_semaphored_funnel_whose_fan_has_finished_is_stalled(hive: PracticeHive, counter: int) -> None:
     entry, funnel = add_held_back(hive, counter, "DONE", "PASSED_ON")
     assert state(hive, entry) is State.RUNNING
-    (found,) = troubles(hive, entry)
+    (found,) = stalls(hive, entry)
     assert (found.kind, found.jobs) == ("semaphore", (funnel,))
     assert found.reason.endswith(f"the jobs that held it back are over (counter {counter})")
     assert found.advice.endswith(" -balance_semaphores")
@@ -129,14 +129,14 @@ def test_a_semaphored_funnel_whose_fan_has_finished_is_stalled(hive: PracticeHiv
 def test_a_semaphored_job_without_a_semaphore_is_stalled(hive: PracticeHive) -> None:
     entry = hive.add_job(status="DONE")
     funnel = hive.add_job(prev_job_id=entry, status="SEMAPHORED")
-    (found,) = troubles(hive, entry)
+    (found,) = stalls(hive, entry)
     assert "no semaphore holds it back, so none will release it" in found.reason
     assert found.advice.endswith(f" -reset_job_id {funnel}")
 
 
 def test_a_funnel_behind_a_failed_job_of_another_tree_is_stalled(hive: PracticeHive) -> None:
     entry, funnel = add_held_back(hive, 1, "DONE", "FAILED", elsewhere=True)
-    (found,) = troubles(hive, entry)
+    (found,) = stalls(hive, entry)
     assert "SEMAPHORED behind 1 FAILED jobs of another tree" in found.reason
     assert (found.jobs, found.advice.split()[-2]) == ((funnel,), "-reset_job_id")
 
@@ -146,13 +146,13 @@ def test_a_funnel_behind_an_unfinished_job_of_another_tree_is_not_stalled(
     hive: PracticeHive, name: str
 ) -> None:
     entry, _ = add_held_back(hive, 1, name, elsewhere=True)
-    assert troubles(hive, entry) == []
+    assert stalls(hive, entry) == []
 
 
 def test_a_funnel_behind_another_database_is_not_stalled(hive: PracticeHive) -> None:
     entry, _ = add_held_back(hive, 0, "DONE")
     hive.change("UPDATE semaphore SET remote_jobs_counter = 1")
-    assert troubles(hive, entry) == []
+    assert stalls(hive, entry) == []
 
 
 def test_a_stalled_shared_funnel_is_reported_for_every_tree(make_hive: MakeHive) -> None:
@@ -161,9 +161,9 @@ def test_a_stalled_shared_funnel_is_reported_for_every_tree(make_hive: MakeHive)
     work_on_entries(hive)
     hive.work()
     assert outcome(hive, one).state is State.FAILED
-    assert troubles(hive, other)[0].entries == (other,)
+    assert stalls(hive, other)[0].entries == (other,)
     hive.change("UPDATE job SET status = 'DONE' WHERE status = 'FAILED'")
-    (found,) = troubles(hive, one, other)
+    (found,) = stalls(hive, one, other)
     assert found.entries == (one, other)
 
 
@@ -171,7 +171,7 @@ def test_no_report_of_stalled_jobs_shows_a_password(make_hive: MakeHive) -> None
     hive = make_hive("mysql")
     password = hive.url.split("@")[0].rpartition(":")[2]
     entry, _ = add_held_back(hive, 0, "DONE")
-    told = [str(trouble) for trouble in troubles(hive, entry, submitted(hive), hive.add_job(status="RUN"))]
+    told = [str(stall) for stall in stalls(hive, entry, submitted(hive), hive.add_job(status="RUN"))]
     assert len(told) == 3
     assert not any(password in text for text in told)
     assert all("root:***@" in text for text in told)

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import NullPool, create_engine, event
 
-from event_hooks.hive import intervention
 from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.intervention import Change
-from event_hooks.hive.trees import State
+from event_hooks.hive.sql import control
+from event_hooks.hive.sql.control import Change
+from event_hooks.hive.sql.job_trees import State
 from tests.integration.hive.conftest import (
     PAIRWISE_VARIANTS,
     MakeHive,
@@ -140,7 +140,7 @@ def test_a_funnel_released_during_the_stop_is_stopped(make_hive: MakeHive) -> No
 
     event.listen(other, "before_cursor_execute", release)
     with other.begin() as connection:
-        change = intervention.stop(connection, [entry])
+        change = control.stop(connection, [entry])
     assert change == Change([funnel], [])
     assert outcome(hive, entry).state is State.STOPPED
 

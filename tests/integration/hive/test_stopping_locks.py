@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, event
 from tenacity import wait_none
 
 from event_hooks.exceptions import HiveUnreachable
-from event_hooks.hive import address
+from event_hooks.hive.connection import resolve_hive
 from event_hooks.hive.hook import HiveHook
 from tests.integration.hive.conftest import (
     MakeHive,
@@ -50,7 +50,7 @@ def codes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
 
 def hook_that_waits(hive: PracticeHive, seconds: int) -> HiveHook:
     """Give a hook whose statements wait so long for a lock."""
-    url, options = address.find(hive.conn_id)
+    url, options = resolve_hive(hive.conn_id)
     setting = {"init_command": f"SET innodb_lock_wait_timeout = {seconds}"}
     return HiveHook(hive.conn_id, (url, options | setting))
 
@@ -137,7 +137,7 @@ def test_a_locked_file_raises_an_error_and_writes_nothing(
 ) -> None:
     hive = make_hive("sqlite")
     entry = job_for(hive, operation)
-    url, options = address.find(hive.conn_id)
+    url, options = resolve_hive(hive.conn_id)
     with hive.transaction() as other:
         other.exec_driver_sql("BEGIN IMMEDIATE")
         with pytest.raises(HiveUnreachable, match="database is locked"):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.intervention import Change
-from event_hooks.hive.trees import State
+from event_hooks.hive.sql.control import Change
+from event_hooks.hive.sql.job_trees import State
 from tests.integration.hive.conftest import (
     MakeHive,
     child,

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from event_hooks.exceptions import AnalysisNotFound, HiveRefused, HiveUnreachable
-from event_hooks.hive import address
+from event_hooks.exceptions import AnalysisNotFound, HiveRejected, HiveUnreachable
+from event_hooks.hive.connection import resolve_hive
 from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.trees import State
-from event_hooks.hive.visitor import HiveVisitor
+from event_hooks.hive.reader import HiveReader
+from event_hooks.hive.sql.job_trees import State
 from tests.integration.hive.conftest import (
     ALL_VARIANTS,
     MakeHive,
@@ -113,7 +113,7 @@ def test_a_job_that_controls_a_wrapping_semaphore_is_polled_to_its_end(hive: Pra
 
 def test_an_analysis_without_statistics_is_rejected(hive: PracticeHive) -> None:
     hive.change("DELETE FROM analysis_stats")
-    with pytest.raises(HiveRefused, match="'event_dump_dna' has no row in analysis_stats"):
+    with pytest.raises(HiveRejected, match="'event_dump_dna' has no row in analysis_stats"):
         HiveHook(hive.conn_id).submit("event_dump_dna", inputs(1))
 
 
@@ -125,7 +125,7 @@ def test_the_error_names_a_missing_analysis(hive: PracticeHive) -> None:
 
 def test_submitting_without_write_permission_is_rejected(readable_hive: tuple[PracticeHive, str]) -> None:
     hive, read_only = readable_hive
-    with pytest.raises(HiveRefused, match=r"hive 'hive_read' refused: .*UPDATE command denied") as caught:
+    with pytest.raises(HiveRejected, match=r"hive 'hive_read' refused: .*UPDATE command denied") as caught:
         HiveHook(read_only).submit("event_dump_dna", inputs(1))
     assert "a_password" not in str(caught.value)
     assert hive.rows("SELECT COUNT(*) FROM job") == [(0,)]
@@ -135,7 +135,7 @@ def test_waiting_needs_no_write_permission(readable_hive: tuple[PracticeHive, st
     hive, read_only = readable_hive
     job_id = submitted(hive)
     hive.work()
-    visitor = HiveVisitor(read_only, address.find(read_only))
+    visitor = HiveReader(read_only, resolve_hive(read_only))
     assert visitor.look((), [job_id]).outcomes[0].state is State.COMPLETE
     visitor.close()
 

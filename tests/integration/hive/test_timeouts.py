@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from event_hooks.exceptions import HiveUnreachable
-from event_hooks.hive import address
+from event_hooks.hive.connection import resolve_hive
 from event_hooks.hive.hook import HiveHook
 from tests.integration.hive.conftest import MakeHive
 from tools.ports import free_port
@@ -100,7 +100,7 @@ def test_connecting_to_a_server_that_hangs_times_out(relay: Relay) -> None:
 
 
 def test_a_statement_on_a_server_that_hangs_times_out(relay: Relay) -> None:
-    url, options = address.find(CONN_ID)
+    url, options = resolve_hive(CONN_ID)
     with create_engine(url, connect_args=options).connect() as connection:
         assert connection.scalar(text("SELECT 1")) == 1
         relay.hang()

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.database import Ledger
 from event_hooks.reports import topology
 from event_hooks.reports.hook import RabbitMQHook
 from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases, new_databases

@@ -20,7 +20,7 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from event_hooks.ledger import database, tables
-from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.database import Ledger
 
 CONNECTION_VARIABLE = "AIRFLOW_CONN_EVENT_LEDGER"
 

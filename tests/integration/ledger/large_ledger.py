@@ -20,19 +20,36 @@ from sqlalchemy import event as listeners
 from sqlalchemy import text
 
 from event_hooks.ledger import database, joins, once, overview
-from event_hooks.ledger.follow_ups import follow_ups_of
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.ledger.overview import Wanted
-from event_hooks.ledger.records import (
-    Claim,
-    Outcome,
-    OwedReport,
-    Progress,
-    Received,
-    Standing,
-    key_in_run,
-    key_of,
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.events import (
+    accept_events,
+    assign_run,
+    list_events_without_run,
+    list_unplanned_events,
+    load_run_events,
 )
+from event_hooks.ledger.follow_ups import list_follow_ups
+from event_hooks.ledger.overview import Wanted, has_pending_work
+from event_hooks.ledger.processes import (
+    load_run_statuses,
+    reopen_processes,
+    store_jobs,
+    store_outcomes,
+    store_plan,
+    store_progress,
+)
+from event_hooks.ledger.records import (
+    NewEvent,
+    OnceClaim,
+    PendingReport,
+    ProcessOutcome,
+    ProcessStatus,
+    Progress,
+    event_key,
+    run_event_key,
+)
+from event_hooks.ledger.reports import count_pending_reports, publish_pending
+from event_hooks.ledger.retention import prune_events
 from event_hooks.ledger.tables import metadata
 from tests.integration.ledger.databases import migrated_ledger, new_databases
 
@@ -42,8 +59,8 @@ MAX_PAGES = 500
 """Pages that one statement may read, of tables and indexes."""
 
 _FILL = (
-    """INSERT INTO event (event_key, type, genome, payload, source, received_at, intake, run_id, position,
-        routed_at)
+    """INSERT INTO event (event_key, type, genome, payload, source, received_at, request_id, run_id, position,
+        planned_at)
     SELECT md5(n::text) || md5('x' || n), 'new_assembly', 'genome_' || n, '{}', 'manual',
         received_at, 'fill', 'run_' || n / :run_size, n % :run_size, received_at
     FROM generate_series(0, :events - 1) n,
@@ -51,20 +68,20 @@ _FILL = (
             AS received_at)
         AS instants
     """,
-    """INSERT INTO event_process (event_id, process, hive, analysis, job_id, submitted_at, state, ended_at)
+    """INSERT INTO event_process (event_id, process, hive, analysis, job_id, submitted_at, state, finished_at)
     SELECT id, 'dump', 'hive', 'event_dump', id, received_at,
         CASE WHEN id % 100 = 0 THEN 'failed' ELSE 'complete' END, received_at FROM event""",
-    """INSERT INTO report (message_id, event_id, run_id, routing_key, body, owed_at, sent_at)
+    """INSERT INTO report (message_id, event_id, run_id, routing_key, body, created_at, sent_at)
     SELECT 'm' || id, id, run_id, 'report.info', '{}', received_at, received_at FROM event""",
-    """INSERT INTO follow_up (event_id, process, position, payload, owed_at, sent_at)
+    """INSERT INTO follow_up (event_id, process, position, payload, created_at, sent_at)
     SELECT id, 'dump', 0, '{}', received_at, received_at FROM event WHERE id % 10 = 0""",
-    """INSERT INTO awaited (id, process, genome, types, "then", opened_at, closes_at, closed_at)
+    """INSERT INTO join_wait (id, process, genome, types, on_timeout, opened_at, expires_at, closed_at)
     SELECT id, 'dump', 'g' || id, '[]', 'run', received_at, received_at, received_at
     FROM event WHERE id % 10 = 0""",
-    """INSERT INTO awaited_event (event_id, process, awaited_id)
-    SELECT id, process, id FROM awaited""",
-    """INSERT INTO once (process, subject, held_for, event_id)
-    SELECT process, md5(genome), '{}', id FROM awaited""",
+    """INSERT INTO join_wait_event (event_id, process, join_wait_id)
+    SELECT id, process, id FROM join_wait""",
+    """INSERT INTO once_claim (process, values_digest, claimed_values, event_id)
+    SELECT process, md5(genome), '{}', id FROM join_wait""",
 )
 
 
@@ -124,31 +141,34 @@ def recorded_statements(ledger: Ledger) -> Iterator[list[Statement]]:
 
 
 def process_events(ledger: Ledger) -> None:
-    """Execute what two events cause from their arrival to the report, and what ``tend_ledger`` executes."""
+    """Execute what two events cause from their arrival to the report, and what ``maintain_ledger`` executes."""
     new = [
-        Received(key_in_run("new", 0), "t", "g", {"n": 1}, "rest"),
-        Received(key_of("t", 5), "t", "g", {}, "rest"),
+        NewEvent(run_event_key("new", 0), "t", "g", {"n": 1}, "rest"),
+        NewEvent(event_key("t", 5), "t", "g", {}, "rest"),
     ]
     for _ in range(2):
-        entry, pending = ledger.accept(new)
-    assert ledger.without_run(100) == [entry, pending]
-    assert len(ledger.assign("new", [entry.id])) == 1
-    assert ledger.has_work()
-    assert ledger.not_begun("new", 100) == [replace(entry, run_id="new", is_new=False)]
-    ledger.plan("new", [Standing(entry.id, 0, "dump", "hive", "event_dump")])
-    assert len(ledger.standing("run_77")) == EVENTS_PER_RUN
-    assert len(ledger.events_of("run_77")) == EVENTS_PER_RUN
-    ledger.record_jobs({(entry.id, "dump"): 1})
-    ledger.record_progress("dump", [Progress(entry.id, 1, 2, 0)])
-    report = OwedReport("new", entry.id, "new", "report.info", "{}")
-    ledger.record_outcomes("dump", [Outcome(entry.id, "complete")], "try1", [report])
-    ledger.reopen("dump", [entry.id])
-    assert (ledger.count_owed(), ledger.count_owed("new")) == (1, 1)
-    assert [ledger.send(lambda owed: owed, run_id="new"), ledger.send(lambda owed: owed)] == [1, 0]
-    assert ledger.prune(timedelta(days=4000)) == 0
-    ledger.assign("new", [pending.id])
-    ledger.plan("new", [])
-    assert not ledger.has_work()
+        entry, pending = accept_events(ledger, new)
+    assert list_events_without_run(ledger, 100) == [entry, pending]
+    assert len(assign_run(ledger, "new", [entry.id])) == 1
+    assert has_pending_work(ledger)
+    assert list_unplanned_events(ledger, "new", 100) == [replace(entry, run_id="new", is_new=False)]
+    store_plan(ledger, "new", [ProcessStatus(entry.id, 0, "dump", "hive", "event_dump")])
+    assert len(load_run_statuses(ledger, "run_77")) == EVENTS_PER_RUN
+    assert len(load_run_events(ledger, "run_77")) == EVENTS_PER_RUN
+    store_jobs(ledger, {(entry.id, "dump"): 1})
+    store_progress(ledger, "dump", [Progress(entry.id, 1, 2, 0)])
+    report = PendingReport("new", entry.id, "new", "report.info", "{}")
+    store_outcomes(ledger, "dump", [ProcessOutcome(entry.id, "complete")], "try1", [report])
+    reopen_processes(ledger, "dump", [entry.id])
+    assert (count_pending_reports(ledger), count_pending_reports(ledger, "new")) == (1, 1)
+    assert [
+        publish_pending(ledger, lambda owed: owed, run_id="new"),
+        publish_pending(ledger, lambda owed: owed),
+    ] == [1, 0]
+    assert prune_events(ledger, timedelta(days=4000)) == 0
+    assign_run(ledger, "new", [pending.id])
+    store_plan(ledger, "new", [])
+    assert not has_pending_work(ledger)
 
 
 def read_board(ledger: Ledger, events: int) -> None:
@@ -173,11 +193,11 @@ def read_board(ledger: Ledger, events: int) -> None:
     assert overview.one(ledger, event_id)
     assert len(overview.reports(ledger, event_id)) == 1
     assert overview.chain(ledger, 77)
-    assert follow_ups_of(ledger, 10)
+    assert list_follow_ups(ledger, 10)
     assert joins.waiting(ledger) == []
     assert joins.find(ledger, "dump", "g") is None
     assert joins.waiting_for(ledger, [10, 20])
-    assert once.holders(ledger, {(0, "dump"): Claim({"genome": "g"}, False)}) == {}
+    assert once.holders(ledger, {(0, "dump"): OnceClaim({"genome": "g"}, False)}) == {}
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from event_hooks.exceptions import LedgerBehind, LedgerUnreachable
+from event_hooks.exceptions import LedgerNotMigrated, LedgerUnreachable
 from event_hooks.ledger import database, tables
 from event_hooks.ledger.__main__ import main
-from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.database import Ledger
 from tests.integration.ledger.databases import migrated_ledger
 
 
@@ -42,7 +42,9 @@ def test_the_migrations_make_the_tables_of_the_code() -> None:
 
 @pytest.mark.usefixtures("empty_server")
 def test_a_database_without_tables_is_an_error_with_the_command_to_type() -> None:
-    with pytest.raises(LedgerBehind, match="version none, and 0004 is needed: python -m event_hooks.ledger"):
+    with pytest.raises(
+        LedgerNotMigrated, match="version none, and 0001 is needed: python -m event_hooks.ledger"
+    ):
         Ledger()
 
 
@@ -51,7 +53,7 @@ def test_tables_of_a_later_version_are_an_error() -> None:
     migrated_ledger().close()
     with database.engine().begin() as connection:
         connection.execute(text(f"UPDATE {database.VERSION_TABLE} SET version_num = '9999'"))
-    with pytest.raises(LedgerBehind, match="version 9999"):
+    with pytest.raises(LedgerNotMigrated, match="version 9999"):
         Ledger()
 
 

@@ -9,27 +9,44 @@ from datetime import timedelta
 import pytest
 
 from event_hooks.ledger import once
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.ledger.records import Arrival, Claim, Entry, Outcome, Received, Standing, State, key_of
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.events import accept_events, accept_requests
+from event_hooks.ledger.processes import (
+    load_planned_processes,
+    load_run_statuses,
+    store_outcomes,
+    store_plan,
+)
+from event_hooks.ledger.records import (
+    EventRequest,
+    NewEvent,
+    OnceClaim,
+    ProcessOutcome,
+    ProcessStatus,
+    State,
+    StoredEvent,
+    event_key,
+)
+from event_hooks.ledger.retention import prune_events
 
 HUMAN = {"genome": "homo_sapiens", "genebuild": "2026-10"}
 
 
-def received(name: str) -> Received:
-    return Received(key_of("new_genebuild", name), "new_genebuild", "homo_sapiens", {"n": name}, "rest")
+def received(name: str) -> NewEvent:
+    return NewEvent(event_key("new_genebuild", name), "new_genebuild", "homo_sapiens", {"n": name}, "rest")
 
 
-def accept(ledger: Ledger, name: str) -> Entry:
-    return ledger.accept([received(name)], f"run_{name}")[0]
+def accept(ledger: Ledger, name: str) -> StoredEvent:
+    return accept_events(ledger, [received(name)], f"run_{name}")[0]
 
 
-def plan(ledger: Ledger, entry: Entry, values: object = HUMAN, *, is_forced: bool = False) -> bool:
+def plan(ledger: Ledger, entry: StoredEvent, values: object = HUMAN, *, is_forced: bool = False) -> bool:
     """Plan the process for an event; tell whether it is done for it."""
     assert entry.run_id
     assert isinstance(values, dict)
-    planned = [Standing(entry.id, entry.position, "dump", "hive", "analysis")]
-    claims = {(entry.id, "dump"): Claim(values, is_forced)}
-    return not ledger.plan(entry.run_id, planned, claims)
+    planned = [ProcessStatus(entry.id, entry.position, "dump", "hive", "analysis")]
+    claims = {(entry.id, "dump"): OnceClaim(values, is_forced)}
+    return not store_plan(ledger, entry.run_id, planned, claims)
 
 
 def test_the_same_values_are_done_once(ledger: Ledger) -> None:
@@ -37,7 +54,7 @@ def test_the_same_values_are_done_once(ledger: Ledger) -> None:
     assert [plan(ledger, first), plan(ledger, second)] == [True, False]
     assert plan(ledger, other, {**HUMAN, "genebuild": "2026-11"})
     assert second.run_id
-    (standing,) = ledger.standing(second.run_id)
+    (standing,) = load_run_statuses(ledger, second.run_id)
     assert standing.state == State.SKIPPED
     assert standing.error
     assert f'genome "homo_sapiens", genebuild "2026-10", and event {first.id} has it' in standing.error
@@ -62,7 +79,7 @@ def test_planning_again_gives_the_same(ledger: Ledger) -> None:
 def test_who_failed_or_was_stopped_does_not_count(state: State, is_done_again: bool, ledger: Ledger) -> None:
     first = accept(ledger, "a")
     plan(ledger, first)
-    ledger.record_outcomes("dump", [Outcome(first.id, state)], "ti", ())
+    store_outcomes(ledger, "dump", [ProcessOutcome(first.id, state)], "ti", ())
     assert plan(ledger, accept(ledger, "b")) == is_done_again
     assert not plan(ledger, accept(ledger, "c"))
 
@@ -77,7 +94,7 @@ def test_of_many_at_once_one_has_it(ledger: Ledger) -> None:
     entries = [accept(ledger, str(n)) for n in range(6)]
     begin = threading.Barrier(len(entries))
 
-    def compete(entry: Entry) -> bool:
+    def compete(entry: StoredEvent) -> bool:
         begin.wait()
         return plan(ledger, entry)
 
@@ -87,25 +104,27 @@ def test_of_many_at_once_one_has_it(ledger: Ledger) -> None:
 
 def test_what_comes_in_over_the_api_is_decided_with_it(ledger: Ledger) -> None:
     arrivals = [
-        Arrival([received(name)], [[("dump", "hive", "analysis")]], {(0, "dump"): Claim(HUMAN, False)})
+        EventRequest(
+            [received(name)], [[("dump", "hive", "analysis")]], {(0, "dump"): OnceClaim(HUMAN, False)}
+        )
         for name in "ab"
     ]
-    answers, new = ledger.take(arrivals, "run", 0)
+    answers, new = accept_requests(ledger, arrivals, "run", 0)
     assert new == 2
-    states = [one.state for one in ledger.standing("run")]
+    states = [one.state for one in load_run_statuses(ledger, "run")]
     assert states == [State.PLANNED, State.SKIPPED]
-    assert ledger.planned("run") == {0: ["dump"], 1: []}
+    assert load_planned_processes(ledger, "run") == {0: ["dump"], 1: []}
     assert all(isinstance(answer, list) for answer in answers)
 
 
 def test_asking_who_has_it_changes_nothing(ledger: Ledger) -> None:
-    wanted = {(0, "dump"): Claim(HUMAN, False)}
+    wanted = {(0, "dump"): OnceClaim(HUMAN, False)}
     assert once.holders(ledger, wanted) == {}
     first = accept(ledger, "a")
     plan(ledger, first)
     assert once.holders(ledger, wanted) == {(0, "dump"): first.id}
-    assert once.holders(ledger, {(0, "dump"): Claim(HUMAN, True)}) == {}
-    ledger.record_outcomes("dump", [Outcome(first.id, State.FAILED)], "ti", ())
+    assert once.holders(ledger, {(0, "dump"): OnceClaim(HUMAN, True)}) == {}
+    store_outcomes(ledger, "dump", [ProcessOutcome(first.id, State.FAILED)], "ti", ())
     assert once.holders(ledger, wanted) == {}
 
 
@@ -115,6 +134,6 @@ def test_what_was_done_is_known_after_its_event_is_forgotten(
 ) -> None:
     first = accept(ledger, "a")
     plan(ledger, first)
-    ledger.record_outcomes("dump", [Outcome(first.id, state)], "ti", ())
-    assert ledger.prune(timedelta(0)) == 1
+    store_outcomes(ledger, "dump", [ProcessOutcome(first.id, state)], "ti", ())
+    assert prune_events(ledger, timedelta(0)) == 1
     assert plan(ledger, accept(ledger, "b")) == is_done_again

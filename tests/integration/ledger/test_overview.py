@@ -8,9 +8,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from event_hooks.ledger import overview
-from event_hooks.ledger.ledger import Ledger
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.events import accept_events, accept_requests
 from event_hooks.ledger.overview import EventState, EventView, Wanted
-from event_hooks.ledger.records import Arrival, Outcome, OwedReport, Progress, Received, key_in_run
+from event_hooks.ledger.processes import store_jobs, store_outcomes, store_plan, store_progress
+from event_hooks.ledger.records import (
+    EventRequest,
+    NewEvent,
+    PendingReport,
+    ProcessOutcome,
+    Progress,
+    run_event_key,
+)
+from event_hooks.ledger.reports import add_reports
 
 WEEK = timedelta(days=7)
 
@@ -20,11 +30,11 @@ def took_in(
 ) -> list[int]:
     """Take events in, each for two processes, and give their ids."""
     received = [
-        Received(key_in_run(run_id, at), event_type, genome, {"genome": genome}, "test")
+        NewEvent(run_event_key(run_id, at), event_type, genome, {"genome": genome}, "test")
         for at, genome in enumerate(genomes)
     ]
     processes = [[("dump_dna", "hive", "dna"), ("dump_peptide", "hive", "peptide")]] * len(received)
-    answers, _ = ledger.take([Arrival(received, processes)], run_id, 0)
+    answers, _ = accept_requests(ledger, [EventRequest(received, processes)], run_id, 0)
     assert isinstance(answers[0], list)
     return [entry.id for entry in answers[0]]
 
@@ -32,7 +42,9 @@ def took_in(
 def end(ledger: Ledger, event_id: int, **states: str) -> None:
     """Let processes of an event end."""
     for process, state in states.items():
-        ledger.record_outcomes(process, [Outcome(event_id, state, error=f"{process}: no disk")], "try", [])
+        store_outcomes(
+            ledger, process, [ProcessOutcome(event_id, state, error=f"{process}: no disk")], "try", []
+        )
 
 
 def warning(text: str) -> str:
@@ -49,13 +61,13 @@ def view(ledger: Ledger, event_id: int) -> EventView:
 
 def test_an_event_goes_from_waiting_to_complete(ledger: Ledger) -> None:
     (event_id,) = took_in(ledger, "homo_sapiens")
-    assert (view(ledger, event_id).state, view(ledger, event_id).is_over) == (EventState.WAITING, False)
-    ledger.record_jobs({(event_id, "dump_dna"): 7})
-    ledger.record_progress("dump_dna", [Progress(event_id, 0, 1, 0, is_begun=False)])
+    assert (view(ledger, event_id).state, view(ledger, event_id).is_finished) == (EventState.WAITING, False)
+    store_jobs(ledger, {(event_id, "dump_dna"): 7})
+    store_progress(ledger, "dump_dna", [Progress(event_id, 0, 1, 0, is_started=False)])
     assert view(ledger, event_id).state == EventState.WAITING
-    ledger.record_progress("dump_dna", [Progress(event_id, 1, 4, 0, "half")])
+    store_progress(ledger, "dump_dna", [Progress(event_id, 1, 4, 0, "half")])
     first = view(ledger, event_id).processes[0].started_at
-    ledger.record_progress("dump_dna", [Progress(event_id, 2, 4, 0, "more")])
+    store_progress(ledger, "dump_dna", [Progress(event_id, 2, 4, 0, "more")])
     dump_dna, dump_peptide = view(ledger, event_id).processes
     assert (dump_dna.job_id, dump_dna.done, dump_dna.total, dump_dna.message) == (7, 2, 4, "more")
     assert first
@@ -63,22 +75,22 @@ def test_an_event_goes_from_waiting_to_complete(ledger: Ledger) -> None:
     assert (dump_peptide.job_id, dump_peptide.started_at) == (None, None)
     assert view(ledger, event_id).state == EventState.RUNNING
     end(ledger, event_id, dump_dna="complete", dump_peptide="complete")
-    assert (view(ledger, event_id).state, view(ledger, event_id).is_over) == (EventState.COMPLETE, True)
+    assert (view(ledger, event_id).state, view(ledger, event_id).is_finished) == (EventState.COMPLETE, True)
 
 
 def test_one_failed_process_makes_an_event_failed(ledger: Ledger) -> None:
     (event_id,) = took_in(ledger, "homo_sapiens")
     end(ledger, event_id, dump_peptide="failed")
     found = view(ledger, event_id)
-    assert (found.state, found.is_over) == (EventState.FAILED, False)
+    assert (found.state, found.is_finished) == (EventState.FAILED, False)
     assert found.processes[1].error == "dump_peptide: no disk"
 
 
 def test_an_event_without_processes_is_over_once_it_is_planned(ledger: Ledger) -> None:
-    (entry,) = ledger.accept([Received(key_in_run("run", 0), "other", None, {}, "test")], "run")
-    assert not view(ledger, entry.id).is_over
-    ledger.plan("run", [])
-    assert (view(ledger, entry.id).state, view(ledger, entry.id).is_over) == (EventState.COMPLETE, True)
+    (entry,) = accept_events(ledger, [NewEvent(run_event_key("run", 0), "other", None, {}, "test")], "run")
+    assert not view(ledger, entry.id).is_finished
+    store_plan(ledger, "run", [])
+    assert (view(ledger, entry.id).state, view(ledger, entry.id).is_finished) == (EventState.COMPLETE, True)
 
 
 def test_events_are_found_by_state_type_genome_and_run(ledger: Ledger) -> None:
@@ -86,7 +98,7 @@ def test_events_are_found_by_state_type_genome_and_run(ledger: Ledger) -> None:
     (other,) = took_in(ledger, "homo%", event_type="other", run_id="other_run")
     end(ledger, bad, dump_dna="failed", dump_peptide="complete")
     end(ledger, good, dump_dna="complete", dump_peptide="complete")
-    ledger.plan("run", [])
+    store_plan(ledger, "run", [])
     for wanted, ids in (
         (Wanted(), [other, going_on, good, bad]),
         (Wanted(state="failed"), [bad]),
@@ -110,39 +122,39 @@ def test_what_failed_or_is_held_up_needs_attention(ledger: Ledger) -> None:
     end(ledger, bad, dump_dna="failed")
     end(ledger, good, dump_dna="complete", dump_peptide="complete")
     warnings = [
-        OwedReport(f"{event_id}{text}", event_id, "run", "report.warn", warning(text))
+        PendingReport(f"{event_id}{text}", event_id, "run", "report.warn", warning(text))
         for event_id in (good, held_up)
         for text in ("first", "second")
     ]
-    ledger.owe([*warnings, OwedReport("i", fine, "run", "report.info", "{}")])
+    add_reports(ledger, [*warnings, PendingReport("i", fine, "run", "report.info", "{}")])
     found = {one.id: one for one in overview.attention(ledger, WEEK)}
     assert found.keys() == {bad, held_up}
-    assert found[held_up].held_up == warning("second")
-    assert found[bad].held_up is None
+    assert found[held_up].stall_report == warning("second")
+    assert found[bad].stall_report is None
     assert [one.id for one in overview.attention(ledger, timedelta(0))] == [held_up]
     assert [one.body["message"] for one in overview.reports(ledger, held_up)] == ["first", "second"]
 
 
 def test_what_has_got_on_since_is_not_held_up(ledger: Ledger) -> None:
     (event_id,) = took_in(ledger, "a")
-    ledger.record_progress("dump_dna", [Progress(event_id, 0, 1, 0, is_begun=False)])
-    ledger.owe([OwedReport("w", event_id, "run", "report.warn", warning("no beekeeper"))])
+    store_progress(ledger, "dump_dna", [Progress(event_id, 0, 1, 0, is_started=False)])
+    add_reports(ledger, [PendingReport("w", event_id, "run", "report.warn", warning("no_beekeeper"))])
     for same in (
-        Progress(event_id, 0, 1, 0, is_begun=False),
-        Progress(event_id, 0, 1, 0, "words", is_begun=False),
+        Progress(event_id, 0, 1, 0, is_started=False),
+        Progress(event_id, 0, 1, 0, "words", is_started=False),
     ):
-        ledger.record_progress("dump_dna", [same])  # as after a restart of the triggerer
-        ledger.record_progress("dump_peptide", [Progress(event_id, 1, 2, 0)])  # another process
+        store_progress(ledger, "dump_dna", [same])  # as after a restart of the triggerer
+        store_progress(ledger, "dump_peptide", [Progress(event_id, 1, 2, 0)])  # another process
         assert [one.id for one in overview.attention(ledger, WEEK)] == [event_id]
-    ledger.record_progress("dump_dna", [Progress(event_id, 0, 1, 0)])
+    store_progress(ledger, "dump_dna", [Progress(event_id, 0, 1, 0)])
     assert overview.attention(ledger, WEEK) == []
-    assert view(ledger, event_id).held_up is None
+    assert view(ledger, event_id).stall_report is None
 
 
 def test_what_is_not_over_is_counted_for_each_hive(ledger: Ledger) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     one, two = took_in(ledger, "a", "b")
-    ledger.record_progress("dump_dna", [Progress(one, 0, 1, 0)])
+    store_progress(ledger, "dump_dna", [Progress(one, 0, 1, 0)])
     end(ledger, two, dump_dna="complete")
     (backlog,) = overview.backlogs(ledger)
     assert (backlog.hive, backlog.waiting, backlog.running) == ("hive", 2, 1)

@@ -7,12 +7,13 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
-from event_hooks import scribe as scribe_module
-from event_hooks.exceptions import LedgerRefused
+from event_hooks.exceptions import LedgerRejected
 from event_hooks.ledger import database
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.ledger.records import OwedReport
-from event_hooks.scribe import scribe_of_loop
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.records import PendingReport
+from event_hooks.ledger.reports import add_reports, count_pending_reports
+from event_hooks.process_event import ledger_writer as scribe_module
+from event_hooks.process_event.ledger_writer import get_ledger_writer
 from tests.integration.ledger.test_sender import message_ids
 
 SECONDS = 20
@@ -20,14 +21,14 @@ SECONDS = 20
 pytestmark = pytest.mark.parametrize("server", ["postgresql", "mysql"], indirect=True)
 
 
-def owed(name: str) -> list[OwedReport]:
-    return [OwedReport(name, None, "run", "report.info", "{}")]
+def to_pending(name: str) -> list[PendingReport]:
+    return [PendingReport(name, None, "run", "report.info", "{}")]
 
 
 async def test_operations_run_in_their_order_and_their_reports_are_sent(ledger: Ledger, queue: str) -> None:
-    scribe, names = scribe_of_loop(), [f"m{n}" for n in range(20)]
-    assert scribe is scribe_of_loop()
-    operations = [scribe.write(lambda to, name=name: to.owe(owed(name))) for name in names]
+    scribe, names = get_ledger_writer(), [f"m{n}" for n in range(20)]
+    assert scribe is get_ledger_writer()
+    operations = [scribe.write(lambda to, name=name: add_reports(to, to_pending(name))) for name in names]
     await asyncio.wait_for(asyncio.gather(*operations), SECONDS)
     sent: list[str] = []
     for _ in range(SECONDS * 10):
@@ -36,32 +37,32 @@ async def test_operations_run_in_their_order_and_their_reports_are_sent(ledger: 
             break
         await asyncio.sleep(0.1)
     assert sent == names
-    assert ledger.count_owed() == 0
+    assert count_pending_reports(ledger) == 0
 
 
 async def test_an_operation_that_fails_does_not_block_the_next(ledger: Ledger, queue: str) -> None:
-    scribe = scribe_of_loop()
+    scribe = get_ledger_writer()
 
     def wrong(_: Ledger) -> None:
         raise KeyError("a fault of ours")
 
-    refused = OwedReport(None, None, "run", "report.info", "{}")  # type: ignore[arg-type]
-    first, second = scribe.write(wrong), scribe.write(lambda to: to.owe([refused]))
-    third = scribe.write(lambda to: to.owe(owed("m1")))
+    refused = PendingReport(None, None, "run", "report.info", "{}")  # type: ignore[arg-type]
+    first, second = scribe.write(wrong), scribe.write(lambda to: add_reports(to, [refused]))
+    third = scribe.write(lambda to: add_reports(to, to_pending("m1")))
     await asyncio.wait_for(third, SECONDS)
     assert isinstance(first.exception(), KeyError)
-    assert isinstance(second.exception(), LedgerRefused)
+    assert isinstance(second.exception(), LedgerRejected)
 
 
 async def test_an_operation_is_retried_until_the_ledger_is_available(
     ledger: Ledger, queue: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scribe_module, "MAX_PAUSE", 0.05)
-    scribe = scribe_of_loop()
-    await asyncio.wait_for(scribe.write(lambda to: to.owe(owed("m0"))), SECONDS)
+    scribe = get_ledger_writer()
+    await asyncio.wait_for(scribe.write(lambda to: add_reports(to, to_pending("m0"))), SECONDS)
     with database.engine().begin() as connection:
         connection.execute(text("ALTER TABLE report RENAME TO report_away"))
-    operation = scribe.write(lambda to: to.owe(owed("m1")))
+    operation = scribe.write(lambda to: add_reports(to, to_pending("m1")))
     async with asyncio.timeout(SECONDS):
         while caplog.text.count("1 writes wait, next try in") < 2:
             await asyncio.sleep(0.02)

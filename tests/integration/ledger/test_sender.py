@@ -11,10 +11,11 @@ from typing import Any
 import pika
 import pytest
 
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.ledger.records import OwedReport
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.records import PendingReport
+from event_hooks.ledger.reports import add_reports
 from event_hooks.reports import hook
-from event_hooks.reports.outbox import send_owed
+from event_hooks.reports.outbox import send_pending
 
 SECONDS = 60
 
@@ -36,7 +37,7 @@ def send_and_die(*, is_confirmation_read: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     hook._publish = publish_and_die
-    send_owed(Ledger())
+    send_pending(Ledger())
 
 
 @pytest.mark.parametrize("server", ["postgresql", "mysql"], indirect=True)
@@ -44,7 +45,7 @@ def send_and_die(*, is_confirmation_read: bool) -> None:
 def test_killing_a_sender_loses_no_report(ledger: Ledger, queue: str, *, is_confirmation_read: bool) -> None:
     """At least once, each time with the same ``message_id``."""
     ids = [f"message-{n}" for n in range(3)]
-    ledger.owe([OwedReport(message_id, None, "run", "report.info", "{}") for message_id in ids])
+    add_reports(ledger, [PendingReport(message_id, None, "run", "report.info", "{}") for message_id in ids])
     # A fork: it has imported Airflow already, and has no connection to a server
     sender = multiprocessing.get_context("fork").Process(
         target=send_and_die, kwargs={"is_confirmation_read": is_confirmation_read}
@@ -55,7 +56,7 @@ def test_killing_a_sender_loses_no_report(ledger: Ledger, queue: str, *, is_conf
     assert sender.exitcode == -signal.SIGKILL
     deadline, count = time.monotonic() + 10, 0
     while not count and time.monotonic() < deadline:
-        count = send_owed(ledger)  # 0 until the database notices that the sender is dead
+        count = send_pending(ledger)  # 0 until the database notices that the sender is dead
         time.sleep(0.1)
     assert count == 3
     assert message_ids(queue) == [*ids[:2], *ids]

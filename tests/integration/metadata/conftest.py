@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from event_hooks import lookups
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.lookups import Lookups
+from event_hooks.events import lookups
+from event_hooks.events.lookups import Lookups
+from event_hooks.ledger.database import Ledger
 from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases
 from tests.support.practice_metadata import PracticeMetadata, temporary_metadata
 
@@ -44,4 +44,4 @@ def ledger(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> Iter
 @pytest.fixture
 def known() -> Lookups:
     """Our own lookups: new_assembly and new_genebuild."""
-    return lookups.current()
+    return lookups.load_cached()

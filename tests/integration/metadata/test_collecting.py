@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from event_hooks import collecting
-from event_hooks.collecting import Summary, Wanted
+from event_hooks.collect_events.collect import Summary, build_report, collect_new_events, overlap_start
+from event_hooks.collect_events.hook import MetadataHook
+from event_hooks.collect_events.params import Wanted
+from event_hooks.events.lookups import Lookups
 from event_hooks.exceptions import MetadataUnreachable
-from event_hooks.ledger.ledger import Ledger
-from event_hooks.ledger.records import Entry, Outcome, Standing, State
-from event_hooks.lookups import Lookups
-from event_hooks.metadata.hook import MetadataHook
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.events import list_runs_since, load_run_events
+from event_hooks.ledger.processes import load_planned_processes, store_outcomes, store_plan
+from event_hooks.ledger.records import ProcessOutcome, ProcessStatus, State, StoredEvent
 from tests.support.practice_metadata import PracticeMetadata, write_event
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -34,30 +36,30 @@ def collect(ledger: Ledger, known: Lookups) -> Collect:
 
     def collect(wanted: Wanted = WINDOW, asked_by: str = "collect_events/test", **changes: Any) -> Summary:
         wanted = replace(wanted, **changes)
-        found = MetadataHook().events(collecting.window(wanted.start), wanted.end)
-        return collecting.collect(ledger, found, wanted, known, asked_by, lambda run_id: None)
+        found = MetadataHook().events(overlap_start(wanted.start), wanted.end)
+        return collect_new_events(ledger, found, wanted, known, asked_by, lambda run_id: None)
 
     return collect
 
 
-def entries(ledger: Ledger) -> list[Entry]:
-    runs = ledger.runs_since(NOON - timedelta(days=3650))
-    return [entry for run_id in runs for entry in ledger.events_of(run_id)]
+def entries(ledger: Ledger) -> list[StoredEvent]:
+    runs = list_runs_since(ledger, NOON - timedelta(days=3650))
+    return [entry for run_id in runs for entry in load_run_events(ledger, run_id)]
 
 
 def genomes(ledger: Ledger) -> list[str | None]:
     return sorted(str(entry.payload["genome"]) for entry in entries(ledger))
 
 
-def finish(ledger: Ledger, entry: Entry, **states: State) -> None:
+def finish(ledger: Ledger, entry: StoredEvent, **states: State) -> None:
     """Let the processes of an event come to their ends."""
     assert entry.run_id
-    planned = [Standing(entry.id, entry.position, name, "hive", "analysis") for name in states]
-    ledger.plan(entry.run_id, planned)
+    planned = [ProcessStatus(entry.id, entry.position, name, "hive", "analysis") for name in states]
+    store_plan(ledger, entry.run_id, planned)
     for name, state in states.items():
         if state == State.PLANNED:
             continue
-        ledger.record_outcomes(name, [Outcome(entry.id, state)], "ti", ())
+        store_outcomes(ledger, name, [ProcessOutcome(entry.id, state)], "ti", ())
 
 
 def test_an_event_is_handed_over_with_all_that_is_known_of_it(
@@ -158,7 +160,7 @@ def test_unknown_types_are_counted_told_and_hold_up_nothing(
     summary = collect()
     assert summary.handed_over == 1
     assert summary.unknown_types == {"Other": 1, "other": 2, "new_genome": 1, "": 1}
-    (report,) = collecting.report(summary, WINDOW, "collect_events/test")
+    (report,) = build_report(summary, WINDOW, "collect_events/test")
     assert report.routing_key == "report.warn"
     assert "new_genome" in report.body
 
@@ -236,16 +238,16 @@ def test_what_is_committed_late_is_found_by_the_overlap(
 def test_any_window_again_hands_nothing_over_twice(
     metadata: PracticeMetadata, collect: Collect, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__COLLECT_CHUNK", "50")
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__COLLECT_BATCH_SIZE", "50")
     metadata.collection(120, NOON)
-    summaries = [collect() for _ in range(3)]
-    assert [one.handed_over for one in summaries] == [120, 0, 0]
-    assert [one.known for one in summaries] == [0, 120, 120]
-    assert len(summaries[0].runs) == 3
+    build_summaries = [collect() for _ in range(3)]
+    assert [one.handed_over for one in build_summaries] == [120, 0, 0]
+    assert [one.known for one in build_summaries] == [0, 120, 120]
+    assert len(build_summaries[0].runs) == 3
     assert len(entries(ledger)) == len({entry.payload["event_id"] for entry in entries(ledger)}) == 120
-    for run_id in summaries[0].runs:  # a run's events are where its jobs' inputs will look for them
-        assert [entry.position for entry in ledger.events_of(run_id)] == list(
-            range(len(ledger.events_of(run_id)))
+    for run_id in build_summaries[0].runs:  # a run's events are where its jobs' inputs will look for them
+        assert [entry.position for entry in load_run_events(ledger, run_id)] == list(
+            range(len(load_run_events(ledger, run_id)))
         )
 
 
@@ -263,8 +265,8 @@ def test_two_overlapping_backfills_at_once_hand_each_event_over_once(
         for minute in sorted(range(6), reverse=bool(at % 2)):
             start = NOON + timedelta(minutes=minute)
             wanted = Wanted(start, start + timedelta(minutes=1))
-            found = MetadataHook().events(collecting.window(start), wanted.end)
-            total += collecting.collect(mine, found, wanted, known, f"b{at}", lambda run_id: None).handed_over
+            found = MetadataHook().events(overlap_start(start), wanted.end)
+            total += collect_new_events(mine, found, wanted, known, f"b{at}", lambda run_id: None).handed_over
         mine.close()
         return total
 
@@ -333,9 +335,9 @@ def test_only_what_failed_is_done_again(metadata: PracticeMetadata, collect: Col
         assert (summary.again, summary.handed_over) == (expected, expected)
     again = next(entry for entry in entries(ledger) if entry.payload["event_id"].endswith("#2"))
     assert again.run_id
-    assert ledger.planned(again.run_id) == {0: ["dump_peptide"]}
+    assert load_planned_processes(ledger, again.run_id) == {0: ["dump_peptide"]}
     assert (summary.failed, summary.running) == (1, 1)  # broken, at work again, counts as running
-    ledger.record_outcomes("dump_peptide", [Outcome(again.id, State.FAILED)], "ti", ())
+    store_outcomes(ledger, "dump_peptide", [ProcessOutcome(again.id, State.FAILED)], "ti", ())
     assert collect(reprocess="failed").again == 1
     assert any(entry.payload["event_id"].endswith("/broken#3") for entry in entries(ledger))
 
@@ -370,7 +372,7 @@ def test_an_event_that_a_hive_would_run_as_code_is_told_and_holds_up_nothing(
     assert (summary.handed_over, genomes(ledger)) == (1, ["homo_sapiens"])
     assert len(summary.refused) == 1
     assert "assembly" in summary.refused[0]
-    assert collecting.report(summary, WINDOW, "x")[0].routing_key == "report.warn"
+    assert build_report(summary, WINDOW, "x")[0].routing_key == "report.warn"
 
 
 @pytest.mark.alone

@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 
-from tests.support.practice_hive.database import masked
+from tests.support.practice_hive.database import mask_passwords
 from tests.support.practice_hive.tables import create
 from tests.support.practice_hive.worker import Worker
 
@@ -59,7 +59,7 @@ def main() -> None:
             schema_version=arguments.schema_version,
             **analyses,
         )
-        log.info("Made %s", masked(url))
+        log.info("Made %s", mask_passwords(url))
     else:
         work(url, arguments.threads)
 
@@ -69,7 +69,7 @@ def work(url: str, threads: int) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    log.info("Working in %s", masked(url))
+    log.info("Working in %s", mask_passwords(url))
     Worker(url, threads=threads, patience=float("inf")).run(stop)
     log.info("Stopped")
 

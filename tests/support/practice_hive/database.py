@@ -31,7 +31,7 @@ def parse(url: str) -> URL:
     return parsed.set(drivername="mysql+mysqldb", host=host, query={"charset": "utf8mb4", **kept})
 
 
-def masked(url: str) -> str:
+def mask_passwords(url: str) -> str:
     """Give the URL without its password, for logs."""
     return parse(url).render_as_string(hide_password=True)
 
@@ -63,7 +63,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, patience: float = 60, stop: threading.Event | None = None) -> None:
-        self.masked_url = masked(url)
+        self.masked_url = mask_passwords(url)
         self.engine = connect(parse(url))
         self.patience = patience
         self.stop = stop or threading.Event()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from event_hooks.api.board import drawing
+from event_hooks.api.board import timeline
 from event_hooks.ledger.overview import EventView, ProcessView
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -48,25 +48,25 @@ def kinds(pieces: Any) -> list[tuple[str, float]]:
             "failed",
             "2 of 4 jobs",
         ),
-        (process("not submitted", job_id=None), [("failed", 100)], "not submitted", ""),
+        (process("not_submitted", job_id=None), [("failed", 100)], "not_submitted", ""),
         (process("failed", done=1, total=1, failed=0), [("failed", 100)], "failed", "1 of 1 job"),
     ],
 )
 def test_a_bar_shows_the_job_tree(
     view: ProcessView, pieces: list[tuple[str, float]], word: str, count: str
 ) -> None:
-    assert kinds(drawing.bar(view)) == pieces
-    assert (drawing.word(view), drawing.count(view)) == (word, count)
+    assert kinds(timeline.bar(view)) == pieces
+    assert (timeline.word(view), timeline.count(view)) == (word, count)
 
 
-def lane(view: ProcessView, reported: float | None = None, now: float = 100) -> drawing.Lane:
+def lane(view: ProcessView, reported: float | None = None, now: float = 100) -> timeline.Lane:
     """Draw the lane of an event that was received at noon."""
     event = EventView(1, "new_assembly", "homo_sapiens", "api", NOON, "run", True, (view,))
-    return drawing.lane(event, view, None if reported is None else at(reported), at(now))
+    return timeline.lane(event, view, None if reported is None else at(reported), at(now))
 
 
 def test_a_timeline_goes_from_received_to_reported() -> None:
-    view = process("complete", submitted_at=at(10), started_at=at(20), ended_at=at(90))
+    view = process("complete", submitted_at=at(10), started_at=at(20), finished_at=at(90))
     drawn = lane(view, 100)
     assert kinds(drawn.pieces) == [("queued", 10), ("waiting", 10), ("done", 70), ("reporting", 10)]
     assert [(mark.step, mark.after) for mark in drawn.marks] == [
@@ -83,7 +83,7 @@ def test_what_has_not_come_is_open_and_what_was_too_quick_is_missed() -> None:
     assert kinds(drawn.pieces) == [("queued", 50), ("waiting", 50)]
     assert [mark.at for mark in drawn.marks[2:]] == [None] * 3
     assert not any(mark.is_missed for mark in drawn.marks)
-    quick = lane(process("failed", submitted_at=at(1), ended_at=at(2)), 3)
+    quick = lane(process("failed", submitted_at=at(1), finished_at=at(2)), 3)
     assert [mark.step for mark in quick.marks if mark.is_missed] == ["first job running"]
     assert [mark.step for mark in quick.marks][3] == "failed"
 
@@ -108,5 +108,5 @@ def test_no_step_is_too_short_to_be_seen() -> None:
     ],
 )
 def test_times_are_told_in_two_units_and_ages_in_one(seconds: float, words: str, age: str) -> None:
-    assert drawing.lasting(timedelta(seconds=seconds)) == words
-    assert drawing.age(NOON, at(seconds)) == age
+    assert timeline.lasting(timedelta(seconds=seconds)) == words
+    assert timeline.age(NOON, at(seconds)) == age

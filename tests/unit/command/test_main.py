@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from event_hooks import requesting
-from event_hooks.command.main import main
+from event_hooks.cli.main import main
+from event_hooks.client import http
 from tools.ports import free_port
 
 
 @pytest.fixture(autouse=True)
 def _nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody listens, and nobody is logged in."""
-    monkeypatch.setattr(requesting, "PAUSE", 0.01)
+    monkeypatch.setattr(http, "PAUSE", 0.01)
     monkeypatch.setenv("EVENT_URI", f"http://127.0.0.1:{free_port()}/event-hooks")
     for name in ("EVENT_HOOKS_TOKEN", "EVENT_HOOKS_TOKEN_FILE", "EVENT_HOOKS_USER", "EVENT_HOOKS_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
@@ -81,7 +81,7 @@ def test_lint_prints_what_is_wrong_for_people_and_programs(
     assert {"level": "error", "file": str(file), "key": "the whole file"}.items() <= finding.items()
 
 
-@pytest.mark.parametrize(("module", "others"), [("client", "airflow rich"), ("command.main", "airflow")])
+@pytest.mark.parametrize(("module", "others"), [("client", "airflow rich"), ("cli.main", "airflow")])
 def test_the_client_does_without_what_only_others_need(module: str, others: str) -> None:
     code = f"import sys, event_hooks.{module}; sys.exit(any(x in sys.modules for x in '{others}'.split()))"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from event_hooks.command.reading import parse, read_events
+from event_hooks.cli.input import parse, read_events
 
 ONE = {"type": "new_assembly", "genome": "homo_sapiens"}
 TEXT = '{"type": "new_assembly",\n "genome": "homo_sapiens"}\n'

@@ -7,7 +7,7 @@ from airflow.sdk.module_loading import import_string
 
 from event_hooks.hive.trigger import HiveJobTrigger
 
-ARGUMENTS: dict[str, Any] = {"hive_conn_id": "hive_test", "job_ids": [1, 2], "ready_limit": 3600.0}
+ARGUMENTS: dict[str, Any] = {"hive_conn_id": "hive_test", "job_ids": [1, 2], "ready_timeout": 3600.0}
 
 
 def test_a_trigger_survives_the_round_trip() -> None:

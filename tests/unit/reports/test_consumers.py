@@ -13,24 +13,24 @@ from typing import Any
 
 import pytest
 
-from event_hooks.ledger.records import Progress, Standing
+from event_hooks.ledger.records import ProcessStatus, Progress
+from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.report import Report
-from event_hooks.reports.story import Story
 
 EVENT = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": 1, "more": {"deep": [1, None]}}
-STORY = Story(EVENT, "run")
+STORY = ReportBuilder(EVENT, "run")
 OUTCOME: dict[str, Any] = {"job_id": 7, "state": "failed", "result": None, "error": "no disk"}
 ALL = [
     STORY.received(0, ["dump"]),
-    STORY.ignored(0, "first"),
-    STORY.refused(0, "no"),
-    STORY.unconcerned(0),
+    STORY.duplicate(0, "first"),
+    STORY.rejected(0, "no"),
+    STORY.no_process(0),
     STORY.submitted(0, "dump", 7),
     STORY.progress([0], "dump", 7, Progress(0, 1, 2, 0)),
-    STORY.held_up([0], "dump", 7, "not picked up", "no beekeeper", "key"),
-    STORY.ended(0, "dump", OUTCOME, "1"),
-    STORY.ended(0, "dump", {**OUTCOME, "state": "complete"}, "1"),
-    STORY.finished(0, [Standing(1, 0, "dump", "hive", "event_dump")]),
+    STORY.stalled([0], "dump", 7, "not_picked_up", "no_beekeeper", "key"),
+    STORY.process_finished(0, "dump", OUTCOME, "1"),
+    STORY.process_finished(0, "dump", {**OUTCOME, "state": "complete"}, "1"),
+    STORY.event_finished(0, [ProcessStatus(1, 0, "dump", "hive", "event_dump")]),
 ]
 
 
@@ -58,4 +58,4 @@ def test_a_report_is_as_its_consumers_expect(report: Report) -> None:
 
 
 def test_an_event_without_a_genome_has_no_resource() -> None:
-    assert json.loads(Story({"type": "release"}, "run").unconcerned(0).body)["resource"] is None
+    assert json.loads(ReportBuilder({"type": "release"}, "run").no_process(0).body)["resource"] is None

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from event_hooks.ledger.records import Standing, State
-from event_hooks.reports.operator import Ended, last_word, summaries
-from event_hooks.reports.story import Story
+from event_hooks.ledger.records import ProcessStatus, State
+from event_hooks.process_event.report import Ended, build_summaries, resolve_missing_outcome
+from event_hooks.reports.builder import ReportBuilder
 
 CONF = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": "1"}
 
@@ -26,8 +26,8 @@ def ended(**given: Any) -> Ended:
     return Ended(**(fields | given))
 
 
-def standing(position: int = 0, process: str = "dump_dna", **more: Any) -> Standing:
-    return Standing(position + 100, position, process, "hive", "event_dump_dna", **more)
+def standing(position: int = 0, process: str = "dump_dna", **more: Any) -> ProcessStatus:
+    return ProcessStatus(position + 100, position, process, "hive", "event_dump_dna", **more)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def standing(position: int = 0, process: str = "dump_dna", **more: Any) -> Stand
 def test_without_an_outcome_from_the_hive_nothing_is_success(
     end: Ended, state: State, key: str, part: str
 ) -> None:
-    found, error, report = last_word(Story(CONF, "run"), end, standing())
+    found, error, report = resolve_missing_outcome(ReportBuilder(CONF, "run"), end, standing())
     assert (found, report.routing_key) == (state, f"report.{key}")
     assert part in error
     assert part in report.message
@@ -58,7 +58,7 @@ def test_without_an_outcome_from_the_hive_nothing_is_success(
 
 def test_a_job_that_only_the_api_server_submitted_is_named() -> None:
     end = ended(positions=[], job_ids=None, wait_state=None)
-    state, error, report = last_word(Story(CONF, "run"), end, standing(job_id=9))
+    state, error, report = resolve_missing_outcome(ReportBuilder(CONF, "run"), end, standing(job_id=9))
     assert (state, report.routing_key) == (State.UNKNOWN, "report.fatal")
     assert "left the lookup while its job ran" in error
     assert '"id": 9' in report.message
@@ -67,7 +67,9 @@ def test_a_job_that_only_the_api_server_submitted_is_named() -> None:
 def test_the_same_failure_of_a_submit_is_told_once_and_another_one_again() -> None:
     ids = set()
     for error in ("disk full", "disk full", "no memory"):
-        *_, report = last_word(Story(CONF, "run"), ended(submit_error=error), standing())
+        *_, report = resolve_missing_outcome(
+            ReportBuilder(CONF, "run"), ended(submit_error=error), standing()
+        )
         ids.add(report.message_id)
     assert len(ids) == 2
 
@@ -75,7 +77,7 @@ def test_the_same_failure_of_a_submit_is_told_once_and_another_one_again() -> No
 def test_an_events_summary_has_all_its_processes() -> None:
     conf = {"events": [CONF, {"type": "y", "genome": "b"}]}
     both = [standing(state=State.COMPLETE), standing(process="dump_rna", state=State.FAILED, attempt="1")]
-    one, other = summaries(Story(conf, "run"), both, {0: 100, 1: 101})
+    one, other = build_summaries(ReportBuilder(conf, "run"), both, {0: 100, 1: 101})
     assert (one.resource, one.routing_key) == ("homo_sapiens", "report.info")
     assert json.loads(one.message.removeprefix("Event finished: ")) == {
         "run": "run",
@@ -89,7 +91,11 @@ def test_an_events_summary_has_all_its_processes() -> None:
 
 def test_a_summary_after_another_attempt_is_another_report() -> None:
     made = [
-        next(summaries(Story(CONF, "run"), [standing(state=State.FAILED, attempt=attempt)], {0: 100}))
+        next(
+            build_summaries(
+                ReportBuilder(CONF, "run"), [standing(state=State.FAILED, attempt=attempt)], {0: 100}
+            )
+        )
         for attempt in ("1", "1", "2")
     ]
     assert len({report.message_id for report in made}) == 2

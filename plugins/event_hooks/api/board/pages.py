@@ -14,17 +14,19 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.templating import Jinja2Templates
 
-from event_hooks import lookups, routing, settings
-from event_hooks.api.access import MAY_READ
-from event_hooks.api.board import drawing
+from event_hooks import settings
+from event_hooks.api.board import timeline
+from event_hooks.api.security import MAY_READ
+from event_hooks.events import lookups
 from event_hooks.ledger import joins, overview
-from event_hooks.ledger.follow_ups import follow_ups_of
+from event_hooks.ledger.follow_ups import list_follow_ups
 from event_hooks.ledger.overview import ProcessView, Wanted
-from event_hooks.reports.report import ABOUT
-from event_hooks.reports.story import MEND, Step
+from event_hooks.process_event import planning
+from event_hooks.reports.builder import RETRY_ADVICE, Step
+from event_hooks.reports.report import METADATA_KEY
 
 if TYPE_CHECKING:
-    from event_hooks.api.board.beekeepers import Beekeepers, Word
+    from event_hooks.api.board.beekeeper_status import BeekeeperStatusCache, Word
 
 router = APIRouter(include_in_schema=False, dependencies=[MAY_READ])
 
@@ -47,7 +49,7 @@ HEADERS = {
 }
 
 templates = Jinja2Templates(HERE / "templates")
-templates.env.globals |= {"bar": drawing.bar, "count": drawing.count, "word": drawing.word}
+templates.env.globals |= {"bar": timeline.bar, "count": timeline.count, "word": timeline.word}
 
 
 @router.get("/board")
@@ -71,7 +73,7 @@ async def board(
         wanted=wanted,
         before=before,
         is_plain=is_plain,
-        types=lookups.current().types,
+        types=lookups.load_cached().types,
         attention=attention,
         events=[one for one in found[:PAGE] if one.id not in urgent],
         older=found[PAGE - 1].id if len(found) > PAGE else None,
@@ -93,21 +95,21 @@ async def event(event_id: Annotated[int, Path(ge=1, le=2**63 - 1)], request: Req
     told = await _read(request, lambda ledger: overview.reports(ledger, event_id))
     chain = await _read(request, lambda ledger: overview.chain(ledger, event_id))
     awaited = await _read(request, lambda ledger: joins.waiting_for(ledger, [event_id]))
-    follow_ups = await _read(request, lambda ledger: follow_ups_of(ledger, event_id))
+    follow_ups = await _read(request, lambda ledger: list_follow_ups(ledger, event_id))
     now = datetime.now(UTC)
-    known = lookups.current().processes
+    known = lookups.load_cached().processes
     return _page(
         request,
         "event.html",
         event=view,
         payload=json.dumps(payload, indent=2, ensure_ascii=False),
-        lanes=[drawing.lane(view, one, _reported_at(told, one), now) for one in view.processes],
+        lanes=[timeline.lane(view, one, _reported_at(told, one), now) for one in view.processes],
         told=told,
         chain=chain if len(chain) > 1 else [],
         awaited=[one for _, one in awaited],
         owed=[one for one in follow_ups if one.sent_at is None],
         guihive={one.process: known[one.process].guihive for one in view.processes if one.process in known},
-        mend=lambda one: MEND.format(task=_task(one)),
+        mend=lambda one: RETRY_ADVICE.format(task=_task(one)),
     )
 
 
@@ -140,7 +142,7 @@ def _page(request: Request, name: str, status: int = 200, **content: Any) -> Res
         "now": now,
         "run_page": lambda run_id: f"{airflow}/dags/{settings.DAG_ID}/runs/{quote(run_id, safe='')}",
         "task": _task,
-        "age": lambda at: drawing.age(at, now),
+        "age": lambda at: timeline.age(at, now),
         "facts": _facts,
     }
     return templates.TemplateResponse(request, name, content, status, headers=HEADERS)
@@ -158,7 +160,7 @@ async def _read(request: Request, question: Callable[[Any], T]) -> T:
 
 
 async def _hives(request: Request) -> list[tuple[overview.Backlog, Word]]:
-    keepers: Beekeepers = request.app.state.beekeepers
+    keepers: BeekeeperStatusCache = request.app.state.beekeepers
     backlogs = await _read(request, overview.backlogs)
     words = await asyncio.gather(*(keepers.look(one.hive) for one in backlogs))
     return list(zip(backlogs, words, strict=True))
@@ -166,13 +168,13 @@ async def _hives(request: Request) -> list[tuple[overview.Backlog, Word]]:
 
 def _reported_at(told: list[overview.ToldReport], view: ProcessView) -> datetime | None:
     """Give when the end of a process was told last."""
-    about = {"step": Step.ENDED.value, "processes": [view.process]}
+    about = {"step": Step.PROCESS_FINISHED.value, "processes": [view.process]}
     ends = [one for one in told if about.items() <= _about(one.body).items()]
     return ends[-1].sent_at if ends else None
 
 
 def _about(body: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(body.get("params", {}).get(ABOUT, {}))
+    return dict(body.get("params", {}).get(METADATA_KEY, {}))
 
 
 def _facts(report: Mapping[str, Any] | str) -> dict[str, Any]:
@@ -193,4 +195,4 @@ def _facts(report: Mapping[str, Any] | str) -> dict[str, Any]:
 
 
 def _task(view: ProcessView) -> str:
-    return routing.submit_task(view.process) if view.job_id is None else f"{view.process}.wait"
+    return planning.submit_task(view.process) if view.job_id is None else f"{view.process}.wait"

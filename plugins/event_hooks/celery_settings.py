@@ -1,8 +1,0 @@
-"""Celery's settings: those of Airflow, and that a worker imports at its start what all tasks do."""
-
-from __future__ import annotations
-
-from airflow.providers.celery.executors.default_celery import DEFAULT_CELERY_CONFIG
-
-SETTINGS = {**DEFAULT_CELERY_CONFIG, "imports": ["event_hooks.preload"]}
-"""For ``[celery] celery_config_options``."""

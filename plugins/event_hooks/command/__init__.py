@@ -1,1 +1,0 @@
-"""The command event-hooks: the client for people, and for shell scripts."""

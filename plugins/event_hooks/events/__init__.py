@@ -1,0 +1,1 @@
+"""Events, lookup files and the rules that select processes."""

@@ -1,0 +1,1 @@
+"""SQL statements for the tables of an eHive database."""

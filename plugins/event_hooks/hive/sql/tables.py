@@ -1,0 +1,138 @@
+"""
+The columns of eHive's tables that we read or write, as SQLAlchemy Core.
+
+Source: ``sql/tables.mysql`` and ``sql/tables.sqlite`` of ensembl-hive 2.5 to 2.8 (schema versions 94 to 97).
+``result`` and ``job_progress`` are made by the event pipelines themselves and may be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Column, ColumnElement, DateTime, Integer, MetaData, String, Table, Text, text
+
+CHUNK = 1000
+"""Values named in one statement."""
+
+T = TypeVar("T")
+
+_tables = MetaData()
+
+hive_meta = Table("hive_meta", _tables, Column("meta_key", String), Column("meta_value", Text))
+
+analysis_base = Table(
+    "analysis_base", _tables, Column("analysis_id", Integer, primary_key=True), Column("logic_name", String)
+)
+
+analysis_stats = Table(
+    "analysis_stats",
+    _tables,
+    Column("analysis_id", Integer, primary_key=True),
+    Column("status", String),
+    Column("total_job_count", Integer),
+    Column("semaphored_job_count", Integer),
+    Column("ready_job_count", Integer),
+    Column("done_job_count", Integer),
+    Column("failed_job_count", Integer),
+    Column("is_excluded", Integer),
+)
+
+analysis_data = Table(
+    "analysis_data",
+    _tables,
+    Column("analysis_data_id", Integer, primary_key=True),
+    Column("md5sum", String),
+    Column("data", Text),
+)
+
+job = Table(
+    "job",
+    _tables,
+    Column("job_id", Integer, primary_key=True),
+    Column("prev_job_id", Integer),
+    Column("analysis_id", Integer),
+    Column("input_id", Text),
+    Column("param_id_stack", Text),
+    Column("accu_id_stack", Text),
+    Column("role_id", Integer),
+    Column("status", String),
+    Column("retry_count", Integer),
+    Column("when_completed", DateTime),
+    Column("runtime_msec", Integer),
+    Column("query_count", Integer),
+    Column("controlled_semaphore_id", Integer),
+)
+
+semaphore = Table(
+    "semaphore",
+    _tables,
+    Column("semaphore_id", Integer, primary_key=True),
+    Column("local_jobs_counter", Integer),
+    Column("remote_jobs_counter", Integer),
+    Column("dependent_job_id", Integer),
+)
+
+beekeeper = Table(
+    "beekeeper",
+    _tables,
+    Column("beekeeper_id", Integer, primary_key=True),
+    Column("meadow_host", String),
+    Column("process_id", String),
+    Column("cause_of_death", String),
+)
+
+worker = Table(
+    "worker",
+    _tables,
+    Column("worker_id", Integer, primary_key=True),
+    Column("meadow_host", String),
+    Column("process_id", String),
+    Column("status", String),
+    Column("when_born", DateTime),
+    Column("when_checked_in", DateTime),
+    Column("when_seen", DateTime),
+    Column("cause_of_death", String),
+)
+
+role = Table(
+    "role",
+    _tables,
+    Column("role_id", Integer, primary_key=True),
+    Column("worker_id", Integer),
+    Column("when_finished", DateTime),
+)
+
+log_message = Table(
+    "log_message",
+    _tables,
+    Column("log_message_id", Integer, primary_key=True),
+    Column("job_id", Integer),
+    Column("retry", Integer),
+    Column("status", String),
+    Column("message_class", String),
+    Column("msg", Text),
+)
+
+result = Table("result", _tables, Column("job_id", Integer), Column("output", Text))
+
+
+job_progress = Table(
+    "job_progress",
+    _tables,
+    Column("job_progress_id", Integer, primary_key=True),
+    Column("job_id", Integer),
+    Column("message", Text),
+)
+
+
+def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
+    """Cut a sequence into pieces that one statement can name."""
+    return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def is_in(column: ColumnElement[Any], values: Iterable[int]) -> ColumnElement[bool]:
+    """Compare with numbers written into the statement: there a driver's limit on parameters does not hold."""
+    return column.op("IN", is_comparison=True)(
+        text(f"({', '.join(str(int(value)) for value in values) or 'NULL'})")
+    )

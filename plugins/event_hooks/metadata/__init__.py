@@ -1,1 +1,0 @@
-"""Reading the events of the ensembl_metadata database."""

@@ -1,0 +1,77 @@
+"""The task `route`: accept the events of a run, and select the processes that react to them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from event_hooks import xcom
+from event_hooks.events.models import EventBatch
+from event_hooks.ledger import joins
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.events import accept_events, load_run_events
+from event_hooks.ledger.processes import load_planned_processes
+from event_hooks.ledger.records import NewEvent, event_key, run_event_key
+from event_hooks.process_event import planning, recording, runs
+from event_hooks.reports.builder import ReportBuilder
+
+if TYPE_CHECKING:
+    from event_hooks.events.lookups import Lookups
+
+log = logging.getLogger(__name__)
+
+
+def route_events(context: Any, lookups: Lookups) -> list[str]:
+    """
+    Accept and plan the events of a run; push the plan as XComs.
+
+    The XCom ``plan`` is ``{process: [position of an event, …]}``; each process's positions are also an XCom under its
+    name. A retry finds the events and the plan that the first attempt recorded.
+
+    :return: the submit task of each process that reacts to one of the events.
+    :raises EventInvalid: nothing is recorded.
+    """
+    ti, run = context["ti"], context["dag_run"]
+    with xcom.push_error_xcom(ti):
+        ledger = Ledger()
+        planned = planning.plan(run.conf, lookups, load_planned_processes(ledger, run.run_id))
+        duplicates = accept_run_events(ledger, run.conf, run.run_id, run.run_type.value)
+        plan = planning.without(planned, duplicates)
+        events = [event for event in load_run_events(ledger, run.run_id) if event.position not in duplicates]
+        for run_id in joins.note(ledger, events, lookups.rules.joins, runs.JOIN_PREFIX):
+            log.info("All events of a join have arrived: run %s", run_id)
+            runs.start_run(ledger, run_id)
+        story = ReportBuilder(run.conf, run.run_id)
+        claims = planning.claims(story.events, plan, lookups)
+        plan = recording.record_plan(ledger, story, plan, duplicates, lookups.processes, claims)
+    ledger.close()
+    for position, first_run_id in duplicates.items():
+        log.warning("Event %s is a duplicate of an event of run %s: skipped", position, first_run_id)
+    ti.xcom_push("plan", plan)
+    for process, positions in plan.items():
+        ti.xcom_push(process, positions)
+    return [planning.submit_task(process) for process in plan]
+
+
+def accept_run_events(ledger: Ledger, conf: object, run_id: str, source: str) -> dict[int, str]:
+    """
+    Accept the events of a run's ``conf`` that are not assigned to the run yet.
+
+    :param conf: of the run; its events were checked.
+    :return: duplicates, which are not processed again: ``{position: run id of the first event}``.
+    """
+    assigned = {entry.position for entry in load_run_events(ledger, run_id)}
+    received, positions = [], []
+    for position, event in enumerate(EventBatch.from_conf(conf).events):
+        if position in assigned:  # accepted before the run was started, or by an earlier attempt
+            continue
+        event_id = event.event_id
+        key = run_event_key(run_id, position) if event_id is None else event_key(event.type, event_id)
+        received.append(NewEvent(key, event.type, event.genome, event.payload(), source))
+        positions.append(position)
+    entries = accept_events(ledger, received, run_id, positions)
+    return {
+        position: entry.run_id or ""
+        for position, entry in zip(positions, entries, strict=True)
+        if (entry.run_id, entry.position) != (run_id, position)
+    }
