@@ -51,10 +51,12 @@ faults: setup ## kill each part 20 times while events are under way; writes docs
 
 FAULTS := tests/faults/test_kills.py tests/faults/test_broker_outage.py --executor local
 
-lint: setup ## ruff, mypy, a scan for secrets, and an audit of requirements.txt (AUDIT=no leaves that out)
+lint: setup ## ruff, mypy, layers, prose, secrets, and an audit of requirements.txt (AUDIT=no leaves that out)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tools.style_check
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 	test $(AUDIT) = no || timeout 300 $(BIN)/pip-audit --strict --no-deps --disable-pip -r requirements.txt
 

@@ -1,10 +1,10 @@
 """
-Tell what is wrong with the lookup files.
+Check the lookup files and the analyses that they name.
 
-While a file is broken, this DAG cannot be imported, and the import error names file, key and what was
-expected; `process_event` goes on with the lookups that were last good.
+While a lookup file is invalid, this DAG has an import error that names the file, the key and the expected
+value; `process_event` continues with the last valid lookups.
 
-Trigger it by hand, say after a change of the lookups: for each process it asks the hive whether it answers
+Trigger the DAG by hand after a change of the lookups. For each process it checks that the hive answers
 and has the analysis.
 """
 
@@ -33,18 +33,18 @@ LOOKUPS = lookups.load(settings.event_lookup(), settings.process_lookup())
     doc_md=__doc__,
 )
 def check_lookups() -> None:
-    """Make the DAG: one check per process, by its name."""
+    """Build the DAG: one check per process, with the process's name as task id."""
 
     @task
-    def check(process: str) -> None:
-        """Ask the process's hive for its analysis; fails with what is missing."""
+    def check(process_name: str) -> None:
+        """Fail if the process's hive does not answer or lacks the analysis."""
         from event_hooks.hive.hook import HiveHook
 
-        asked = LOOKUPS.processes[process]
-        HiveHook(asked.hive_conn_id).check(asked.analysis)
+        process = LOOKUPS.processes[process_name]
+        HiveHook(process.hive_conn_id).check_analysis(process.analysis)
 
-    for process in LOOKUPS.processes:
-        check.override(task_id=process)(process)
+    for process_name in LOOKUPS.processes:
+        check.override(task_id=process_name)(process_name)
 
 
 check_lookups()

@@ -1,18 +1,18 @@
 """
-Hand over what has changed in ensembl_metadata: each event once, many in one run of `process_event`.
+Submit the changes in ensembl_metadata as events: each event once, many in one run of `process_event`.
 
-Every 15 minutes (setting `collect_schedule`) this reads the events of its data interval, and of the hours
-before it (setting `collect_overlap`), because an event becomes visible only when its transaction ends. What
-was handed over before is known, and skipped; so a run may be cleared, repeated and backfilled at will, and
-two may overlap.
+Every 15 minutes (setting `collect_schedule`) this DAG reads the events of its data interval, and of the
+hours before it (setting `collect_overlap`), because an event becomes visible only when its transaction
+commits. Events that were submitted before are duplicates, and skipped. So you can clear, repeat and
+backfill a run, and two runs may overlap.
 
-**Another window, by hand**: trigger it with `start` and `end`. With `dry_run` its log lists what would be
-sent, what is skipped, and why; the same afterwards is the reconciliation: found, handed over, succeeded,
-failed, running, ignored. A year in one such run takes minutes; `airflow backfill create` makes a run per
-interval.
+**Another window**: trigger the DAG by hand with `start` and `end`. With `dry_run` its log lists each
+event that it would send, and each event that it skips with the reason. The same trigger afterwards
+reconciles: it counts the events found, started, succeeded, failed, running and ignored. One such run
+for a year takes minutes; `airflow backfill create` creates a run per interval.
 
-**Again**: `reprocess` is `failed` (the processes that failed, of events that are over) or `all`, which wants
-`force` and a `reason`.
+**Process events again**: set `reprocess` to `failed` (the failed processes of finished events) or to
+`all`, which requires `force` and a `reason`.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """
-Each minute: start runs for accepted events without one, hand on and report what is owed, forget what is old.
+Resume unfinished work each minute: start runs, send reports and follow-up events, and prune old events.
 
-An event is accepted when the ledger has it. Whoever accepted it starts its run; if that fails, it is done
-here half a minute later, many events in one run.
+An event is accepted when the ledger has stored it. The component that accepted it starts its run. If that
+fails, this DAG starts the run half a minute later, with many events in one run.
 
-A process that waits for several events does so for a limited time. When that is over, it runs with what came,
-or people are told, as the event lookup says.
+A process that waits for several events has a time limit. When it has passed, the process runs with the
+events that arrived, or a report is sent, as the event lookup says.
 
-A report is owed when the ledger has it and RabbitMQ has not confirmed it: the broker was down, or who was to
-send it was killed. An event that follows from another one is owed to the event server in the same way. While
-this fails, its log says why, and nothing is lost.
+A report is pending while the ledger has it and RabbitMQ has not confirmed it, for example because the
+broker was unavailable or the sender was killed. A follow-up event is pending in the same way until the
+event server has accepted it. While sending fails, the log of this DAG shows the reason, and reports and
+events stay in the ledger.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def maintain_ledger() -> None:
 
     @task(execution_timeout=timedelta(minutes=10))
     def maintain() -> None:
-        """Resume unfinished work; costs one query if there is none."""
+        """Resume unfinished work; costs one query if there is no such work."""
         maintenance.maintain()
 
     maintain()

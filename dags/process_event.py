@@ -1,19 +1,19 @@
 """
-Run the hive jobs that an event asks for, and report how each ended.
+Submit jobs to hives for an event, wait for them, and report the outcome of each.
 
-The run's `conf` is the event, as in `{"type": "new_assembly", "genome": "homo_sapiens", "event_id": "42"}`,
-or a batch of them: `{"events": [{…}, {…}]}`.
+The run's `conf` is the event, for example `{"type": "new_assembly", "genome": "homo_sapiens", "event_id":
+"42"}`, or a batch of events: `{"events": [{…}, {…}]}`.
 
-- `route` checks the event, writes it into the ledger, and picks the processes that react to its type; the
-  others are skipped. An event that is known (its type and `event_id`) is not done again.
-- `<process>.submit` puts one job per event into the process's hive; again, it finds the same jobs.
-- `<process>.wait` waits for these jobs and all that grows from them, without a worker. The events that follow
-  from a success are handed on from there.
-- `report` sees that each has an outcome and RabbitMQ has all reports, whatever happened.
+- `route` validates the event, stores it in the ledger, and selects the processes that react to its type; the
+  other processes are skipped. A duplicate (same type and `event_id`) is not processed again.
+- `<process>.submit` submits one job per event to the process's hive. A retry finds the same jobs.
+- `<process>.wait` waits for these jobs and all their descendants. It is deferred and uses no worker slot. The
+  triggerer also sends the follow-up events of a success.
+- `report` always runs. It stores missing outcomes, and finishes when RabbitMQ has confirmed all reports.
 
-**If a `wait` failed**, its log shows the message of the job that failed. Mend the cause, then clear the
-`wait` with *Downstream*: the jobs that failed run again, and are waited for. **To stop** what has not
-begun, mark the `wait`, or the run, as failed.
+**If a `wait` failed**, its log shows the error message of the failed job. Fix the cause, then clear the
+`wait` with *Downstream*: the failed jobs run again, and the task waits for them. **To stop** jobs that
+have not started, mark the `wait`, or the run, as failed.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ REPORT_RETRIES = 300  # over two days: while RabbitMQ is unavailable, reports st
     max_active_runs=10_000,  # a waiting run uses no slot, and must not delay the next event
     is_paused_upon_creation=False,
     tags=["event"],
-    on_failure_callback=failure_mail.on_failure(),
-    deadline=deadlines.deadlines(LOOKUPS.processes.values()),
+    on_failure_callback=failure_mail.build_failure_callbacks(),
+    deadline=deadlines.build_deadlines(LOOKUPS.processes.values()),
     doc_md=__doc__,
 )
 def process_event() -> None:
@@ -68,7 +68,7 @@ def process_event() -> None:
         task_id="report",
         plan=("route", "plan"),
         emits=LOOKUPS.emits,
-        doc_md="See that each event has an outcome, and RabbitMQ all reports; whatever happened before.",
+        doc_md="Store missing outcomes, and send all reports to RabbitMQ. It runs even after a failure.",
         retries=REPORT_RETRIES,
     ).as_teardown()
     for process in LOOKUPS.processes.values():
@@ -81,19 +81,20 @@ def process_event() -> None:
                 positions=routed[process.name],
                 guihive=process.guihive,
                 pool=process.pool,
-                doc_md=f"Put a job of `{process.analysis}` into `{process.hive_conn_id}` for each event."
-                " Again, it finds the same jobs.",
+                doc_md=f"Submit a job of `{process.analysis}` to `{process.hive_conn_id}` for each event."
+                " A retry finds the same jobs.",
             )
             wait = EventJobSensor(
                 task_id="wait",
                 process=process.name,
                 hive_conn_id=process.hive_conn_id,
-                job_ids=_pulled(f"{process.name}.submit", "return_value"),
-                positions=_pulled("route", process.name),
+                job_ids=_xcom_template(f"{process.name}.submit", "return_value"),
+                positions=_xcom_template("route", process.name),
                 emits=process.emits,
                 guihive=process.guihive,
-                doc_md="Wait, without a worker, until the jobs and all that grows from them are over. The log"
-                " shows the message of a job that failed. Mend the cause, then clear this with *Downstream*.",
+                doc_md="Wait, without a worker slot, until the jobs and all their descendants have finished."
+                " The log shows the error message of a failed job. Fix the cause, then clear this task"
+                " with *Downstream*.",
                 ready_timeout=process.ready_timeout or settings.ready_timeout(),
                 timeout=process.job_timeout or settings.job_timeout(),
                 retries=0,
@@ -101,8 +102,8 @@ def process_event() -> None:
         routed >> submit >> wait >> report
 
 
-def _pulled(task_id: str, key: str) -> str:
-    """Make a template of an XCom for the triggerer, which hangs without map_indexes (Airflow 3.3.2)."""
+def _xcom_template(task_id: str, key: str) -> str:
+    """Return a template of an XCom for the triggerer, which hangs without map_indexes (Airflow 3.3.2)."""
     return f"{{{{ ti.xcom_pull(task_ids={task_id!r}, key={key!r}, map_indexes=-1) }}}}"
 
 

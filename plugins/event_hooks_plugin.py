@@ -1,4 +1,4 @@
-"""Registers event hooks with Airflow. The package itself is kept out of Airflow's plugin scan."""
+"""Registers event hooks with Airflow; `.airflowignore` excludes the package itself from the plugin scan."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 
-def trigger_check(app: Any) -> Any:
-    """Wrap Airflow's API server; imported here because every other process of Airflow reads this file too."""
+def wrap_api_server(app: Any) -> Any:
+    """Wrap Airflow's API server; imported here because every process of Airflow imports this file."""
     from event_hooks.api.trigger_validation import TriggerValidation
 
     return TriggerValidation(app)
 
 
 class EventHooksPlugin(AirflowPlugin):
-    """What Airflow takes over from event hooks."""
+    """The app, middleware, links and deadline reference of event hooks."""
 
     name = "event_hooks"
     external_views = [
@@ -27,16 +27,16 @@ class EventHooksPlugin(AirflowPlugin):
             "nav_top_level": True,
         }
     ]
-    fastapi_root_middlewares = [{"middleware": trigger_check, "name": "event_hooks trigger check"}]
+    fastapi_root_middlewares = [{"middleware": wrap_api_server, "name": "event_hooks trigger validation"}]
 
     @classmethod
     def on_load(cls, *args: Any, **kwargs: Any) -> None:
-        """Import at a process's start what those that it forks need."""
+        """Import the modules that forked processes need, when Airflow loads the plugin."""
         import event_hooks.runtime.preload  # noqa: F401
 
     @property
     def operator_extra_links(self) -> list[Any]:  # type: ignore[override]
-        """Name the links, so that Airflow's pages know them."""
+        """Register the links of tasks for Airflow's pages."""
         from event_hooks.process_event.links import LINKS
 
         return list(LINKS)
@@ -49,7 +49,7 @@ class EventHooksPlugin(AirflowPlugin):
         return [RunCreation]
 
     @property
-    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # made only where it is asked for
+    def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # only the API server reads it
         """Mount ``/event-hooks``."""
         from event_hooks.api.app import create_app
 

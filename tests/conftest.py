@@ -1,4 +1,4 @@
-"""What every test stands on: an Airflow home of its own, read when Airflow is first imported."""
+"""Set-up of all tests: a new Airflow home, which must be set before the first import of Airflow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).parents[1]
 HOME = tempfile.mkdtemp(prefix="event_hooks_tests_")
 atexit.register(shutil.rmtree, HOME)
 
-# No setting of the user, nor of a local stack whose .stack/env this shell has read
+# Without settings of the user, and of a local stack whose .stack/env this shell has read
 for name in [x for x in os.environ if x.startswith("AIRFLOW_") or is_user_setting(x) or x == "EVENT_URI"]:
     del os.environ[name]
 
@@ -36,11 +36,11 @@ pytest_plugins = [f"tests.support.{name}" for name in ("fixtures", "scheduling",
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer what `make faults` sets."""
+    """Add the options of `make faults`."""
     group = parser.getgroup("faults", "tests/faults")
     group.addoption(
         "--rounds", type=int, default=0, help="kills of each target (default: one test kills all)"
     )
     group.addoption("--executor", choices=("celery", "local"), default="celery", help="executor of Airflow")
-    group.addoption("--seed", type=int, help="repeat the kills of an earlier run; it printed its seed")
-    group.addoption("--record", type=Path, metavar="FILE", help="write what was counted, as Markdown")
+    group.addoption("--seed", type=int, help="repeat the kills of an earlier run, which printed its seed")
+    group.addoption("--record", type=Path, metavar="FILE", help="write the counts as Markdown")

@@ -1,1 +1,1 @@
-"""The local stack: what `make up`, `make down`, `make test` and the system tests run on."""
+"""The local stack of `make up`, `make down`, `make test` and the system tests."""

@@ -1,4 +1,4 @@
-"""One installation of Airflow: its folder, its database, and the services that make it run."""
+"""One installation of Airflow: its folder, its databases and its services."""
 
 import hashlib
 import json
@@ -9,21 +9,18 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psycopg2
-import psycopg2.errors
 import requests
-from psycopg2 import sql
 
-from tools.exceptions import StackError
-from tools.kept import Kept
-from tools.ports import free_port, is_free
+from tools.airflow_api import AirflowApi
+from tools.airflow_databases import create_database, read_versions
+from tools.ports import find_free_port, is_port_free
 from tools.private_files import write_private
-from tools.processes import ProcessFolder, end
+from tools.processes import ProcessFolder, stop_processes
+from tools.state_file import StateFile
 from tools.user_settings import is_user_setting
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -31,24 +28,25 @@ PROGRAMS = Path(sys.executable).parent  # of this virtual environment, not resol
 SERVICES: Mapping[str, Sequence[str]] = {
     name: [name] for name in ("api-server", "scheduler", "dag-processor", "triggerer")
 }
-"""On one machine: ``{name: arguments of the command airflow}``."""
+"""``{name: arguments of the command airflow}`` of an installation on one machine."""
 
 PORTS = {"api-server": "api", "scheduler": "worker log", "triggerer": "trigger log"}
+"""``{service: purpose of the port on which it listens}``."""
+
 MIGRATE_SECONDS = 180
-REQUEST_SECONDS = 10
-YOUNG_SECONDS = 60  # a service of this age that was never ready may still be starting
+STARTING_SECONDS = 60  # a younger service that was never ready may still be starting
 
 
 class AirflowServices:
     """
     Airflow with the DAGs and plugins of this checkout, on PostgreSQL, with tasks on this machine.
 
-    The ledger is a database of its own on the same server, ``<name>_ledger``.
+    The ledger is a separate database on the same server, ``<name>_ledger``.
 
-    :param folder: AIRFLOW_HOME; keeps the logs, keys and the password.
-    :param database_url: ``postgresql://…/name``; the database is made when it is missing.
-    :param environment: further variables of the services, such as connections; they replace own settings.
-    :param services: as ``SERVICES``, which are among them.
+    :param folder: AIRFLOW_HOME, with the logs, keys and the password.
+    :param database_url: ``postgresql://…/name``; :meth:`prepare` creates a missing database.
+    :param environment: further variables of the services, such as connections; they replace ``settings``.
+    :param services: as ``SERVICES``, which it includes.
     """
 
     def __init__(
@@ -62,31 +60,34 @@ class AirflowServices:
         self.folder = folder
         self.database_url = database_url
         self._extra = dict(environment)
-        self._kept = Kept(folder / "kept.json")
+        self._state = StateFile(folder / "kept.json")
         self.services = services
-        self._places = {name: ProcessFolder(folder / name) for name in services}
-        self._session = requests.Session()
-        self._session.trust_env = False  # no proxy between us and this machine
+        self._process_folders = {name: ProcessFolder(folder / name) for name in services}
 
     @property
     def url(self) -> str:
-        """The web page, and the root of the REST API."""
+        """The URL of the web page, without ``/api/v2``."""
         return f"http://127.0.0.1:{self._port('api')}"
 
     @property
     def password(self) -> str:
-        """Of the user ``admin``."""
-        return str(self._kept.get("password", lambda: secrets.token_urlsafe(12)))
+        """The password of the user ``admin``."""
+        return str(self._state.get_or_create("password", lambda: secrets.token_urlsafe(12)))
+
+    @property
+    def _api(self) -> AirflowApi:
+        return AirflowApi(self.url)
 
     def _port(self, purpose: str) -> int:
-        return int(self._kept.local(f"{purpose} port", free_port))
+        return int(self._state.get_or_create_local(f"{purpose} port", find_free_port))
 
     def _secret(self, name: str) -> str:
-        return str(self._kept.get(name, lambda: secrets.token_urlsafe(64)))
+        return str(self._state.get_or_create(name, lambda: secrets.token_urlsafe(64)))
 
     @property
     def _fernet_key(self) -> str:
-        return str(self._kept.get("fernet key", lambda: urlsafe_b64encode(secrets.token_bytes(32)).decode()))
+        create = lambda: urlsafe_b64encode(secrets.token_bytes(32)).decode()  # noqa: E731
+        return str(self._state.get_or_create("fernet key", create))
 
     @property
     def _passwords_file(self) -> Path:
@@ -128,7 +129,7 @@ class AirflowServices:
 
     @property
     def ledger_url(self) -> str:
-        """Where the ledger is."""
+        """The URL of the ledger's database."""
         return f"{self.database_url}_ledger"
 
     @property
@@ -140,7 +141,7 @@ class AirflowServices:
         """
         The complete environment of any ``airflow`` command, without settings of another installation.
 
-        ``EVENT_URI`` is one: in ``.stack/env`` it is the client's address.
+        ``EVENT_URI`` is such a setting: in ``.stack/env`` it is the client's address.
         """
         inherited = {
             name: value
@@ -151,202 +152,175 @@ class AirflowServices:
         return {**inherited, "PATH": path, **self.settings}
 
     def prepare(self) -> None:
-        """Make the database and the password file, and migrate the tables; quick when all is there."""
+        """
+        Write the password file, create the databases and migrate their tables. Idempotent.
+
+        :raises StackError: a migration failed or took longer than ``MIGRATE_SECONDS``.
+        """
         self._write_passwords()
-        self._create_database(self.database_url)
-        self._create_database(self.ledger_url)
-        ledger = ProcessFolder(self.folder / "ledger")
-        migrate = [sys.executable, "-m", "event_hooks.ledger", "migrate"]
-        ledger.run(migrate, self.environment, MIGRATE_SECONDS)
-        if self._kept.get("migrated", list) == self._database_version():
-            return
-        migration = ProcessFolder(self.folder / "migration")
-        migration.run([str(PROGRAMS / "airflow"), "db", "migrate"], self.environment, MIGRATE_SECONDS)
-        self._kept.set("migrated", self._database_version())
+        create_database(self.database_url)
+        create_database(self.ledger_url)
+        self._run("ledger", sys.executable, "-m", "event_hooks.ledger", "migrate")
+        if not self._is_migrated():
+            self._run("migration", str(PROGRAMS / "airflow"), "db", "migrate")
+            self._state.store("migrated", read_versions(self.database_url))
+
+    def run_command(self, *arguments: str) -> None:
+        """
+        Run an ``airflow`` command, as in ``backfill create …``.
+
+        :raises StackError: it failed or took longer than ``MIGRATE_SECONDS``.
+        """
+        self._run("command", str(PROGRAMS / "airflow"), *arguments)
+
+    def _run(self, subfolder: str, *command: str) -> None:
+        ProcessFolder(self.folder / subfolder).run(command, self.environment, MIGRATE_SECONDS)
+
+    def _is_migrated(self) -> bool:
+        return bool(self._state.get_or_create("migrated", list) == read_versions(self.database_url))
 
     def is_prepared(self) -> bool:
         """Return whether :meth:`prepare` has migrated the databases with this version of Airflow."""
         try:
-            return bool(self._kept.get("migrated", list) == self._database_version())
+            return self._is_migrated()
         except psycopg2.OperationalError:
-            return False  # there is no such database
+            return False  # the database does not exist
 
     def _write_passwords(self) -> None:
         write_private(self._passwords_file, json.dumps({"admin": self.password}) + "\n")
 
-    def run(self, *command: str) -> None:
-        """Run an ``airflow`` command, such as ``pools set …``."""
-        place = ProcessFolder(self.folder / "command")
-        place.run([str(PROGRAMS / "airflow"), *command], self.environment, MIGRATE_SECONDS)
-
     def copy_databases(self, template: "AirflowServices") -> None:
         """
-        Do what :meth:`prepare` does, by copies of the databases of a prepared installation that does not run.
+        Prepare this installation by copies of another one's databases; faster than :meth:`prepare`.
 
-        They are on the same server. A database that exists already is left as it is.
+        A database that exists is not changed.
+
+        :param template: a prepared installation on the same server, whose services do not run.
         """
         self._write_passwords()
-        self._create_database(self.database_url, template.database_url.rpartition("/")[2])
-        self._create_database(self.ledger_url, template.ledger_url.rpartition("/")[2])
-        self._kept.set("migrated", template._database_version())
-
-    def _create_database(self, url: str, template: str = "template1") -> None:
-        """Create a database unless it exists; ``template1`` is PostgreSQL's own default."""
-        parts = urlsplit(url)
-        name = parts.path.strip("/")
-        server = psycopg2.connect(parts._replace(path="/postgres").geturl(), connect_timeout=REQUEST_SECONDS)
-        server.autocommit = True  # a database cannot be made inside a transaction
-        try:
-            with server.cursor() as cursor:
-                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
-                if not cursor.fetchone():
-                    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-                    cursor.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
-        finally:
-            server.close()
-
-    def _database_version(self) -> list[str]:
-        """Give Airflow's version and that of its tables, nothing if there are none."""
-        connection = psycopg2.connect(self.database_url, connect_timeout=REQUEST_SECONDS)
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT version_num FROM alembic_version")
-                return [version("apache-airflow"), *(row[0] for row in cursor.fetchall())]
-        except psycopg2.errors.UndefinedTable:
-            return ["no tables"]
-        finally:
-            connection.close()
+        create_database(self.database_url, template.database_url.rpartition("/")[2])
+        create_database(self.ledger_url, template.ledger_url.rpartition("/")[2])
+        self._state.store("migrated", read_versions(template.database_url))
 
     def start(self) -> list[str]:
         """
-        Start each service that does not run well, after ending what is left of it.
+        Start each unhealthy service, after its remaining processes are killed.
 
-        All are started anew when their settings have changed since.
+        If the settings have changed, all services are stopped and started.
 
-        :return: the names of those started.
+        :return: the names of the services that were started.
         """
-        broken = self.broken()
-        for name in broken:
+        names = self.list_unhealthy()
+        for name in names:
             self.kill(name)
-            if name in PORTS and not is_free("127.0.0.1", self._port(PORTS[name])):
-                self._kept.renew(f"{PORTS[name]} port", free_port)
-        if self.has_other_settings():
+            if name in PORTS and not is_port_free("127.0.0.1", self._port(PORTS[name])):
+                self._state.replace_local(f"{PORTS[name]} port", find_free_port)
+        if self.has_changed_settings():
             self.stop()
-            broken = list(self.services)
-        self._kept.set("started with", self._fingerprint())
-        for name in broken:
+            names = list(self.services)
+        self._state.store("started with", self._settings_digest())
+        for name in names:
             self.start_service(name)
-        return broken
+        return names
 
-    def has_other_settings(self) -> bool:
+    def has_changed_settings(self) -> bool:
         """Return whether the settings have changed since the services were started."""
-        return bool(self._kept.get("started with", str) != self._fingerprint())
+        return bool(self._state.get_or_create("started with", str) != self._settings_digest())
 
-    def _fingerprint(self) -> str:
+    def _settings_digest(self) -> str:
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
 
     def start_service(self, name: str) -> None:
-        """Start one of ``services``, after ending what is left of it."""
-        place = self._places[name]
-        place.kill()
-        place.start([str(PROGRAMS / "airflow"), *self.services[name]], self.environment)
+        """Start one of ``services``, after its remaining processes are killed."""
+        self.kill(name)
+        self._process_folders[name].start([str(PROGRAMS / "airflow"), *self.services[name]], self.environment)
 
     def kill(self, name: str) -> None:
-        """End a service as a crash would: SIGKILL to all of its processes."""
-        self._places[name].kill()
+        """Send SIGKILL to all processes of a service, as a crash would end them."""
+        self._process_folders[name].kill()
 
     def stop(self, seconds: float = 15) -> int:
-        """End all services; those that take longer are killed. Give the number of processes there were."""
-        return end(self._places.values(), seconds=seconds)
+        """
+        Stop all services.
+
+        :param seconds: SIGKILL follows after this time.
+        :return: the number of processes that were stopped.
+        """
+        return stop_processes(self._process_folders.values(), seconds=seconds)
 
     @property
-    def places(self) -> Mapping[str, ProcessFolder]:
-        """Where each service works: its processes and its log."""
-        return self._places
+    def process_folders(self) -> Mapping[str, ProcessFolder]:
+        """``{service: folder with its processes and its log}``."""
+        return self._process_folders
 
-    def broken(self) -> list[str]:
-        """Give the services that do not run, or no longer well; one that still starts is not among them."""
-        health = self._health()
-        return [name for name in self.services if not self._well(name, health) and not self._starting(name)]
+    def list_unhealthy(self) -> list[str]:
+        """Return the services that have ended or are unhealthy, without those that are still starting."""
+        health = self._api.load_health()
+        return [
+            name
+            for name in self.services
+            if not self._is_healthy(name, health) and not self._is_starting(name)
+        ]
 
-    def _starting(self, name: str) -> bool:
-        leader = self._places[name].leader()
-        if leader is None or leader.pid in self._kept.get("ready", list):
+    def _is_starting(self, name: str) -> bool:
+        leader = self._process_folders[name].leader()
+        if leader is None or leader.pid in self._state.get_or_create("ready", list):
             return False
-        return time.time() - leader.create_time() < YOUNG_SECONDS
+        return time.time() - leader.create_time() < STARTING_SECONDS
 
-    def _well(self, name: str, health: Mapping[str, Any]) -> bool:
-        leader = self._places[name].leader()
+    def _is_healthy(self, name: str, health: Mapping[str, Any]) -> bool:
+        leader = self._process_folders[name].leader()
         if leader is None:
             return False
         if name == "api-server":
             return bool(health)
         if not health or name not in SERVICES:
-            return True  # nothing known against it
-        report = health[name.replace("-", "_")]
-        heartbeat = report[f"latest_{name.replace('-', '_')}_heartbeat"]
-        # A dead one counts as healthy for half a minute: the heartbeat must be of the one that runs now
-        beats = heartbeat is not None and datetime.fromisoformat(heartbeat).timestamp() > leader.create_time()
-        return bool(report["status"] == "healthy" and beats)
+            return True  # Airflow reports no health of it
+        component = health[name.replace("-", "_")]
+        heartbeat = component[f"latest_{name.replace('-', '_')}_heartbeat"]
+        if heartbeat is None:
+            return False
+        # A dead service counts as healthy for 30 seconds: the heartbeat must be of the running process
+        is_current = datetime.fromisoformat(heartbeat).timestamp() > leader.create_time()
+        return bool(component["status"] == "healthy" and is_current)
 
-    def _health(self) -> dict[str, Any]:
-        try:
-            answer = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=REQUEST_SECONDS)
-            answer.raise_for_status()
-        except requests.RequestException:
-            return {}
-        return dict(answer.json())
+    def log_in(self, user: str = "admin") -> str:
+        """
+        Return the token for ``Authorization: Bearer …``.
 
-    def token(self, user: str = "admin") -> str:
-        """Log in, and give what goes into ``Authorization: Bearer …``."""
+        :raises requests.RequestException: the API server is unavailable, or it rejects the login.
+        """
         passwords = json.loads(self._passwords_file.read_text())
-        login = {"username": user, "password": passwords[user]}
-        answer = self._session.post(f"{self.url}/auth/token", json=login, timeout=REQUEST_SECONDS)
-        answer.raise_for_status()
-        return str(answer.json()["access_token"])
+        return self._api.log_in(user, passwords[user])
 
     def wait_ready(self, seconds: float = 180) -> None:
         """
         Wait until all services are healthy and every file in ``dags/`` has its DAG.
 
-        :raises StackError: a service ended, a DAG file does not load, or the time is over.
+        :raises StackError: a service ended, a DAG file does not load, or the timeout was reached.
         """
         started = time.time()
-        limit = time.monotonic() + seconds
-        while waiting_for := self._missing(started):
-            for name, place in self._places.items():
-                if not place.leader():
-                    raise place.failure(f"Airflow's {name} ended while starting")
-            if time.monotonic() > limit:
-                culprit = self._places.get(waiting_for[0], self._places["dag-processor"])
-                raise culprit.failure(
-                    f"Airflow is not ready after {seconds:.0f} s: no {', '.join(waiting_for)}"
+        deadline = time.monotonic() + seconds
+        while missing := self._list_missing(started):
+            for name, folder in self._process_folders.items():
+                if not folder.leader():
+                    raise folder.build_error(f"Airflow's {name} ended during its start")
+            if time.monotonic() > deadline:
+                folder = self._process_folders.get(missing[0], self._process_folders["dag-processor"])
+                raise folder.build_error(
+                    f"Airflow is not ready after {seconds:.0f} s; missing: {', '.join(missing)}"
                 )
             time.sleep(0.25)
-        self._kept.set("ready", [leader.pid for place in self._places.values() if (leader := place.leader())])
+        leaders = [folder.leader() for folder in self._process_folders.values()]
+        self._state.store("ready", [leader.pid for leader in leaders if leader])
 
-    def _missing(self, started: float) -> list[str]:
-        health = self._health()
-        if missing := [name for name in self.services if not health or not self._well(name, health)]:
+    def _list_missing(self, started: float) -> list[str]:
+        """Return the services that are not healthy yet or, if all are, the DAGs that are not listed yet."""
+        health = self._api.load_health()
+        if missing := [name for name in self.services if not health or not self._is_healthy(name, health)]:
             return missing
+        dag_ids = [path.stem for path in (CHECKOUT / "dags").glob("*.py")]
         try:
-            return self._missing_dags(started)
+            return [f"DAG {name}" for name in self._api.list_missing_dags(self.log_in(), dag_ids, started)]
         except requests.RequestException:
             return ["api-server"]
-
-    def _missing_dags(self, started: float) -> list[str]:
-        headers = {"Authorization": f"Bearer {self.token()}"}
-        dags = self._get("dags", headers)["dags"]
-        expected = {path.stem for path in (CHECKOUT / "dags").glob("*.py")}
-        missing = sorted(expected - {dag["dag_id"] for dag in dags})
-        for error in self._get("importErrors", headers)["import_errors"] if missing else []:
-            # An older error may be of a file that has been put right since
-            is_new = datetime.fromisoformat(error["timestamp"]).timestamp() > started
-            if is_new and Path(error["filename"]).stem in missing:
-                raise StackError(f"the DAG file {error['filename']} does not load:\n{error['stack_trace']}")
-        return [f"DAG {name}" for name in missing]
-
-    def _get(self, path: str, headers: Mapping[str, str]) -> dict[str, Any]:
-        answer = self._session.get(f"{self.url}/api/v2/{path}", headers=headers, timeout=REQUEST_SECONDS)
-        answer.raise_for_status()
-        return dict(answer.json())

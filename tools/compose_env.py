@@ -1,8 +1,8 @@
 """
-Make the file ``.env`` of ``docker-compose.yaml``: passwords and keys that nobody else has.
+Create the file ``.env`` of ``docker-compose.yaml`` with random passwords and keys.
 
-Needs only Python. Keeps a file that is there, as its passwords are in the volumes already; ``--renew`` makes
-other ones all the same, and moves the file to ``.env.old``.
+It needs only Python. An existing file is not changed, since the volumes have its passwords already.
+``--renew`` moves it to ``.env.old`` and creates a file with new passwords.
 """
 
 import argparse
@@ -16,44 +16,44 @@ from pathlib import Path
 FILE = Path(__file__).resolve().parents[1] / ".env"
 
 USERS = ("CELERY", "REPORTS", "RABBITMQ")
-"""Of RabbitMQ: for tasks, for reports, and its administrator."""
+"""Users of RabbitMQ: for tasks, for reports, and the administrator."""
 
 
-def values() -> dict[str, str]:
-    """Give all variables, each time with other secrets."""
+def generate_values() -> dict[str, str]:
+    """Return all variables, with new random secrets in each call."""
     passwords = {name: secrets.token_hex(16) for name in (*USERS, "POSTGRES", "MYSQL", "ADMIN", "GRAFANA")}
     return {
         "AIRFLOW_URL": "http://localhost:8080",
         **{f"{name}_PASSWORD": password for name, password in passwords.items()},
-        **{f"{name}_HASH": rabbitmq_hash(passwords[name]) for name in USERS},
+        **{f"{name}_HASH": hash_password(passwords[name]) for name in USERS},
         "FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "JWT_SECRET": secrets.token_hex(32),
         "API_SECRET": secrets.token_hex(32),
     }
 
 
-def rabbitmq_hash(password: str) -> str:
-    """Hash a password as RabbitMQ's definitions want it: salt and SHA-256 (rabbitmq.com/docs/passwords)."""
+def hash_password(password: str) -> str:
+    """Return the hash for RabbitMQ's definitions: salt and SHA-256 (rabbitmq.com/docs/passwords)."""
     salt = secrets.token_bytes(4)
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
 def main(file: Path = FILE, *, renew: bool = False) -> int:
-    """Write the file, for its owner alone."""
+    """Write the file, readable by its owner only, and return the exit status: 1 if it exists already."""
     is_renewed = renew and file.exists()
     if is_renewed:
         file.replace(file.with_name(f"{file.name}.old"))
     try:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        print(f"{file} is there, and stays as it is; --renew makes another one.")
+        print(f"{file} exists and was not changed; --renew creates a new one.")
         return 1
-    with os.fdopen(handle, "w") as written:
-        written.write("# Of docker-compose.yaml, by tools/compose_env.py\n")
-        written.writelines(f"{name}='{value}'\n" for name, value in values().items())
-    print(f"{file} is made.")
+    with os.fdopen(handle, "w") as target:
+        target.write("# For docker-compose.yaml, by tools/compose_env.py\n")
+        target.writelines(f"{name}='{value}'\n" for name, value in generate_values().items())
+    print(f"{file} was created.")
     if is_renewed:
-        print("The volumes still have the passwords of .env.old. To start anew, without all they hold:")
+        print("The volumes still have the passwords of .env.old. To delete them with all their data:")
         print("docker compose down --volumes")
     print("Next: docker compose up --build --detach")
     print("The web page is then http://localhost:8080; user admin, password ADMIN_PASSWORD of that file.")
@@ -61,6 +61,6 @@ def main(file: Path = FILE, *, renew: bool = False) -> int:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Make the file .env of docker-compose.yaml.")
-    parser.add_argument("--renew", action="store_true", help="even if there is one, which becomes .env.old")
+    parser = argparse.ArgumentParser(description="Create the file .env of docker-compose.yaml.")
+    parser.add_argument("--renew", action="store_true", help="replace an existing file; it becomes .env.old")
     sys.exit(main(renew=parser.parse_args().renew))

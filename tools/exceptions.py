@@ -2,4 +2,4 @@
 
 
 class StackError(Exception):
-    """A part of the local stack did not start or stop, or not in time; the message says what to do next."""
+    """A part of the local stack did not start or stop in time; the message names the next step."""

@@ -8,19 +8,19 @@ from tempfile import TemporaryDirectory
 import MySQLdb
 
 from tools.private_files import write_private
-from tools.server import LOGIN_SECONDS, START_SECONDS, Server, program
+from tools.server import LOGIN_SECONDS, START_SECONDS, Server, find_program
 
 
 class MariaDB(Server):
-    """Keeps the hives and ensembl_metadata."""
+    """The server of the hives and of ensembl_metadata."""
 
     name = "MariaDB"
     variable = "MYSQL_URL"
     default_port = 3306
     own_url = "mysql://root:{password}@127.0.0.1:{port}/"
 
-    def answers(self) -> bool:
-        """Tell whether the server lets us in."""
+    def is_available(self) -> bool:
+        """Return whether a login with ``url`` succeeds."""
         try:
             self.connect().close()
         except MySQLdb.OperationalError:
@@ -28,7 +28,11 @@ class MariaDB(Server):
         return True
 
     def connect(self) -> "MySQLdb.connections.Connection":
-        """Log in."""
+        """
+        Log in and return the connection.
+
+        :raises MySQLdb.OperationalError: the server is unreachable, or it rejects the login.
+        """
         return MySQLdb.connect(
             host=self.host,
             port=self.port,
@@ -38,28 +42,28 @@ class MariaDB(Server):
             read_timeout=LOGIN_SECONDS,
         )
 
-    def create(self) -> None:
-        """Make the data folder, through a link: as root, mariadb-install-db fails on a path with a space."""
+    def create_data(self) -> None:
+        """Create the data folder, by a link: as root, mariadb-install-db fails on a path with a space."""
         self.data.mkdir(mode=0o700)
         with TemporaryDirectory() as folder:
             link = Path(folder, "data")
             link.symlink_to(self.data)
             self.processes.run(
                 [
-                    program("mariadb-install-db"),
+                    find_program("mariadb-install-db"),
                     "--no-defaults",
                     f"--datadir={link}",
-                    *self._user(),
+                    *_user_options(),
                     "--skip-test-db",
                 ],
                 self.environment(),
                 START_SECONDS,
             )
 
-    def command(self) -> Sequence[str]:
-        """Give the command line."""
+    def prepare_command(self) -> Sequence[str]:
+        """Write the file with the accounts, and return the command line."""
         accounts = self.folder / "accounts.sql"
-        write_private(accounts, self._accounts())
+        write_private(accounts, self._build_accounts_sql())
         settings = {
             "datadir": self.data,
             "bind-address": self.host,
@@ -71,14 +75,15 @@ class MariaDB(Server):
             "max-connections": 200,
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
-        return [program("mariadbd"), "--no-defaults", *self._user(), "--skip-name-resolve", *options]
+        return [find_program("mariadbd"), "--no-defaults", *_user_options(), "--skip-name-resolve", *options]
 
-    def _user(self) -> list[str]:
-        return [] if os.geteuid() else ["--user=root"]  # it wants root to say so
+    def _build_accounts_sql(self) -> str:
+        """
+        Return the SQL that creates the user of ``url`` and removes the installation's default accounts.
 
-    def _accounts(self) -> str:
-        """Give the SQL, one statement a line, that lets us in and the accounts of the installation out."""
-        user, password = _quoted(self.user), _quoted(self.password)
+        MariaDB's ``init-file`` expects one statement per line.
+        """
+        user, password = _quote(self.user), _quote(self.password)
         return (
             f"CREATE OR REPLACE USER {user}@'%' IDENTIFIED BY {password};\n"
             f"GRANT ALL ON *.* TO {user}@'%' WITH GRANT OPTION;\n"
@@ -91,21 +96,25 @@ class MariaDB(Server):
         user: str,
         password: str,
         database: str,
-        rights: str = "SELECT, INSERT, UPDATE, DELETE",
+        privileges: str = "SELECT, INSERT, UPDATE, DELETE",
     ) -> None:
         """
-        Give a user rights in one database, and make the user if need be.
+        Grant a user privileges in one database; create the user if it is missing. Idempotent.
 
         :raises MySQLdb.OperationalError: the user exists, with another password.
         """
-        account = f"{_quoted(user)}@'%'"
+        account = f"{_quote(user)}@'%'"
         with self.connect() as connection, connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM mysql.user WHERE user = %s AND host = '%%'", (user,))
             if not cursor.fetchone():
-                cursor.execute(f"CREATE USER {account} IDENTIFIED BY {_quoted(password)}")
-            cursor.execute(f"GRANT {rights} ON `{database}`.* TO {account}")
+                cursor.execute(f"CREATE USER {account} IDENTIFIED BY {_quote(password)}")
+            cursor.execute(f"GRANT {privileges} ON `{database}`.* TO {account}")
         MySQLdb.connect(host=self.host, port=self.port, user=user, password=password).close()
 
 
-def _quoted(text: str) -> str:
+def _user_options() -> list[str]:
+    return [] if os.geteuid() else ["--user=root"]  # MariaDB runs as root only with this option
+
+
+def _quote(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"

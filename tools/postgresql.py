@@ -1,4 +1,4 @@
-"""PostgreSQL on this machine, which refuses to be root."""
+"""PostgreSQL on this machine; it does not run as root."""
 
 import os
 import pwd
@@ -10,32 +10,36 @@ import psycopg2
 
 from tools.exceptions import StackError
 from tools.private_files import write_private
-from tools.server import LOGIN_SECONDS, START_SECONDS, Server, program
+from tools.server import LOGIN_SECONDS, START_SECONDS, Server, find_program
 from tools.sessions import is_pid_in_use
 
 
 class PostgreSQL(Server):
-    """Keeps Airflow's own database."""
+    """The server of Airflow's database and of the ledger."""
 
     name = "PostgreSQL"
     variable = "POSTGRES_URL"
     default_port = 5432
     own_url = "postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
-    stop_signal = signal.SIGINT  # "fast": does not wait for clients to leave
+    stop_signal = signal.SIGINT  # "fast shutdown": does not wait until clients disconnect
 
-    def answers(self) -> bool:
-        """Tell whether the server lets us in."""
+    def is_available(self) -> bool:
+        """Return whether a login with ``url`` succeeds."""
         try:
             psycopg2.connect(self.url, connect_timeout=LOGIN_SECONDS).close()
         except psycopg2.OperationalError:
             return False
         return True
 
-    def create(self) -> None:
-        """Make the data folder."""
+    def create_data(self) -> None:
+        """
+        Create the data folder; as root, for the user ``postgres``.
+
+        :raises StackError: there is no such user, or initdb failed.
+        """
         self.data.mkdir(mode=0o700)
         if os.geteuid() == 0:
-            postgres = _account("postgres")
+            postgres = _find_account("postgres")
             os.chown(self.data, postgres.pw_uid, postgres.pw_gid)
         password_file = self.folder / "password"
         write_private(password_file, self.password)
@@ -43,8 +47,8 @@ class PostgreSQL(Server):
         encoding = ["--encoding=UTF8", "--locale=C.UTF-8"]
         self.processes.run(
             [
-                *_not_as_root(),
-                program("initdb", *_postgresql_folders()),
+                *_drop_root(),
+                find_program("initdb", *_list_program_folders()),
                 f"--pgdata={self.data}",
                 *options,
                 *encoding,
@@ -54,8 +58,8 @@ class PostgreSQL(Server):
         )
         password_file.unlink()
 
-    def command(self) -> Sequence[str]:
-        """Give the command line."""
+    def prepare_command(self) -> Sequence[str]:
+        """Return the command line."""
         self._remove_stale_lock()
         settings = {
             "listen_addresses": self.host,
@@ -65,7 +69,8 @@ class PostgreSQL(Server):
             "synchronous_commit": "off",
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
-        return [*_not_as_root(), program("postgres", *_postgresql_folders()), "-D", str(self.data), *options]
+        program = find_program("postgres", *_list_program_folders())
+        return [*_drop_root(), program, "-D", str(self.data), *options]
 
     def _remove_stale_lock(self) -> None:
         """
@@ -83,27 +88,27 @@ class PostgreSQL(Server):
             lock.unlink()
 
 
-def _postgresql_folders() -> list[str]:
-    """Give Debian's folders, newest version first; they are not on the search path."""
+def _list_program_folders() -> list[str]:
+    """Return Debian's folders of PostgreSQL, newest version first; they are not in ``PATH``."""
     return [
         str(p) for p in sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: -float(p.parent.name))
     ]
 
 
-def _not_as_root() -> list[str]:
-    """Give the command prefix under which PostgreSQL agrees to run: it refuses to be root."""
+def _drop_root() -> list[str]:
+    """Return a command prefix that changes root to the user ``postgres``; PostgreSQL does not run as root."""
     if os.geteuid():
         return []
-    who = ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    # The one right it keeps is to enter the checkout, which may lie in a folder of root's alone
-    rights = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-    return [program("setpriv"), *who, *rights, "--"]
+    user = ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    # This capability lets the user enter the checkout, which may be in a folder that only root can read
+    capabilities = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    return [find_program("setpriv"), *user, *capabilities, "--"]
 
 
-def _account(name: str) -> pwd.struct_passwd:
+def _find_account(name: str) -> pwd.struct_passwd:
     try:
         return pwd.getpwnam(name)
     except KeyError:
         raise StackError(
-            f"there is no user {name!r}, and PostgreSQL does not run as root: make setup"
+            f"There is no user {name!r}, and PostgreSQL does not run as root. Run: make setup"
         ) from None

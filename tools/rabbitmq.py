@@ -1,4 +1,4 @@
-"""RabbitMQ on this machine, beside any other that runs here."""
+"""RabbitMQ on this machine; it does not collide with another broker here."""
 
 import logging
 import os
@@ -9,16 +9,16 @@ import pika
 import pika.exceptions
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 
-from tools.ports import free_port, is_free
+from tools.ports import find_free_port, is_port_free
 from tools.private_files import write_private
 from tools.processes import ProcessFolder
-from tools.server import LOGIN_SECONDS, Server, program
+from tools.server import LOGIN_SECONDS, Server, find_program
 
-logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs a traceback for each refused connection
+logging.getLogger("pika").setLevel(logging.CRITICAL)  # it logs a traceback for each failed connection
 
 
 class RabbitMQ(Server):
-    """Takes the reports."""
+    """The broker of the reports."""
 
     name = "RabbitMQ"
     variable = "RABBITMQ_URL"
@@ -27,12 +27,12 @@ class RabbitMQ(Server):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        # Erlang's name server, below our folder: who ends the broker ends it as well
+        # Erlang's name server; its folder is below the broker's, so stopping the broker stops it as well
         self._epmd = ProcessFolder(folder / "epmd")
         self._epmd_port = 0
 
-    def answers(self) -> bool:
-        """Tell whether the server lets us in."""
+    def is_available(self) -> bool:
+        """Return whether a login with ``url`` succeeds."""
         parameters = pika.URLParameters(self.url)
         parameters.socket_timeout = parameters.stack_timeout = LOGIN_SECONDS
         parameters.blocked_connection_timeout = LOGIN_SECONDS
@@ -42,12 +42,12 @@ class RabbitMQ(Server):
             return False
         return True
 
-    def create(self) -> None:
-        """Make the data folder; the broker fills it."""
+    def create_data(self) -> None:
+        """Create the data folder; the broker fills it."""
         self.data.mkdir(mode=0o700)
 
-    def command(self) -> Sequence[str]:
-        """Give the command line, and start the name server that it relies on."""
+    def prepare_command(self) -> Sequence[str]:
+        """Write the configuration, start the name server of Erlang, and return the command line."""
         (self.folder / "enabled_plugins").write_text("[].\n")
         write_private(
             self.folder / "rabbitmq.conf",
@@ -57,14 +57,14 @@ class RabbitMQ(Server):
             "log.console = true\n"
             "log.file = false\n",
         )
-        self._epmd_port = free_port()
-        self._epmd.start([program("epmd")], self.environment())
-        self._epmd.wait(lambda: not is_free("127.0.0.1", self._epmd_port), 10, "epmd")
+        self._epmd_port = find_free_port()
+        self._epmd.start([find_program("epmd")], self.environment())
+        self._epmd.wait(lambda: not is_port_free("127.0.0.1", self._epmd_port), 10, "epmd")
         # Not Debian's wrapper of the same name, which switches to the system's own user
-        return [program("rabbitmq-server", "/usr/lib/rabbitmq/bin")]
+        return [find_program("rabbitmq-server", "/usr/lib/rabbitmq/bin")]
 
     def environment(self) -> Mapping[str, str]:
-        """Give the environment of the server: all that would collide with another broker."""
+        """Return the environment of the server, with its own paths, ports and name."""
         return {
             **{
                 name: value
@@ -83,7 +83,8 @@ class RabbitMQ(Server):
             "RABBITMQ_MNESIA_BASE": str(self.data),
             "RABBITMQ_LOG_BASE": str(self.folder),
             "RABBITMQ_NODENAME": "event_hooks@localhost",
-            "RABBITMQ_DIST_PORT": str(free_port()),
-            "RUNNING_UNDER_SYSTEMD": "true",  # its script becomes the broker, instead of staying its parent
+            "RABBITMQ_DIST_PORT": str(find_free_port()),
+            # RabbitMQ's script replaces itself by the broker, and does not stay its parent
+            "RUNNING_UNDER_SYSTEMD": "true",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         }

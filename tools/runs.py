@@ -1,4 +1,4 @@
-"""Runs of process_event, over Airflow's REST API as anybody uses it."""
+"""Runs of process_event, by Airflow's public REST API."""
 
 from __future__ import annotations
 
@@ -8,79 +8,81 @@ from typing import Any
 
 import requests
 
-DAG = "/dags/process_event"
+DAG_PATH = "/dags/process_event"
 REQUEST_SECONDS = 30
-OVER = ("success", "failed")
+FINISHED_STATES = ("success", "failed")
 
 
 class Runs:
     """
-    Trigger runs and look at them.
+    Trigger runs and read their state.
 
-    :param url: of Airflow.
-    :param token: gives what goes into ``Authorization: Bearer …``.
+    :param url: of Airflow, without ``/api/v2``.
+    :param log_in: returns the token for ``Authorization: Bearer …``.
     """
 
-    def __init__(self, url: str, token: Callable[[], str]) -> None:
+    def __init__(self, url: str, log_in: Callable[[], str]) -> None:
         self.url = url
         self._session = requests.Session()
-        self._session.trust_env = False  # no proxy between us and this machine
-        self._session.headers["Authorization"] = f"Bearer {token()}"
+        self._session.trust_env = False  # no proxy for requests to this machine
+        self._session.headers["Authorization"] = f"Bearer {log_in()}"
 
-    def ask(self, method: str, path: str, **given: Any) -> requests.Response:
-        """Send a request to ``/api/v2`` + path."""
-        return self._session.request(method, f"{self.url}/api/v2{path}", timeout=REQUEST_SECONDS, **given)
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Send a request to ``/api/v2`` + path; ``options`` as of ``requests.request``."""
+        return self._session.request(method, f"{self.url}/api/v2{path}", timeout=REQUEST_SECONDS, **options)
 
     def trigger(self, conf: Mapping[str, Any], run_id: str) -> requests.Response:
         """Start a run."""
-        return self.ask(
-            "POST", f"{DAG}/dagRuns", json={"logical_date": None, "dag_run_id": run_id, "conf": conf}
-        )
+        body = {"logical_date": None, "dag_run_id": run_id, "conf": conf}
+        return self.request("POST", f"{DAG_PATH}/dagRuns", json=body)
 
-    def state(self, run_id: str) -> str:
-        """Give the run's state, as in running, success, failed."""
-        return str(self._got(f"{DAG}/dagRuns/{run_id}")["state"])
+    def load_state(self, run_id: str) -> str:
+        """Return the state of a run, such as running, success or failed."""
+        return str(self._get(f"{DAG_PATH}/dagRuns/{run_id}")["state"])
 
-    def tasks(self, run_id: str) -> dict[str, dict[str, Any]]:
-        """Give the run's task instances by their task_id."""
-        found = self._got(f"{DAG}/dagRuns/{run_id}/taskInstances")["task_instances"]
-        return {instance["task_id"]: instance for instance in found}
+    def load_tasks(self, run_id: str) -> dict[str, dict[str, Any]]:
+        """Return ``{task_id: task instance}`` of a run."""
+        instances = self._get(f"{DAG_PATH}/dagRuns/{run_id}/taskInstances")["task_instances"]
+        return {instance["task_id"]: instance for instance in instances}
 
-    def task_states(self, run_id: str) -> dict[str, str | None]:
-        """Give the states of the run's tasks by their task_id."""
-        return {task_id: instance["state"] for task_id, instance in self.tasks(run_id).items()}
+    def load_task_states(self, run_id: str) -> dict[str, str | None]:
+        """Return ``{task_id: state}`` of a run."""
+        return {task_id: instance["state"] for task_id, instance in self.load_tasks(run_id).items()}
 
-    def xcom(self, run_id: str, task_id: str) -> Any:
-        """Give what a task returned."""
-        path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
-        return self._got(path)["value"]
+    def load_xcom(self, run_id: str, task_id: str) -> Any:
+        """Return the return value of a task."""
+        path = f"{DAG_PATH}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        return self._get(path)["value"]
 
-    def until_over(self, run_id: str, seconds: float) -> str:
+    def wait_finished(self, run_id: str, seconds: float) -> str:
         """
-        Wait for the end of a run, and give its state.
+        Wait until a run has finished, and return its state.
 
-        :raises TimeoutError: names the tasks' states.
+        :raises TimeoutError: with the states of the tasks.
         """
-        self.until(
-            lambda: self.state(run_id) in OVER, seconds, lambda: f"{run_id}: {self.task_states(run_id)}"
+        self.wait_until(
+            lambda: self.load_state(run_id) in FINISHED_STATES,
+            seconds,
+            lambda: f"{run_id}: {self.load_task_states(run_id)}",
         )
-        return self.state(run_id)
+        return self.load_state(run_id)
 
     @staticmethod
-    def until(is_so: Callable[[], bool], seconds: float, what: Callable[[], str]) -> None:
+    def wait_until(condition: Callable[[], bool], seconds: float, describe: Callable[[], str]) -> None:
         """
-        Wait until a condition holds; long waits ask less often, because each question costs Airflow CPU time.
+        Poll until a condition holds, first every 0.1 s and later every second, to save Airflow's CPU time.
 
-        :raises TimeoutError: with the text of ``what``.
+        :param describe: returns the text of the error.
+        :raises TimeoutError: the condition does not hold within ``seconds``.
         """
         started = time.monotonic()
-        while not is_so():
+        while not condition():
             elapsed = time.monotonic() - started
             if elapsed > seconds:
-                raise TimeoutError(f"not within {seconds:.0f} s: {what()}")
+                raise TimeoutError(f"not within {seconds:.0f} s: {describe()}")
             time.sleep(min(0.1 + elapsed / 10, 1.0))
 
-    def _got(self, path: str) -> dict[str, Any]:
-        answer = self.ask("GET", path)
-        answer.raise_for_status()
-        return dict(answer.json())
+    def _get(self, path: str) -> dict[str, Any]:
+        response = self.request("GET", path)
+        response.raise_for_status()
+        return dict(response.json())

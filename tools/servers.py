@@ -1,8 +1,9 @@
 """
 PostgreSQL, MariaDB and RabbitMQ.
 
-The address of each comes from the environment (``POSTGRES_URL``, ``MYSQL_URL``, ``RABBITMQ_URL``) or, if
-unset, is one of our own with a random password, kept in the server's folder together with its data.
+The URL of each server comes from the environment (``POSTGRES_URL``, ``MYSQL_URL``, ``RABBITMQ_URL``). If the
+variable is unset, the server runs on this machine with a random password; the server's folder has the
+password and the data.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +17,9 @@ from tools.server import Server
 
 class Servers:
     """
-    The three together.
+    The three servers.
 
-    :param folder: each has its own below.
+    :param folder: each server has a subfolder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,12 +28,17 @@ class Servers:
         self.rabbitmq = RabbitMQ(folder / "rabbitmq")
         self.all: tuple[Server, ...] = (self.postgresql, self.mariadb, self.rabbitmq)
 
-    def ensure(self) -> list[Server]:
-        """See to it that all answer, and give those that had to be started."""
+    def ensure_running(self) -> list[Server]:
+        """
+        Start the servers that are not available.
+
+        :return: the servers that were started.
+        :raises StackError: as of :meth:`Server.ensure_running`.
+        """
         with ThreadPoolExecutor(len(self.all)) as pool:
-            started = pool.map(Server.ensure, self.all)
-        return [server for server, new in zip(self.all, list(started), strict=True) if new]
+            started = pool.map(Server.ensure_running, self.all)
+        return [server for server, is_new in zip(self.all, list(started), strict=True) if is_new]
 
     def environment(self) -> dict[str, str]:
-        """Give the variables that lead to them."""
+        """Return the environment variables with the servers' URLs."""
         return {server.variable: server.url for server in self.all}

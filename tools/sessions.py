@@ -2,12 +2,13 @@
 Sessions: a command that runs in the background, with all processes that it starts.
 
 A session's id is the pid of its first process, the leader. Children inherit the session and leave it only
-by ``setsid``. (A process group would not do: Airflow gives each task a group of its own.) The kernel does not
+by ``setsid``. (A process group is not sufficient: Airflow creates a group for each task.) The kernel does not
 reuse the id while any process of the session exists.
 
-Sessions and start times are read from ``/proc/PID/stat``, which needs no privilege. A process's working
-directory does: root without ``CAP_SYS_PTRACE``, as in most containers, cannot read that of another user. It
-only serves to tell a session from a later one of the same id when the leader has ended.
+Sessions and start times are read from ``/proc/PID/stat``, which needs no privilege. To read a process's
+working directory needs one: root without ``CAP_SYS_PTRACE``, as in most containers, cannot read that of
+another user. The directory only serves to distinguish a session from a later one of the same id after the
+leader has ended.
 """
 
 import os
@@ -55,30 +56,34 @@ class Session:
     is_service: bool
 
     @classmethod
-    def of(cls, pid: int, *, is_service: bool) -> "Session":
-        """Return the session of a leader that exists, be it as a zombie."""
+    def from_pid(cls, pid: int, *, is_service: bool) -> "Session":
+        """
+        Return the session of a leader, which may be a zombie.
+
+        :raises StackError: there is no such process.
+        """
         stat = read_stat(pid)
         if stat is None:
-            raise StackError(f"process {pid} is missing in /proc")
+            raise StackError(f"Process {pid} is missing in /proc")
         return cls(pid, stat.start_ticks, pid_namespace(), is_service)
 
     def leader(self) -> psutil.Process | None:
         """
         Return the leader, None if it has ended.
 
-        :raises StackError: ``/proc`` does not show whether it has.
+        :raises StackError: ``/proc`` does not show whether it has ended.
         """
         stat = self._leader_stat()
         if stat is None or stat.is_zombie or not self._is_leader(stat):
             return None
-        return existing_process(self.id)
+        return find_process(self.id)
 
-    def pids(self, stats: Iterable[ProcessStat], folder: Path) -> set[int]:
+    def find_pids(self, stats: Iterable[ProcessStat], folder: Path) -> set[int]:
         """
-        Return the processes of the session, which may have outlived the leader.
+        Return the pids of the session's processes, also after the leader has ended.
 
-        Without the leader, the session may be another one with the same id. Only processes that work in the
-        folder count then.
+        Without the leader, the session may be a later one with the same id. In this case only processes with
+        a working directory in the folder count.
 
         :raises StackError: ``/proc`` does not show whether the leader's pid was reused.
         """
@@ -88,7 +93,7 @@ class Session:
         if leader and not self._is_leader(leader):
             return set()
         members = {stat.pid for stat in stats if stat.session == self.id}
-        return members if leader else {pid for pid in members if _works_in(pid, folder)}
+        return members if leader else {pid for pid in members if _has_working_directory(pid, folder)}
 
     def _leader_stat(self) -> ProcessStat | None:
         return read_stat(self.id) if self.namespace == pid_namespace() else None
@@ -99,15 +104,15 @@ class Session:
 
 @cache
 def pid_namespace() -> str:
-    """Identify the boot and the container in which a pid is valid; a restart gives the numbers out again."""
+    """Return an identifier of the boot and the container, outside of which a pid is another process."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
 
 
-def _works_in(pid: int, folder: Path) -> bool:
+def _has_working_directory(pid: int, folder: Path) -> bool:
     try:
         return Path(psutil.Process(pid).cwd()).is_relative_to(folder.resolve())
-    except psutil.Error:  # it has ended, or it belongs to another user
+    except psutil.Error:  # the process has ended, or it belongs to another user
         return False
 
 
@@ -116,7 +121,7 @@ def read_stat(pid: int) -> ProcessStat | None:
     Return the state of a process, None if there is none.
 
     A process that ``/proc`` hides belongs to another user. Only root starts processes as another user, so for
-    an ordinary user it is none of the stack's.
+    an ordinary user the process does not belong to the stack.
 
     :raises StackError: root has no access to a process that exists.
     """
@@ -125,7 +130,7 @@ def read_stat(pid: int) -> ProcessStat | None:
         stat = _read_stat(pid)  # it may have started since the first attempt
         if stat is None and is_pid_in_use(pid):
             raise StackError(
-                f"Process {pid} exists, and /proc hides what it is: the mount option hidepid does this. "
+                f"Process {pid} exists, and /proc hides its state: the mount option hidepid does this. "
                 "Mount /proc without it."
             )
     return stat
@@ -143,7 +148,7 @@ def _read_stat(pid: int) -> ProcessStat | None:
 
 
 def is_pid_in_use(pid: int) -> bool:
-    """Return whether a process has a pid, visible or not; ``psutil.pid_exists`` relies on ``/proc``."""
+    """Return whether a process has a pid, even if ``/proc`` hides it, unlike ``psutil.pid_exists``."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -160,17 +165,21 @@ def read_all_stats() -> list[ProcessStat]:
 
 def with_descendants(values: Mapping[int, T], stats: Iterable[ProcessStat]) -> dict[int, T]:
     """
-    Add the descendants, which may be in other sessions (PostgreSQL gives each of its processes one).
+    Return the values with those of all descendants, which may be in other sessions.
+
+    PostgreSQL, for example, opens a session for each of its processes.
 
     :param values: by pid; a child gets the value of its parent.
     """
-    family = dict(values)
-    while children := {x.pid: family[x.parent] for x in stats if x.parent in family and x.pid not in family}:
-        family |= children
-    return family
+    result = dict(values)
+    while children := {
+        stat.pid: result[stat.parent] for stat in stats if stat.parent in result and stat.pid not in result
+    }:
+        result |= children
+    return result
 
 
-def existing_process(pid: int) -> psutil.Process | None:
+def find_process(pid: int) -> psutil.Process | None:
     """Return a process, None if it has ended."""
     try:
         return psutil.Process(pid)

@@ -1,8 +1,8 @@
 """
 The local stack on the command line.
 
-``up`` starts what is missing, ``down`` ends all of it, ``status`` shows it, and
-``run -- COMMAND`` runs a command while the three servers answer. Everything is kept below ``.stack/``.
+``up`` starts the missing parts, ``down`` stops all parts, ``status`` shows them, and ``run -- COMMAND`` runs
+a command while the three servers are available. All files are below ``.stack/``.
 """
 
 import argparse
@@ -25,11 +25,11 @@ import requests
 
 from tools.airflow_services import CHECKOUT, PROGRAMS, AirflowServices
 from tools.exceptions import StackError
-from tools.kept import Kept
 from tools.private_files import private_folder, write_private
-from tools.processes import ProcessFolder, end
+from tools.processes import ProcessFolder, stop_processes
 from tools.servers import Servers
-from tools.user_settings import DIGESTS, digests, is_shell_name, user_settings
+from tools.state_file import StateFile
+from tools.user_settings import DIGESTS, build_digests, is_shell_name, select_user_settings
 
 HIVE = "event_handling"
 HIVE_USER = "hive_user"
@@ -44,7 +44,7 @@ class Stack:
     """
     The servers, a practice hive with its worker, and Airflow.
 
-    :param folder: keeps all data, logs, keys and passwords.
+    :param folder: for all data, logs, keys and passwords; it is created.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,12 +52,12 @@ class Stack:
         self.servers = Servers(folder)
         self.hive_worker = ProcessFolder(folder / "practice_hive")
         self.env_file = folder / "env"
-        self._kept = Kept(folder / "kept.json")
+        self._state = StateFile(folder / "kept.json")
         private_folder(folder)
 
     def airflow(self) -> AirflowServices:
-        """Return Airflow with the servers' present addresses, and with the settings of the user."""
-        return self._airflow(user_settings(os.environ))
+        """Return Airflow with the servers' current URLs and the settings of the user."""
+        return self._airflow(select_user_settings(os.environ))
 
     def _airflow(self, settings: Mapping[str, str]) -> AirflowServices:
         database = self.servers.postgresql.address._replace(path="/airflow").geturl()
@@ -67,7 +67,7 @@ class Stack:
 
     @property
     def connections(self) -> dict[str, str]:
-        """The servers as Airflow reaches them, unless the user has set other connections."""
+        """The Airflow connections to the servers; those that the user sets replace them."""
         return {
             "AIRFLOW_CONN_HIVE_EVENT_HANDLING": self._url(HIVE, HIVE_USER, self._hive_password),
             "AIRFLOW_CONN_ENSEMBL_METADATA": self._url(METADATA, METADATA_USER, self._metadata_password),
@@ -76,30 +76,35 @@ class Stack:
 
     @property
     def _hive_password(self) -> str:
-        return str(self._kept.get("hive password", secrets.token_urlsafe))
+        return str(self._state.get_or_create("hive password", secrets.token_urlsafe))
 
     @property
     def _metadata_password(self) -> str:
-        return str(self._kept.get("metadata password", secrets.token_urlsafe))
+        return str(self._state.get_or_create("metadata password", secrets.token_urlsafe))
 
     @property
     def metadata_url(self) -> str:
-        """The practice ensembl_metadata, for those who write into it."""
+        """The URL of the practice ensembl_metadata, with write permission."""
         return self._url(METADATA, self.servers.mariadb.user, self.servers.mariadb.password)
 
     def _url(self, database: str, user: str, password: str) -> str:
-        return f"mysql://{quote(user)}:{quote(password, safe='')}@{self.servers.mariadb.place}/{database}"
+        address = self.servers.mariadb.host_and_port
+        return f"mysql://{quote(user)}:{quote(password, safe='')}@{address}/{database}"
 
     def up(self) -> None:
-        """Start whatever does not run well; harmless and quick when all does."""
-        with self._alone():
+        """
+        Start all parts that are missing or unhealthy. Idempotent, and fast if all are healthy.
+
+        :raises StackError: a part did not start.
+        """
+        with self._exclusive_lock():
             with _step("PostgreSQL, MariaDB, RabbitMQ"):
-                started = self.servers.ensure()
+                started = self.servers.ensure_running()
             airflow = self.airflow()
             if self.servers.postgresql in started:
-                airflow.stop()  # some of its services die of a lost database, but only later
-            # Written last, so it is there only if the steps below were all done
-            if started or not self.env_file.exists() or airflow.has_other_settings():
+                airflow.stop()  # some of its services fail some time after the loss of the database
+            # The file is written last: it exists only if all steps below were done
+            if started or not self.env_file.exists() or airflow.has_changed_settings():
                 self.env_file.unlink(missing_ok=True)
                 self._prepare(airflow)
             if not self.hive_worker.leader():
@@ -118,9 +123,11 @@ class Stack:
             airflow.prepare()
         with _step("RabbitMQ's exchange and queues"):
             topology = ProcessFolder(self.folder / "topology")
-            topology.run(_module("event_hooks.reports.topology"), airflow.environment, COMMAND_SECONDS)
-        # The tables may have gone with the server's data: let the worker make them anew
-        self.hive_worker.end()
+            topology.run(
+                _module_command("event_hooks.reports.topology"), airflow.environment, COMMAND_SECONDS
+            )
+        # The server's data may be new: `up` then creates the tables again and starts the worker
+        self.hive_worker.stop()
 
     def _start_hive(self) -> None:
         mariadb = self.servers.mariadb
@@ -130,18 +137,20 @@ class Stack:
             "PRACTICE_METADATA_URL": self.metadata_url,
             "PYTHONPATH": os.pathsep.join([str(CHECKOUT), str(CHECKOUT / "plugins")]),
         }
-        self.hive_worker.end()
-        self.hive_worker.run(_module("tests.support.practice_hive", "create"), environment, COMMAND_SECONDS)
+        self.hive_worker.stop()
+        self.hive_worker.run(
+            _module_command("tests.support.practice_hive", "create"), environment, COMMAND_SECONDS
+        )
         mariadb.grant(HIVE_USER, self._hive_password, HIVE)
         self.hive_worker.run(
-            _module("tests.support.practice_metadata", "create"), environment, COMMAND_SECONDS
+            _module_command("tests.support.practice_metadata", "create"), environment, COMMAND_SECONDS
         )
         mariadb.grant(METADATA_USER, self._metadata_password, METADATA, "SELECT")
-        self.hive_worker.start(_module("tests.support.practice_hive", "work"), environment)
+        self.hive_worker.start(_module_command("tests.support.practice_hive", "work"), environment)
 
     def write_env(self, airflow: AirflowServices) -> None:
-        """Write ``.stack/env``: variables for the shell, with all secrets, readable by its owner only."""
-        # Not the servers' addresses: a later `make up` of this shell, in another checkout, would obey them
+        """Write ``.stack/env``: variables for the shell, with all secrets; only the owner can read it."""
+        # Without the servers' URLs: a later `make up` of this shell, in another checkout, would use them
         variables = {
             **airflow.settings,
             "AIRFLOW_URL": airflow.url,
@@ -149,82 +158,102 @@ class Stack:
             "EVENT_URI": f"{airflow.url}/event-hooks",
             "EVENT_HOOKS_USER": "admin",
             "EVENT_HOOKS_PASSWORD": airflow.password,
-            DIGESTS: digests(self._airflow({}).settings),
+            DIGESTS: build_digests(self._airflow({}).settings),
         }
         exported = {name: value for name, value in variables.items() if is_shell_name(name)}
-        lines = [f"export {name}={_single_quoted(value)}\n" for name, value in exported.items()]
-        lines.append(f'export PATH={_single_quoted(str(PROGRAMS))}:"$PATH"\n')
+        lines = [f"export {name}={_quote(value)}\n" for name, value in exported.items()]
+        lines.append(f'export PATH={_quote(str(PROGRAMS))}:"$PATH"\n')
         write_private(self.env_file, "".join(lines))
 
     def down(self) -> None:
-        """End everything that works below our folder."""
-        with self._alone():
+        """
+        Stop all processes that were started below the folder.
+
+        :raises StackError: a process cannot be stopped.
+        """
+        with self._exclusive_lock():
             with _step("Airflow, practice hive"):
-                count = end([ProcessFolder(self.folder / "airflow"), self.hive_worker])
+                count = stop_processes([ProcessFolder(self.folder / "airflow"), self.hive_worker])
             with _step("PostgreSQL, MariaDB, RabbitMQ"):
-                count += end([server.processes for server in self.servers.all])
-                count += end([ProcessFolder(self.folder)])  # and what a killed test left behind
+                count += stop_processes([server.processes for server in self.servers.all])
+                count += stop_processes([ProcessFolder(self.folder)])  # of a test that was killed
             self.env_file.unlink(missing_ok=True)
         print(f"{count} processes ended")
 
     def status(self) -> bool:
-        """Print what runs and where; tell whether all does."""
+        """Print the state and the address of each part, and return whether all parts run."""
         airflow = self.airflow()
-        broken = airflow.broken()
-        rows = [(x.name, x.answers(), x.processes, x.place) for x in self.servers.all]
+        unhealthy = airflow.list_unhealthy()
+        rows = [
+            (server.name, server.is_available(), server.processes, server.host_and_port)
+            for server in self.servers.all
+        ]
         rows.append(("practice hive", bool(self.hive_worker.leader()), self.hive_worker, HIVE))
-        rows += [(name, name not in broken, place, airflow.url) for name, place in airflow.places.items()]
-        for name, is_up, place, where in rows:
-            leader = place.leader()
-            print(f"{name:<14} {'up' if is_up else 'DOWN':<5} {leader.pid if leader else '-':>8}  {where}")
+        rows += [
+            (name, name not in unhealthy, folder, airflow.url)
+            for name, folder in airflow.process_folders.items()
+        ]
+        for name, is_up, folder, address in rows:
+            leader = folder.leader()
+            print(f"{name:<14} {'up' if is_up else 'DOWN':<5} {leader.pid if leader else '-':>8}  {address}")
         print(f"\nAirflow: {airflow.url}  user admin, password {airflow.password}")
         return all(is_up for _, is_up, _, _ in rows)
 
     def run(self, command: Sequence[str]) -> int:
-        """Run a command while the servers answer, end those that nobody else wants, and give its status."""
+        """
+        Run a command while the servers are available.
+
+        Afterwards the servers are stopped, unless another ``run`` or ``up`` uses them.
+
+        :return: the exit status of the command; 128 + the number of the signal that ended it.
+        """
         try:
-            with self._lock_file("users") as users:
-                with self._alone():
+            with self._open_lock_file("users") as users:
+                with self._exclusive_lock():
                     fcntl.flock(users, fcntl.LOCK_SH)
-                    self.servers.ensure()
+                    self.servers.ensure_running()
                 return _run({**os.environ, **self.servers.environment()}, command)
         finally:
-            with self._alone():
-                self._end_unused_servers()
+            with self._exclusive_lock():
+                self._stop_unused_servers()
 
-    def _end_unused_servers(self) -> None:
-        with self._lock_file("users") as users:
-            try:
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return  # another `run` still has them; the last one out ends them
-        if not self.env_file.exists() and not any(place.leader() for place in self.airflow().places.values()):
-            end([server.processes for server in self.servers.all])
+    def _stop_unused_servers(self) -> None:
+        with self._open_lock_file("users") as users:
+            if not _try_lock(users):
+                return  # another `run` uses them; the last one stops them
+        has_services = any(folder.leader() for folder in self.airflow().process_folders.values())
+        if not self.env_file.exists() and not has_services:
+            stop_processes([server.processes for server in self.servers.all])
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep two commands from starting or ending things at the same time."""
-        with self._lock_file("lock") as lock:
-            limit = time.monotonic() + LOCK_SECONDS
-            while not _locked(lock):
-                if time.monotonic() > limit:
-                    raise StackError(f"another command is busy here; see: fuser -v {lock.name}")
+    def _exclusive_lock(self) -> Iterator[None]:
+        """
+        Prevent that two commands start or stop parts at the same time.
+
+        :raises StackError: another command has the lock for longer than ``LOCK_SECONDS``.
+        """
+        with self._open_lock_file("lock") as lock:
+            deadline = time.monotonic() + LOCK_SECONDS
+            while not _try_lock(lock):
+                if time.monotonic() > deadline:
+                    raise StackError(f"Another command has the lock. To find it: fuser -v {lock.name}")
                 time.sleep(0.1)
             yield
 
-    def _lock_file(self, name: str) -> IO[str]:
+    def _open_lock_file(self, name: str) -> IO[str]:
         return (self.folder / name).open("w")
 
 
 def _print_user_settings() -> None:
-    names = sorted(user_settings(os.environ))
+    names = sorted(select_user_settings(os.environ))
     if names:
         print(f"\nFrom your environment: {', '.join(names)}", end="")
     if missing := [name for name in names if not is_shell_name(name)]:
         print(f"\nNot in .stack/env, as no shell can export the name: {', '.join(missing)}", end="")
 
 
-def _locked(file: IO[str]) -> bool:
+def _try_lock(file: IO[str]) -> bool:
+    """Lock a file until it is closed; return whether no other process has the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -234,26 +263,27 @@ def _locked(file: IO[str]) -> bool:
 
 def _run(environment: dict[str, str], command: Sequence[str]) -> int:
     child = subprocess.Popen(command, env=environment)
-    # Ctrl-C reaches the child by itself; both give it time to clean up before the servers go
+    # The terminal sends Ctrl-C to the child too. This process waits, so the child can clean up before the
+    # servers stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number))
     status = child.wait()
     return status if status >= 0 else 128 - status
 
 
-def _module(*words: str) -> list[str]:
+def _module_command(*words: str) -> list[str]:
     return [sys.executable, "-m", *words]
 
 
-def _single_quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
 @contextlib.contextmanager
-def _step(what: str) -> Iterator[None]:
-    """Print a line with the seconds that a step took."""
+def _step(title: str) -> Iterator[None]:
+    """Print a line with the title of a step and its duration in seconds."""
     started = time.monotonic()
-    print(f"{what:<32}", end="", flush=True)
+    print(f"{title:<32}", end="", flush=True)
     try:
         yield
     except BaseException:
@@ -263,20 +293,20 @@ def _step(what: str) -> Iterator[None]:
 
 
 def main() -> int:
-    """Do what the command line says."""
+    """Run the command of the command line, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.stack", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("up", "down", "status"):
-        verbs.add_parser(verb)
-    verbs.add_parser("run").add_argument("command", nargs="+", help="after --")
+    commands = parser.add_subparsers(dest="name", required=True)
+    for name in ("up", "down", "status"):
+        commands.add_parser(name)
+    commands.add_parser("run").add_argument("command", nargs="+", help="after --")
     arguments = parser.parse_args()
     stack = Stack(CHECKOUT / ".stack")
     try:
-        if arguments.verb == "run":
+        if arguments.name == "run":
             return stack.run(arguments.command)
-        if arguments.verb == "status":
+        if arguments.name == "status":
             return 0 if stack.status() else 1
-        stack.up() if arguments.verb == "up" else stack.down()
+        stack.up() if arguments.name == "up" else stack.down()
     except (StackError, MySQLdb.Error, psycopg2.Error, requests.RequestException) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

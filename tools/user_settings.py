@@ -1,9 +1,9 @@
 """
 The settings that the user of ``make up`` has in the environment.
 
-``.stack/env`` exports the stack's own connections under the same names as a user's. A shell that has read it
-may start another checkout, or this one after its ports have changed: a connection from such a file is not
-the user's. The file therefore lists digests of the stack's own settings.
+``.stack/env`` exports the stack's own connections under the same names as a user's. A shell that has read
+the file may start another checkout, or this one after its ports have changed. A connection from such a file
+is not a setting of the user. The file therefore lists digests of the stack's own settings.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ OLD_NAMES = (
     "REPORT_EXCHANGE",
     "REPORT_EXCHANGE_TYPE",
 )
-"""Variables of the old event app. ``EVENT_URI`` is missing: in ``.stack/env`` it is the client's address."""
+"""Variables of the old event app. ``EVENT_URI`` is excluded: in ``.stack/env`` it is the client's address."""
 
 DIGESTS = "EVENT_HOOKS_STACK_DIGESTS"
 
@@ -29,24 +29,24 @@ def is_user_setting(name: str) -> bool:
     return name.startswith(PREFIXES) or name in OLD_NAMES
 
 
-def user_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of an environment, without those that a ``.stack/env`` has put there."""
-    own = environment.get(DIGESTS, "").split()
+def select_user_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of an environment, without those that come from a ``.stack/env``."""
+    stack_digests = environment.get(DIGESTS, "").split()
     return {
         name: value
         for name, value in environment.items()
-        if is_user_setting(name) and value and _digest(name, value) not in own
+        if is_user_setting(name) and value and _digest(name, value) not in stack_digests
     }
 
 
 def is_shell_name(name: str) -> bool:
-    """Return whether a shell can export the name; Airflow takes others, as ``AIRFLOW_CONN_MY-HIVE``."""
+    """Return whether a shell can export the name; Airflow also accepts ``AIRFLOW_CONN_MY-HIVE``."""
     return name.isascii() and name.isidentifier()
 
 
-def digests(own: Mapping[str, str]) -> str:
-    """Return the value of the variable ``DIGESTS`` for the settings that the stack itself makes."""
-    return " ".join(_digest(name, value) for name, value in own.items() if is_user_setting(name))
+def build_digests(stack_settings: Mapping[str, str]) -> str:
+    """Return the value of the variable ``DIGESTS`` for the settings that the stack generates."""
+    return " ".join(_digest(name, value) for name, value in stack_settings.items() if is_user_setting(name))
 
 
 def _digest(name: str, value: str) -> str:

@@ -1,73 +1,102 @@
-"""From an Airflow connection, or an address, to SQLAlchemy's URL and options with time limits."""
+"""Build SQLAlchemy URLs, driver arguments with timeouts, and engines from Airflow connections and URIs."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine, create_engine
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-# The server gives up as well, and before us where it waits for a lock: 1205 is tried again. MariaDB reads the
-# first comment, MySQL from 5.7.8 on the second.
-_SERVER_LIMITS = (
+EngineArgs = tuple[URL, dict[str, Any]]
+"""A URL and ``connect_args``, the keyword arguments of the driver's ``connect``."""
+
+# The server has timeouts as well. The one for locks is shorter than that of the driver, so that the server
+# responds with error 1205, which is retried. MariaDB reads the first comment, MySQL from 5.7.8 on the second.
+_SERVER_TIMEOUTS = (
     "SET SESSION innodb_lock_wait_timeout = {lock}"
     "/*M!100101 , max_statement_time = {seconds} *//*!50708 , max_execution_time = {seconds}000 */"
 )
 
 
-def engine_args_from_connection(connection: Connection, seconds: float) -> tuple[URL, dict[str, Any]]:
+def make_engine(engine_args: EngineArgs, **options: Any) -> Engine:
     """
-    Give URL and options of a connection of type mysql, or sqlite, whose file is the host.
+    Create an engine that hides the values of statements, which may be confidential, in errors and logs.
 
-    :param seconds: to connect, and for each answer.
-    :raises ValueError: it is of another type.
+    The engine connects on first use.
+
+    :param options: further arguments of ``sqlalchemy.create_engine``.
+    """
+    url, connect_args = engine_args
+    return create_engine(url, connect_args=connect_args, hide_parameters=True, **options)
+
+
+def engine_args_from_connection(connection: Connection, timeout: float) -> EngineArgs:
+    """
+    Return URL and driver arguments for a connection of type mysql, mariadb, or sqlite (its file is the host).
+
+    :param timeout: seconds to connect, and for each response; rounded up for MySQL.
+    :raises ValueError: the connection is of another type.
     """
     if connection.conn_type == "sqlite":
-        return engine_args_from_url(
-            URL.create("sqlite", database=connection.host or connection.schema), None, seconds
-        )
+        url = URL.create("sqlite", database=connection.host or connection.schema)
+        return engine_args_from_url(url, None, timeout)
     if connection.conn_type not in ("mysql", "mariadb"):
         raise ValueError(f"expected a connection of type mysql or sqlite, not {connection.conn_type}")
-    url = URL.create(
-        "mysql",
-        username=connection.login,
-        password=connection.password,
-        host=connection.host,
-        port=connection.port,
-        database=connection.schema,
-    )
-    return engine_args_from_url(url, connection.extra_dejson.get("ssl"), seconds)
+    url = url_from_connection(connection, "mysql")
+    return engine_args_from_url(url, connection.extra_dejson.get("ssl"), timeout)
 
 
-def engine_args_from_url(url: URL, tls: Any, seconds: float) -> tuple[URL, dict[str, Any]]:
+def engine_args_from_url(url: URL, ssl: Any, timeout: float) -> EngineArgs:
     """
-    Give the URL as our driver wants it, and the driver's options.
+    Return the URL with our driver, and the driver's arguments.
 
-    :param tls: what MySQL's library takes as ``ssl``, or its JSON; None for none.
+    :param ssl: the MySQL driver's argument ``ssl``, or its JSON; ``None`` for a connection without TLS.
+    :param timeout: seconds, as in :func:`engine_args_from_connection`.
     """
     if url.get_backend_name() == "sqlite":
-        # SQLite would make a file that is missing; mode=rw does not.
-        query = {"mode": "rw", "uri": "true"}
-        return URL.create("sqlite", database=f"file:{url.database}", query=query), {
-            "timeout": seconds,
-            "check_same_thread": False,
-        }
-    # MySQL's library takes localhost for its local socket, whatever the port.
-    host = "127.0.0.1" if url.host == "localhost" else url.host
+        return _sqlite_engine_args(url, timeout)
     url = url.set(
         drivername="mysql+mysqldb",
-        host=host,
+        host=_tcp_host(url.host),
         port=url.port or 3306,
         query={"charset": "utf8mb4"},
     )
-    # Whole seconds, and 0 would be for ever.
-    limits = ("connect_timeout", "read_timeout", "write_timeout")
-    options: dict[str, Any] = dict.fromkeys(limits, math.ceil(seconds))
-    options["init_command"] = _SERVER_LIMITS.format(lock=math.ceil(seconds / 2), seconds=math.ceil(seconds))
-    if tls:
-        options["ssl"] = json.loads(tls) if isinstance(tls, str) else tls
-    return url, options
+    seconds = math.ceil(timeout)  # the driver takes integers, and 0 would be no timeout
+    connect_args: dict[str, Any] = {
+        **dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), seconds),
+        "init_command": _SERVER_TIMEOUTS.format(lock=math.ceil(timeout / 2), seconds=seconds),
+    }
+    if ssl:
+        connect_args["ssl"] = json.loads(ssl) if isinstance(ssl, str) else ssl
+    return url, connect_args
+
+
+def url_from_connection(
+    connection: Connection, drivername: str, query: Mapping[str, str] | None = None
+) -> URL:
+    """Build a server's URL from the fields of an Airflow connection; its schema is the database."""
+    return URL.create(
+        drivername,
+        username=connection.login,
+        password=connection.password,
+        host=_tcp_host(connection.host),
+        port=connection.port,
+        database=connection.schema,
+        query=query or {},
+    )
+
+
+def _tcp_host(host: str | None) -> str | None:
+    """Replace localhost: the MySQL library would connect to the local socket and ignore the port."""
+    return "127.0.0.1" if host == "localhost" else host
+
+
+def _sqlite_engine_args(url: URL, timeout: float) -> EngineArgs:
+    # SQLite would create a missing file; it does not with mode=rw.
+    url = URL.create("sqlite", database=f"file:{url.database}", query={"mode": "rw", "uri": "true"})
+    return url, {"timeout": timeout, "check_same_thread": False}

@@ -2,24 +2,25 @@
 Errors of event hooks.
 
 * EventHooksError
-  + LookupInvalid         a lookup file is not as it should be      mend the file
-  + EventInvalid          an event is not as it should be           a retry cannot help
-    - EventTypeUnknown    no process is named for it              a retry cannot help
-    - UnsafeValue         a value that eHive would run as code      a retry cannot help
-  + HiveUnreachable       no answer, or none in time                a retry may help
-  + HiveRejected           the hive answered, and said no            a retry cannot help
-    - AnalysisNotFound    the hive lacks the analysis
-    - HiveTooOld          the hive's tables are of an early eHive
-  + JobInOtherHive          the lookup changed after the submission   a retry cannot help
-  + MetadataUnreachable   no answer, or none in time                a retry may help
-  + EventServerUnreachable  no answer, or none that helps           a retry may help
-  + EventRejected         the event server refuses an event         a retry cannot help
-  + ReportNotPublished    the broker did not take a report          a retry may help
-  + EventKeyConflict              another event came under this key         a retry cannot help
-  + LedgerUnreachable     no answer, or none in time                a retry may help
-    - LedgerNotMigrated        its tables are not those of this version  a retry helps once they are migrated
+  + LookupInvalid             a lookup file is invalid                    fix the file
+  + EventInvalid [1]          an event is invalid                         a retry cannot help
+    - EventTypeUnknown [1]    the event lookup lacks the event's type     a retry cannot help
+    - UnsafeValue [1]         eHive would run a value as code             a retry cannot help
+  + HiveUnreachable           the hive does not answer in time            a retry may help
+  + HiveRejected [1]          the hive answers with an error              a retry cannot help
+    - AnalysisNotFound [1]    the hive lacks the analysis                 a retry cannot help
+    - HiveTooOld [1]          the hive's tables are of an early eHive     a retry cannot help
+  + JobInOtherHive [1]        the lookup changed after the submission     a retry cannot help
+  + MetadataUnreachable       ensembl_metadata does not answer in time    a retry may help
+  + EventServerUnreachable    the event server accepts no events now      a retry may help
+  + EventRejected             the event server rejects an event           a retry cannot help
+  + ReportNotPublished        the broker did not accept a report          a retry may help
+  + EventKeyConflict          another event has this key                  a retry cannot help
+  + LedgerUnreachable         the ledger does not answer in time          a retry may help
+    - LedgerRejected          the ledger cannot store a value             a retry cannot help
+    - LedgerNotMigrated       the ledger's tables have another version    a retry helps after the migration
 
-Where a retry cannot help, the class is also an AirflowFailException: Airflow fails the task at once.
+[1] Also an AirflowFailException: Airflow fails the task without a retry.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 
 class EventHooksError(AirflowException):
-    """Base of every error of this package."""
+    """Base class of all errors of this package."""
 
     @property
     def public_message(self) -> str:
-        """What a caller of the API is told: no address, no user, no driver's words."""
+        """The message for callers of the API: without addresses, users and messages of drivers."""
         return str(self)
 
 
 class LookupInvalid(EventHooksError):
-    """A lookup file cannot be used; the message names file, key and what was expected."""
+    """A lookup file is invalid; the message names file, key and the expected value."""
 
     def __init__(self, file: object, key: str, expected: str) -> None:
         self.file, self.key, self.expected = str(file), key or "the whole file", expected
@@ -45,24 +46,24 @@ class LookupInvalid(EventHooksError):
 
 
 class EventInvalid(EventHooksError, AirflowFailException):
-    """An event, or a batch of them, cannot be used; the message names the field and what was expected."""
+    """An event, or a batch of events, is invalid; the message names the field and the expected value."""
 
     def __init__(self, field: str, expected: str) -> None:
-        # It goes into logs: no line break of a sender begins a line of its own there
-        text = f"{field}: {expected}"
-        super().__init__("".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text))
+        # The message is logged: a line break in a value must not start a new line of the log.
+        message = f"{field}: {expected}"
+        super().__init__("".join(char if char.isprintable() else repr(char)[1:-1] for char in message))
 
 
 class EventTypeUnknown(EventInvalid):
-    """The event lookup has no such type."""
+    """The event lookup lacks the type of an event."""
 
 
 class UnsafeValue(EventInvalid):
-    """A value has no safe spelling in the Perl that eHive evaluates."""
+    """A value cannot be written safely in the Perl that eHive evaluates."""
 
 
 class HiveUnreachable(EventHooksError):
-    """The hive did not answer in time, or broke off."""
+    """The hive did not answer in time, or the connection to it broke."""
 
     def __init__(self, hive: str, reason: str) -> None:
         super().__init__(f"hive {hive!r} does not answer: {reason}")
@@ -70,21 +71,21 @@ class HiveUnreachable(EventHooksError):
 
     @property
     def public_message(self) -> str:
-        """What a caller of the API is told."""
+        """The message without the driver's reason, which contains addresses."""
         return f"hive {self.hive!r} does not answer now"
 
 
 class HiveRejected(EventHooksError, AirflowFailException):
-    """The hive answered, and what was asked is not possible there."""
+    """The hive answered with an error: the request is not possible there."""
 
     def __init__(self, hive: str, reason: str) -> None:
-        super().__init__(f"hive {hive!r} refused: {reason}")
+        super().__init__(f"hive {hive!r} rejected the request: {reason}")
         self.hive = hive
 
     @property
     def public_message(self) -> str:
-        """What a caller of the API is told."""
-        return f"hive {self.hive!r} refused: the API server's log tells why"
+        """The message without the driver's reason, which contains addresses and users."""
+        return f"hive {self.hive!r} rejected the request; see the API server log for the reason"
 
 
 class AnalysisNotFound(HiveRejected):
@@ -95,96 +96,101 @@ class AnalysisNotFound(HiveRejected):
 
     @property
     def public_message(self) -> str:
-        """What a caller of the API is told."""
+        """The complete message, which contains nothing secret."""
         return str(self)
 
 
 class HiveTooOld(HiveRejected):
-    """The hive's tables come from an eHive before version 2.5."""
+    """The hive's tables were created by an eHive before version 2.5."""
+
+    def __init__(self, hive: str, version: str | None, oldest_version: int) -> None:
+        super().__init__(
+            hive,
+            f"its schema version is {version or 'not set'}, and {oldest_version} is the oldest supported",
+        )
 
     @property
     def public_message(self) -> str:
-        """What a caller of the API is told."""
+        """The complete message, which contains nothing secret."""
         return str(self)
-
-    def __init__(self, hive: str, version: str | None, oldest: int) -> None:
-        super().__init__(
-            hive, f"its schema version is {version or 'not set'}, and {oldest} is the oldest supported"
-        )
 
 
 class JobInOtherHive(EventHooksError, AirflowFailException):
-    """The job of an event is in another hive, or analysis, than the one that the run knows."""
+    """The job of an event is in another hive or analysis than the plan of the run names."""
 
     def __init__(self, process: str, job_id: int, hive: str, analysis: str) -> None:
         super().__init__(
-            f"the job of {process} is in hive {hive!r} already, job {job_id} of {analysis}: the lookup has"
-            " changed since, and it is not done twice. Stop that job, and send the event again with another"
-            " event_id; or take the change back, and clear this task"
+            f"the job of {process} is already in hive {hive!r}, job {job_id} of {analysis}: the lookup has"
+            " changed since, and no second job is submitted. Stop that job and send the event again with"
+            " another event_id; or revert the change of the lookup and clear this task"
         )
 
 
 class MetadataUnreachable(EventHooksError):
-    """The ensembl_metadata database cannot be read now."""
+    """The ensembl_metadata database is unavailable."""
 
     def __init__(self, conn_id: str, reason: str) -> None:
-        super().__init__(f"ensembl_metadata, connection {conn_id!r}, cannot be read: {reason}")
+        super().__init__(f"ensembl_metadata, connection {conn_id!r}, is unavailable: {reason}")
 
 
 class EventServerUnreachable(EventHooksError):
-    """The event server does not answer, or cannot take events now."""
+    """The event server does not answer, or cannot accept events now."""
 
     def __init__(self, conn_id: str, reason: str) -> None:
-        super().__init__(f"event server {conn_id!r} takes no events now: {reason}")
+        super().__init__(f"event server {conn_id!r} is unavailable: {reason}")
 
 
 class EventRejected(EventHooksError):
-    """The event server refuses an event; the message says why."""
+    """The event server rejects an event; the message contains its reason."""
 
 
 class ReportNotPublished(EventHooksError):
-    """The broker did not take a report."""
+    """The broker did not accept a report."""
 
     @property
     def public_message(self) -> str:
-        """What a caller of the API is told."""
-        return "RabbitMQ cannot be used now: reports are owed"
+        """The message without the broker's address."""
+        return "RabbitMQ is unavailable: reports stay pending"
 
 
 class EventKeyConflict(EventHooksError):
     """
-    An event with this key is known, and it says something else.
+    Another event, with other content, has the same key.
 
-    :param position: of the event, among those that came together.
+    :param position: index of the rejected event in its batch.
     """
 
     def __init__(self, position: int) -> None:
-        super().__init__("another event came under this event_id or Idempotency-Key")
+        super().__init__("another event has the same event_id or Idempotency-Key")
         self.position = position
 
 
 class LedgerUnreachable(EventHooksError):
-    """The ledger cannot be used now: nothing was written."""
+    """The ledger is unavailable."""
+
+    _problem = "is unavailable"
 
     def __init__(self, conn_id: str, reason: str) -> None:
-        super().__init__(f"ledger {conn_id!r} cannot be used: {reason}")
+        super().__init__(f"ledger {conn_id!r} {self._problem}: {reason}")
 
     @property
     def public_message(self) -> str:
-        """What a caller of the API is told."""
-        return "the ledger cannot be used now: nothing is known to be written"
+        """The message without the driver's reason, which contains addresses and users."""
+        return "the ledger is unavailable now, and did not confirm that anything was stored"
 
 
 class LedgerRejected(LedgerUnreachable):
-    """The ledger does not take this value: the same again cannot help."""
+    """The ledger cannot store a value; a retry with the same value cannot help."""
+
+    _problem = "rejected a value"
 
 
 class LedgerNotMigrated(LedgerUnreachable):
     """The ledger's tables are of another version than this code."""
 
-    def __init__(self, conn_id: str, found: str | None, expected: str) -> None:
+    def __init__(self, conn_id: str, version: str | None, expected_version: str) -> None:
         super().__init__(
             conn_id,
-            f"its tables are of version {found or 'none'}, and {expected} is needed: "
-            "python -m event_hooks.ledger migrate",
+            f"its tables have version {version or 'none'}, and {expected_version} is needed: "
+            "run python -m event_hooks.ledger migrate",
         )

@@ -1,85 +1,77 @@
 """
-What is measured: told to Airflow's own metrics, so it goes where these go, and nowhere if they are off.
+The metrics of event hooks, sent to the backend of Airflow's own metrics; disabled if Airflow's metrics are.
 
-Each has a name below ``event_hooks.`` and tags out of lookups and settings. None holds a genome, or another
-value of an event: their number has no bound. Counts come from many processes, so StatsD adds them up
-(``[metrics] statsd_on``, with ``statsd_influxdb_enabled`` for the tags); OpenTelemetry takes those of each
-short task for a counter that begins anew.
+Each metric has a name below ``event_hooks.`` and tags from lookups and settings. No tag holds a genome or
+another value of an event, because the number of such values has no bound. Many processes of Airflow send
+counts, and StatsD adds them up (``[metrics] statsd_on``, with ``statsd_influxdb_enabled`` for the tags);
+OpenTelemetry takes the counts of each short task for a counter that restarts at 0.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import TYPE_CHECKING
 
-from airflow.sdk.configuration import conf
-from airflow.sdk.observability import stats
-from airflow.sdk.observability.metrics import stats_utils
+from event_hooks.runtime import stats
 
 if TYPE_CHECKING:
     from event_hooks.ledger.records import NewEvent
 
-
-@cache
-def are_on() -> bool:
-    """Tell whether Airflow measures at all; the first call makes it ready, in any process of Airflow."""
-    stats.initialize(
-        factory=stats_utils.get_stats_factory(),
-        export_legacy_names=conf.getboolean("metrics", "legacy_names_on", fallback=False),
-    )
-    kinds = ("statsd_on", "statsd_datadog_enabled", "otel_on")
-    return any(conf.getboolean("metrics", kind, fallback=False) for kind in kinds)
+PREFIX = "event_hooks."
 
 
-def received(events: Iterable[NewEvent]) -> None:
-    """Count events that are new, by type and source: ``event_hooks.events_received``."""
-    for (kind, source), count in Counter((one.type, one.source) for one in events).items():
-        _count("events_received", count, type=kind, source=source)
+def is_enabled() -> bool:
+    """Return whether Airflow has a metrics backend."""
+    return stats.is_enabled()
 
 
-def rejected(where: str, count: int = 1) -> None:
+def count_received(events: Iterable[NewEvent]) -> None:
+    """Count new events by type and source: ``event_hooks.events_received``."""
+    counts = Counter((event.type, event.source) for event in events)
+    for (event_type, source), count in counts.items():
+        _count("events_received", count, type=event_type, source=source)
+
+
+def count_rejected(where: str, count: int = 1) -> None:
     """
-    Count what was refused as wrong: ``event_hooks.inputs_rejected``.
+    Count invalid input: ``event_hooks.inputs_rejected``.
 
     :param where: ``api`` (a request), ``run`` or ``collect`` (an event).
     """
     _count("inputs_rejected", count, where=where)
 
 
-def ready(since: Iterable[tuple[str, datetime]]) -> None:
+def record_time_to_ready(received: Iterable[tuple[str, datetime]]) -> None:
     """
-    Time how long events took until their jobs were READY: ``event_hooks.time_to_ready``.
+    Record the time from the receipt of events to the submission of their jobs: ``event_hooks.time_to_ready``.
 
-    :param since: hive of each, and when its event was received.
+    :param received: the hive of each job, and the instant at which its event was received.
     """
-    for hive, at in since:
-        _time("time_to_ready", at, hive=hive)
+    for hive, received_at in received:
+        _time("time_to_ready", received_at, hive=hive)
 
 
-def reported(since: Iterable[datetime]) -> None:
-    """Time how long reports were owed: ``event_hooks.time_to_report``."""
-    for at in since:
-        _time("time_to_report", at)
+def record_time_to_report(created: Iterable[datetime]) -> None:
+    """
+    Record the time for which reports were pending: ``event_hooks.time_to_report``.
+
+    :param created: the instant at which each report was stored.
+    """
+    for created_at in created:
+        _time("time_to_report", created_at)
+
+
+def set_gauge(name: str, value: float, **tags: str) -> None:
+    """Set the gauge ``event_hooks.<name>``."""
+    stats.set_gauge(f"{PREFIX}{name}", value, tags)
 
 
 def _count(name: str, count: int, **tags: str) -> None:
-    if count and are_on():
-        stats.incr(f"event_hooks.{name}", count, tags=_clean(tags))
+    if count:
+        stats.increment(f"{PREFIX}{name}", count, tags)
 
 
 def _time(name: str, since: datetime, **tags: str) -> None:
-    if are_on():
-        stats.timing(f"event_hooks.{name}", max(datetime.now(UTC) - since, timedelta(0)), tags=_clean(tags))
-
-
-def gauge(name: str, value: float, **tags: str) -> None:
-    if are_on():
-        stats.gauge(f"event_hooks.{name}", value, tags=_clean(tags))
-
-
-def _clean(tags: Mapping[str, str]) -> dict[str, str]:
-    """Leave nothing in a value that would end it on the wire."""
-    return {name: stats.normalize_name_for_stats(value, log_warning=False) for name, value in tags.items()}
+    stats.record_duration(f"{PREFIX}{name}", max(datetime.now(UTC) - since, timedelta(0)), tags)

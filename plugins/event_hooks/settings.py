@@ -1,215 +1,283 @@
 """
-Every setting: where it comes from, and its default.
+All settings, each declared once: name, type, default, environment aliases and description.
 
-A setting ``name`` is looked for as ``[event_hooks] name`` in Airflow's configuration (so also as
-``AIRFLOW__EVENT_HOOKS__NAME``), then under the environment variables of the Ensembl event app that this
-project succeeds, then it has its default. Addresses and passwords are Airflow connections.
+A setting ``name`` is read from ``[event_hooks] name`` of Airflow's configuration (so also from
+``AIRFLOW__EVENT_HOOKS__NAME``), then from its environment aliases, which are the variables of the Ensembl
+event app that this project replaces; otherwise its default applies. An empty value counts as not set. Each
+call reads the setting again. Addresses and passwords are Airflow connections.
+
+README.md has a table of all settings; ``tests/unit/test_settings.py`` compares it with these declarations.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from airflow.sdk.configuration import conf
 
-LOOKUPS = Path(__file__).resolve().parents[2] / "lookups"
-"""The lookup files of this project."""
+T = TypeVar("T")
+
+SECTION = "event_hooks"
+LOOKUPS_DIR = Path(__file__).resolve().parents[2] / "lookups"
+"""Folder of this project's lookup files."""
 
 DAG_ID = "process_event"
 
+
+@dataclass(frozen=True)
+class SettingType(Generic[T]):
+    """
+    A way to read a value.
+
+    :param parse: raises ValueError or KeyError for an invalid text.
+    :param expected: names the valid values in error messages.
+    """
+
+    parse: Callable[[str], T]
+    expected: str
+
+
+@dataclass(frozen=True)
+class Setting(Generic[T]):
+    """
+    A setting; call it to read its value.
+
+    :param default: as in the configuration file, or a function that reads it from another place.
+    :param description: for the documentation, in Markdown.
+    :param default_text: the same for the default, where ``default`` is empty or depends on the machine.
+    :param adjust: applied to the value, to keep it consistent with another setting.
+    """
+
+    name: str
+    type: SettingType[T]
+    default: str | Callable[[], str]
+    description: str
+    aliases: tuple[str, ...] = ()
+    default_text: str = ""
+    adjust: Callable[[T], T] | None = None
+
+    def __call__(self) -> T:
+        """
+        Return the current value.
+
+        :raises ValueError: the value is invalid; the message names setting, valid values and value.
+        """
+        text = self._read()
+        try:
+            value = self.type.parse(text)
+        except (ValueError, KeyError):
+            expected = self.type.expected
+            raise ValueError(f"[{SECTION}] {self.name}: expected {expected}, not {text!r}") from None
+        return self.adjust(value) if self.adjust else value
+
+    def _read(self) -> str:
+        if value := conf.get(SECTION, self.name, fallback=None):
+            return str(value)
+        if value := next(filter(None, map(os.environ.get, self.aliases)), None):
+            return value
+        return self.default if isinstance(self.default, str) else self.default()
+
+
+def _choice(values: Mapping[str, T], expected: str) -> SettingType[T]:
+    return SettingType(lambda text: values[text.lower()], expected)
+
+
+def _parse_number(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError(text)
+    return number
+
+
+def _parse_list(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def _airflow_home() -> Path:
+    return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+
+
 _LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 
+TEXT = SettingType(str, "text")
+OPTIONAL_TEXT = SettingType[str | None](lambda text: text or None, "text")
+LIST = SettingType(_parse_list, "texts, separated by commas")
+PATH = SettingType(Path, "a path")
+NUMBER = SettingType(_parse_number, "a number above 0")
+COUNT = SettingType(lambda text: int(_parse_number(text)), "a number above 0")
+YES_NO = _choice({"yes": True, "true": True, "no": False, "false": False}, "yes or no")
+REPORT_LEVEL = _choice({level.lower(): level for level in _LEVELS}, f"one of {', '.join(_LEVELS)}")
+UNROUTABLE = _choice({"error": True, "accept": False}, "error or accept")
 
-def event_lookup() -> Path:
-    """Give the file that names the processes of each event type; default ``lookups/event_lookup.json``."""
-    return Path(_setting("event_lookup", LOOKUPS / "event_lookup.json", "EVENT_LOOKUP", "EVENT_LOOKUP_FILE"))
+event_lookup = Setting(
+    "event_lookup",
+    PATH,
+    str(LOOKUPS_DIR / "event_lookup.json"),
+    "file that names the processes of each event type",
+    aliases=("EVENT_LOOKUP", "EVENT_LOOKUP_FILE"),
+    default_text="`lookups/event_lookup.json`",
+)
+process_lookup = Setting(
+    "process_lookup",
+    PATH,
+    str(LOOKUPS_DIR / "process_lookup.json"),
+    "file that names hive and analysis of each process",
+    aliases=("PROCESS_LOOKUP", "PROCESS_LOOKUP_FILE"),
+    default_text="`lookups/process_lookup.json`",
+)
+lookup_cache_dir = Setting(
+    "lookup_cache_dir",
+    PATH,
+    lambda: str(_airflow_home() / "event_hooks"),
+    "folder for a copy of the last valid lookups; only its owner can read it, as it contains each `hive_uri`",
+    default_text="`$AIRFLOW_HOME/event_hooks`",
+)
+poll_interval = Setting(
+    "poll_interval",
+    NUMBER,
+    "2",
+    "seconds between two polls of a hive while a job is young; one poll serves all waiting tasks",
+)
+max_poll_interval = Setting(
+    "max_poll_interval",
+    NUMBER,
+    "8",
+    "the same for old jobs: a tenth of the time waited, at least `poll_interval` and at most this",
+    adjust=lambda seconds: max(seconds, poll_interval()),
+)
+ready_timeout = Setting(
+    "ready_timeout",
+    NUMBER,
+    "3600",
+    "seconds that a job may be READY before it is reported as stalled; the lookup may set it for a process",
+)
+stall_check_after = Setting(
+    "stall_check_after",
+    NUMBER,
+    "300",
+    "seconds without a change of a job tree before its hive is searched for the cause",
+)
+job_timeout = Setting(
+    "job_timeout",
+    NUMBER,
+    "604800",
+    "seconds that a job and its descendants may take; the lookup may set it for a process",
+)
+hive_timeout = Setting("hive_timeout", NUMBER, "30", "seconds to connect to a hive, and for each statement")
+task_queue = Setting(
+    "task_queue",
+    TEXT,
+    lambda: str(conf.get("operators", "default_queue", fallback="default")),
+    "Celery queue of the tasks",
+    default_text="`[operators] default_queue`",
+)
+retry_delay = Setting(
+    "retry_delay",
+    NUMBER,
+    "10",
+    "seconds before the first retry of a task; each further delay is about twice as long, up to 10 minutes",
+)
+max_events = Setting("max_events", COUNT, "10000", "events in one run")
+write_through = Setting(
+    "write_through",
+    YES_NO,
+    "yes",
+    "whether the API server submits jobs to the hives itself; with `no`, for an API server that cannot reach "
+    "them, each answer is 202, and the run submits the jobs",
+)
+write_through_timeout = Setting(
+    "write_through_timeout", NUMBER, "2", "seconds that a hive may take before the answer is 202"
+)
+view_timeout = Setting("view_timeout", NUMBER, "10", "seconds that a hive may take to show a job")
+max_body_bytes = Setting("max_body_bytes", COUNT, "1048576", "bytes of a request to `/event-hooks`")
+ledger_timeout = Setting(
+    "ledger_timeout", NUMBER, "10", "seconds to connect to the ledger, and for each statement"
+)
+ledger_retention_days = Setting(
+    "ledger_retention_days",
+    NUMBER,
+    "400",
+    "days after which an event is pruned from the ledger, with its outcomes and reports",
+)
+failure_mail_to = Setting(
+    "failure_mail_to",
+    LIST,
+    "",
+    "mail addresses, separated by commas, that receive a mail for each failed run",
+    default_text="no mail",
+)
+progress_interval = Setting(
+    "progress_interval", NUMBER, "60", "seconds between two progress reports of one process in one run"
+)
+report_level = Setting(
+    "report_level",
+    REPORT_LEVEL,
+    "INFO",
+    "lowest type of report that is sent: DEBUG, INFO, WARN, ERROR or FATAL",
+)
+report_server = Setting(
+    "report_server",
+    OPTIONAL_TEXT,
+    "",
+    "`amqp://user:password@host:5672/%2F`, used instead of the connection",
+    aliases=("REPORT_SERVER",),
+    default_text="connection `rabbitmq_reports`",
+)
+report_exchange = Setting(
+    "report_exchange", TEXT, "report_exchange", "exchange of all reports", aliases=("REPORT_EXCHANGE",)
+)
+report_exchange_type = Setting(
+    "report_exchange_type",
+    TEXT,
+    "topic",
+    "type with which the exchange is declared; all known consumers expect `topic`",
+    aliases=("REPORT_EXCHANGE_TYPE",),
+)
+report_unroutable = Setting(
+    "report_unroutable",
+    UNROUTABLE,
+    "error",
+    "how to treat a report that is routed to no queue: `error` (it stays pending) or `accept`",
+)
+report_timeout = Setting("report_timeout", NUMBER, "30", "seconds for each answer of the broker")
+collect_schedule = Setting(
+    "collect_schedule", TEXT, "*/15 * * * *", "when events are collected, as a cron expression in UTC"
+)
+collect_overlap = Setting(
+    "collect_overlap", NUMBER, "21600", "seconds before its window that a collection reads again"
+)
+collect_batch_size = Setting(
+    "collect_batch_size",
+    COUNT,
+    "500",
+    "collected events that share a run; at most `max_events`",
+    adjust=lambda events: min(events, max_events()),
+)
+metadata_timeout = Setting(
+    "metadata_timeout", NUMBER, "120", "seconds to connect to ensembl_metadata, and for each statement"
+)
+event_uri = Setting(
+    "event_uri",
+    OPTIONAL_TEXT,
+    "",
+    "address of the event server that receives follow-up events; without either, this Airflow's own API",
+    aliases=("EVENT_URI",),
+    default_text="connection `event_server`",
+)
+event_server_timeout = Setting(
+    "event_server_timeout", NUMBER, "30", "seconds to connect to the event server, and for its answer"
+)
 
-
-def process_lookup() -> Path:
-    """Give the file that names analysis and hive of each process; default ``lookups/process_lookup.json``."""
-    return Path(
-        _setting("process_lookup", LOOKUPS / "process_lookup.json", "PROCESS_LOOKUP", "PROCESS_LOOKUP_FILE")
-    )
-
-
-def lookup_cache_dir() -> Path:
-    """Give the folder of the lookups that were last good here; default ``$AIRFLOW_HOME/event_hooks``."""
-    home = Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
-    return Path(_setting("lookup_cache_dir", home / "event_hooks"))
-
-
-def poll_interval() -> float:
-    """Give the seconds between two looks at a hive while a job is young; default 2."""
-    return _number("poll_interval", 2)
-
-
-def max_poll_interval() -> float:
-    """Give the seconds between two looks at a hive once its jobs are old; default 8."""
-    return max(_number("max_poll_interval", 8), poll_interval())
-
-
-def ready_timeout() -> float:
-    """Give the seconds that a job may be READY before people are told; default 1 h, or the process's own."""
-    return _number("ready_timeout", 3600)
-
-
-def stall_check_after() -> float:
-    """Give the seconds without a change after which a hive is asked what holds a job up; default 300."""
-    return _number("stall_check_after", 300)
-
-
-def job_timeout() -> float:
-    """Give the seconds that a job with its tree may take; default 7 days, or the process's own."""
-    return _number("job_timeout", 7 * 24 * 3600)
-
-
-def hive_timeout() -> float:
-    """Give the seconds that a hive may take to connect, and to answer one statement; default 30."""
-    return _number("hive_timeout", 30)
-
-
-def retry_delay() -> float:
-    """Give the seconds before a task's first retry; each further delay is longer; default 10."""
-    return _number("retry_delay", 10)
-
-
-def task_queue() -> str:
-    """Give the queue in which tasks wait for a Celery worker; default ``[operators] default_queue``."""
-    return _setting("task_queue", conf.get("operators", "default_queue", fallback="default"))
-
-
-def max_events() -> int:
-    """Give how many events one run may carry; default 10,000."""
-    return int(_number("max_events", 10_000))
-
-
-def report_server() -> str | None:
-    """Give the ``amqp://`` URI that is used instead of the connection ``rabbitmq_reports``; default none."""
-    return _setting("report_server", "", "REPORT_SERVER") or None
-
-
-def report_exchange() -> str:
-    """Give the exchange that reports go to; default ``report_exchange``."""
-    return _setting("report_exchange", "report_exchange", "REPORT_EXCHANGE")
-
-
-def report_exchange_type() -> str:
-    """Give the type of that exchange; default ``topic``, which all known consumers expect."""
-    return _setting("report_exchange_type", "topic", "REPORT_EXCHANGE_TYPE")
-
-
-def report_unroutable() -> bool:
-    """Give whether a report that no queue takes is an error (``error``, the default) or not (``accept``)."""
-    word = _setting("report_unroutable", "error").lower()
-    if word not in ("error", "accept"):
-        raise ValueError(f"[event_hooks] report_unroutable: expected error or accept, not {word!r}")
-    return word == "error"
-
-
-def report_timeout() -> float:
-    """Give the seconds that the broker may take for each of its answers; default 30."""
-    return _number("report_timeout", 30)
-
-
-def report_level() -> str:
-    """Give the least important type of report that is sent, from DEBUG to FATAL; default INFO."""
-    level = _setting("report_level", "INFO").upper()
-    if level not in _LEVELS:
-        raise ValueError(f"[event_hooks] report_level: expected one of {', '.join(_LEVELS)}, not {level!r}")
-    return level
-
-
-def progress_interval() -> float:
-    """Give the seconds between two reports of progress of one process in one run; default 60."""
-    return _number("progress_interval", 60)
-
-
-def failure_mail_to() -> list[str]:
-    """Give the mail addresses, separated by commas, that are told of each failed run; default none."""
-    return [address.strip() for address in _setting("failure_mail_to", "").split(",") if address.strip()]
-
-
-def metadata_timeout() -> float:
-    """Give the seconds that ensembl_metadata may take to connect, and to answer; default 120."""
-    return _number("metadata_timeout", 120)
-
-
-def collect_schedule() -> str:
-    """Give when events are collected, as a cron expression in UTC; default every 15 minutes."""
-    return _setting("collect_schedule", "*/15 * * * *")
-
-
-def collect_overlap() -> float:
-    """Give the seconds before its window that a collection looks at again; default 6 h."""
-    return _number("collect_overlap", 6 * 3600)
-
-
-def collect_batch_size() -> int:
-    """Give how many collected events one run gets; default 500."""
-    return int(min(_number("collect_batch_size", 500), max_events()))
-
-
-def event_uri() -> str | None:
-    """Give the address of the event server for events that follow; default the connection's, or our own."""
-    return _setting("event_uri", "", "EVENT_URI") or None
+SETTINGS: Mapping[str, Setting[Any]] = {
+    value.name: value for value in list(globals().values()) if isinstance(value, Setting)
+}
+"""All settings by name."""
 
 
 def airflow_uri() -> str:
-    """Give the address of this Airflow: ``[api] base_url``."""
+    """Return the address of this Airflow: ``[api] base_url``, or that of a local Airflow."""
     return str(conf.get("api", "base_url", fallback=None) or "http://localhost:8080")
-
-
-def event_server_timeout() -> float:
-    """Give the seconds that the event server may take to connect, and to answer; default 30."""
-    return _number("event_server_timeout", 30)
-
-
-def ledger_timeout() -> float:
-    """Give the seconds that the ledger may take to connect, and to answer one statement; default 10."""
-    return _number("ledger_timeout", 10)
-
-
-def ledger_retention_days() -> float:
-    """Give the days after which the ledger forgets an event, with its outcomes and reports; default 400."""
-    return _number("ledger_retention_days", 400)
-
-
-def max_body_bytes() -> int:
-    """Give the bytes that the body of a request to ``/event-hooks`` may have; default 1 MiB."""
-    return int(_number("max_body_bytes", 2**20))
-
-
-def write_through() -> bool:
-    """Give whether the API server itself puts jobs into their hives (``yes``, the default); else the run."""
-    word = _setting("write_through", "yes").lower()
-    if word not in ("yes", "no", "true", "false"):
-        raise ValueError(f"[event_hooks] write_through: expected yes or no, not {word!r}")
-    return word in ("yes", "true")
-
-
-def write_through_timeout() -> float:
-    """Give the seconds that a hive may take before an event is answered without its job ids; default 2."""
-    return _number("write_through_timeout", 2)
-
-
-def view_timeout() -> float:
-    """Give the seconds that a hive may take to show a job; default 10."""
-    return _number("view_timeout", 10)
-
-
-def _setting(name: str, default: object, *variables: str) -> str:
-    if value := conf.get("event_hooks", name, fallback=None):
-        return str(value)
-    return next((os.environ[variable] for variable in variables if os.environ.get(variable)), str(default))
-
-
-def _number(name: str, default: float) -> float:
-    text = _setting(name, default)
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0
-    if not 0 < number < float("inf"):
-        raise ValueError(f"[event_hooks] {name}: expected a number above 0, not {text!r}")
-    return number

@@ -10,7 +10,7 @@ from typing import Any
 from event_hooks.exceptions import EventHooksError
 
 ERROR_KEY = "error"
-"""Key of the XCom that holds the error message of a failed task; Airflow itself keeps it in the log only."""
+"""Key of the XCom that holds the error message of a failed task; Airflow itself writes it to the log only."""
 
 
 @contextmanager
@@ -23,8 +23,8 @@ def push_error_xcom(ti: Any) -> Iterator[None]:
         raise
 
 
-def decoded(xcom: Any) -> Any:
-    """Decode an XCom that a trigger stored as text: Airflow 3.3 encodes it as JSON once more."""
-    while isinstance(xcom, str):
-        xcom = json.loads(xcom)
-    return xcom
+def decode_xcom(value: Any) -> Any:
+    """Decode an XCom that a trigger stored as text: Airflow 3.3 encodes the text as JSON a second time."""
+    while isinstance(value, str):
+        value = json.loads(value)
+    return value

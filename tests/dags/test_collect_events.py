@@ -1,4 +1,4 @@
-"""What a person may write into the params of collect_events."""
+"""Validation of the params of collect_events."""
 
 from __future__ import annotations
 
@@ -8,33 +8,28 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from event_hooks.collect_events.params import PARAMS, asked
+from event_hooks.collect_events.params import PARAMS, parse_params
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
-ONE = datetime(2026, 11, 1, 13, tzinfo=UTC)
+ONE_O_CLOCK = datetime(2026, 11, 1, 13, tzinfo=UTC)
 
 
 def context(**params: Any) -> dict[str, Any]:
-    as_it_is = {name: param.value for name, param in PARAMS.items()}
+    defaults = {name: param.value for name, param in PARAMS.items()}
     return {
-        "params": {**as_it_is, **params},
+        "params": {**defaults, **params},
         "data_interval_start": NOON,
-        "data_interval_end": ONE,
+        "data_interval_end": ONE_O_CLOCK,
     }
 
 
-def test_without_params_it_is_the_data_interval() -> None:
-    wanted = asked(context())
-    assert (wanted.start, wanted.end, wanted.types, wanted.reprocess) == (
-        NOON,
-        ONE,
-        (),
-        "none",
-    )
+def test_the_default_window_is_the_data_interval() -> None:
+    params = parse_params(context())
+    assert (params.start, params.end, params.types, params.reprocess) == (NOON, ONE_O_CLOCK, (), "none")
 
 
-def test_a_time_without_a_zone_is_utc() -> None:
-    assert asked(context(start="2026-11-01T11:00:00")).start == NOON.replace(hour=11)
+def test_a_time_without_a_time_zone_is_utc() -> None:
+    assert parse_params(context(start="2026-11-01T11:00:00")).start == NOON.replace(hour=11)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +45,7 @@ def test_a_time_without_a_zone_is_utc() -> None:
         ({"reprocess": "all", "reason": "new software"}, "force, reason: expected both with reprocess: all"),
     ],
 )
-def test_a_wrong_param_is_named_and_not_tried_again(params: dict[str, Any], message: str) -> None:
+def test_an_invalid_param_fails_without_retry_and_is_named(params: dict[str, Any], message: str) -> None:
     with pytest.raises(AirflowFailException) as caught:
-        asked(context(**params))
+        parse_params(context(**params))
     assert str(caught.value).startswith(message)

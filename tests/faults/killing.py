@@ -1,4 +1,4 @@
-"""What can be killed, and how it comes back."""
+"""The targets of kills, and their recovery."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ BURST_SECONDS = 1.0
 
 class Target(ABC):
     """
-    One kind of thing that is killed.
+    A part of the system that is killed.
 
-    :param chance: chooses where there is a choice.
+    :param chance: for random choices.
     """
 
     def __init__(self, system: System, chance: random.Random) -> None:
@@ -31,25 +31,25 @@ class Target(ABC):
     @abstractmethod
     def kill(self, is_finished: Callable[[], bool]) -> str:
         """
-        Kill now, or as soon as there is something to kill.
+        Kill the target as soon as it exists.
 
-        :param is_finished: tells that nothing will come any more.
-        :return: what was killed; nothing if all was over before.
+        :param is_finished: returns whether all runs have finished, so there is no target any more.
+        :return: the name of the killed part; empty if all runs had finished before.
         """
 
-    def restore(self) -> None:  # noqa: B027 (most come back by themselves)
-        """Start again what was killed."""
+    def restore(self) -> None:  # noqa: B027 (most targets restart without it)
+        """Start the killed part again."""
 
     def wait_restored(self) -> None:  # noqa: B027
-        """Wait until it works."""
+        """Wait until the part works again."""
 
 
 class Worker(Target):
-    """A process of the executor that supervises a task, or the process of that task."""
+    """A process of the executor that supervises a task, or the process of the task."""
 
     def kill(self, is_finished: Callable[[], bool]) -> str:
-        """Kill one of them; an idle worker holds no event."""
-        while not (busy := list(self._busy())):
+        """Kill one of them; idle workers have no event and are not killed."""
+        while not (busy := list(self._find_busy())):
             if is_finished():
                 return ""
             time.sleep(0.01)
@@ -58,11 +58,11 @@ class Worker(Target):
             process.kill()
         return kind
 
-    def _busy(self) -> Iterator[tuple[str, psutil.Process]]:
+    def _find_busy(self) -> Iterator[tuple[str, psutil.Process]]:
         """Iterate over supervisors (children of a Celery worker or the scheduler) and their tasks."""
-        places = self.system.airflow.places
-        for name in [name for name in places if name.startswith("worker")] or ["scheduler"]:
-            leader = places[name].leader()
+        folders = self.system.airflow.process_folders
+        for name in [name for name in folders if name.startswith("worker")] or ["scheduler"]:
+            leader = folders[name].leader()
             with suppress(psutil.NoSuchProcess):
                 for supervisor in leader.children() if leader else ():
                     for task in supervisor.children():
@@ -73,12 +73,12 @@ class Scheduler(Target):
     """The scheduler with all its workers and their tasks."""
 
     def kill(self, is_finished: Callable[[], bool]) -> str:
-        """Kill them."""
+        """Kill all of them."""
         self.system.airflow.kill("scheduler")
         return "scheduler"
 
     def restore(self) -> None:
-        """Start a new one, which finds its workers dead."""
+        """Start a new scheduler, which detects that its workers have ended."""
         self.system.airflow.start_service("scheduler")
 
 
@@ -88,50 +88,50 @@ class Triggerer(Target):
     def __init__(self, system: System, chance: random.Random) -> None:
         super().__init__(system, chance)
         self._killed = ""
-        self._newest_before = 0
+        self._newest_id_before = 0
 
     def kill(self, is_finished: Callable[[], bool]) -> str:
-        """Kill one of the two."""
+        """Kill one of the two triggerers."""
         self._killed = self.chance.choice(("triggerer", "triggerer-2"))
-        self._newest_before = self._newest()
+        self._newest_id_before = self._load_newest_id()
         self.system.airflow.kill(self._killed)
         return self._killed
 
     def restore(self) -> None:
-        """Start it again."""
+        """Start the killed triggerer again."""
         self.system.airflow.start_service(self._killed)
 
     def wait_restored(self) -> None:
-        """Wait until Airflow knows the new one."""
-        self.system.runs.until(
-            lambda: self._newest() > self._newest_before, START_SECONDS, lambda: "no new triggerer"
+        """Wait until the new triggerer is registered in Airflow."""
+        self.system.runs.wait_until(
+            lambda: self._load_newest_id() > self._newest_id_before, START_SECONDS, lambda: "no new triggerer"
         )
 
-    def _newest(self) -> int:
-        """Give the id of the triggerer that came last."""
-        newest = {"job_type": "TriggererJob", "order_by": "-id", "limit": 1}
-        answer = self.system.runs.ask("GET", "/jobs", params=newest)
-        answer.raise_for_status()
-        return int(answer.json()["jobs"][0]["id"])
+    def _load_newest_id(self) -> int:
+        """Return the job id of the newest triggerer."""
+        params = {"job_type": "TriggererJob", "order_by": "-id", "limit": 1}
+        response = self.system.runs.request("GET", "/jobs", params=params)
+        response.raise_for_status()
+        return int(response.json()["jobs"][0]["id"])
 
 
 class Connection(Target):
-    """All connections of Airflow to the hives, again and again for a second."""
+    """All connections of Airflow to the hives, repeatedly for a second."""
 
     def kill(self, is_finished: Callable[[], bool]) -> str:
-        """Kill every connection that there is, or that is made anew meanwhile."""
-        count, limit = 0, time.monotonic() + BURST_SECONDS
-        while time.monotonic() < limit or not (count or is_finished()):
+        """Kill all connections, including those that are opened during this second."""
+        count, deadline = 0, time.monotonic() + BURST_SECONDS
+        while time.monotonic() < deadline or not (count or is_finished()):
             count += sum(map(self._kill_all, self.system.hives))
             time.sleep(0.01)
         return "connections" if count else ""
 
     def _kill_all(self, hive: str) -> int:
-        """Kill the connections to one hive: its user's name is that of its database."""
+        """Kill the connections to one hive, and return their number; user and database have the same name."""
         user = self.system.hives[hive].url.database
         with self.system.hives[hive].connect() as connection:
-            listed = text("SELECT id FROM information_schema.processlist WHERE user = :user")
-            ids = connection.execute(listed, {"user": user}).scalars().all()
+            query = text("SELECT id FROM information_schema.processlist WHERE user = :user")
+            ids = connection.execute(query, {"user": user}).scalars().all()
             if ids:
                 connection.exec_driver_sql(f"KILL USER '{user}'")
         return len(ids)

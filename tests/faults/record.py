@@ -1,4 +1,4 @@
-"""What was counted, for people to read."""
+"""The counts of all rounds, as Markdown."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ import psutil
 TEXT = """\
 # Once only, counted
 
-Written by `make faults`; do not edit. In each round two runs are under way, one of a single event and one of
-a batch of two; some of their jobs fail. At a random moment between their arrival and their last report
-something is killed with SIGKILL (connections to the hive: with `KILL USER`, again and again for a second)
-and, if nothing else does so, started again. Then all is counted. Two triggerers run at once.
+Written by `make faults`; do not edit. In each round two runs are unfinished, one of a single event and one of
+a batch of two; some of their jobs fail. At a random moment between their arrival and their last report, a
+target is killed with SIGKILL (connections to the hive: with `KILL USER`, repeatedly for a second) and, if
+nothing else restarts it, started again. Then jobs, runs and reports are counted. There are two triggerers.
 
-A *fault* is: more or fewer than one entry job for an event and process; a run that does not end within
-{limit:.0f} s, or not in the state of its jobs; an outcome not reported, or a wrong report.
+A *fault* is: more or fewer than one submitted job for an event and process; a run that does not finish within
+{wait_seconds:.0f} s, or whose state differs from its jobs'; an outcome without a report, or a wrong report.
 
 {table}
 
-- *Repeated* reports came again with the same `message_id`: that is allowed, another verdict is not.
-- *Recovery* is from the kill to the end of the last run. Undisturbed, the runs take {span:.1f} s in all.
-- The first unfinished step of the runs at the kill: {steps}.
-- Hit: {hits}.
-- {when:%Y-%m-%d %H:%M} UTC, {minutes:.0f} minutes. Seed {seed}: `make faults ARGS="--seed {seed}"`.
+- *Repeated* reports were sent again with the same `message_id`. This is allowed; another outcome is not.
+- *Recovery* is from the kill to the end of the last run. Without a kill, the runs take {run_seconds:.1f} s.
+- First unfinished steps of the runs at the kill: {steps}.
+- Killed: {killed}.
+- {started:%Y-%m-%d %H:%M} UTC, {minutes:.0f} minutes. Seed {seed}: `make faults ARGS="--seed {seed}"`.
 - {machine}.
 
 {faults}
@@ -51,7 +51,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Round:
-    """One kill, and what was counted after it."""
+    """One kill, and the counts after it."""
 
     target: str
     number: int
@@ -66,33 +66,41 @@ class Round:
 
     @property
     def repeats(self) -> int:
-        """Give how many reports had been sent before."""
+        """The number of reports that had been sent before."""
         return len(self.message_ids) - len(set(self.message_ids))
 
 
 def write(
-    file: Path, rounds: Sequence[Round], *, seed: int, span: float, limit: float, started: datetime
+    file: Path,
+    rounds: Sequence[Round],
+    *,
+    seed: int,
+    run_seconds: float,
+    wait_seconds: float,
+    started: datetime,
 ) -> None:
     """
     Write a table with one row for each target.
 
-    :param span: seconds that the runs take undisturbed.
-    :param limit: seconds that they may take.
+    :param run_seconds: duration of the runs without a kill.
+    :param wait_seconds: timeout of the runs.
     """
-    targets = list(dict.fromkeys(one.target for one in rounds))
-    rows = [_row(target, [one for one in rounds if one.target == target]) for target in targets]
+    targets = list(dict.fromkeys(entry.target for entry in rounds))
+    rows = [_row(target, [entry for entry in rounds if entry.target == target]) for target in targets]
     rows.append(_row("all", rounds))
-    faults = [f"- {one.target}, round {one.number}: {fault}" for one in rounds for fault in one.faults]
+    faults = [
+        f"- {entry.target}, round {entry.number}: {fault}" for entry in rounds for fault in entry.faults
+    ]
     text = TEXT.format(
         table="\n".join([_line(COLUMNS), _line(["---"] * len(COLUMNS)), *map(_line, rows)]),
-        steps=_counts(sum((one.steps for one in rounds), Counter[str]())),
-        hits=_counts(Counter(one.killed for one in rounds)),
-        span=span,
-        limit=limit,
-        when=started,
+        steps=_format_counts(sum((entry.steps for entry in rounds), Counter[str]())),
+        killed=_format_counts(Counter(entry.killed for entry in rounds)),
+        run_seconds=run_seconds,
+        wait_seconds=wait_seconds,
+        started=started,
         minutes=(datetime.now(UTC) - started).total_seconds() / 60,
         seed=seed,
-        machine=_machine(),
+        machine=_describe_machine(),
         faults="\n".join(["Faults:", "", *faults]) if faults else "No fault.",
     )
     file.parent.mkdir(exist_ok=True)
@@ -100,26 +108,26 @@ def write(
 
 
 def _row(name: str, rounds: Sequence[Round]) -> list[str]:
-    seconds = sorted(one.seconds for one in rounds)
+    seconds = sorted(entry.seconds for entry in rounds)
     counts = [
         len(rounds),
-        *(sum(getattr(one, what) for one in rounds) for what in ("runs", "events", "jobs")),
-        sum(len(one.message_ids) for one in rounds),
-        sum(one.repeats for one in rounds),
+        *(sum(getattr(entry, field) for entry in rounds) for field in ("runs", "events", "jobs")),
+        sum(len(entry.message_ids) for entry in rounds),
+        sum(entry.repeats for entry in rounds),
     ]
     times = [f"{seconds[len(seconds) // 2]:.1f} s", f"{seconds[-1]:.1f} s"]
-    return [name, *map(str, counts), *times, str(sum(len(one.faults) for one in rounds))]
+    return [name, *map(str, counts), *times, str(sum(len(entry.faults) for entry in rounds))]
 
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _counts(counts: Counter[str]) -> str:
+def _format_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.most_common())
 
 
-def _machine() -> str:
+def _describe_machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown CPU")
     system = platform.freedesktop_os_release()["PRETTY_NAME"]

@@ -1,4 +1,4 @@
-"""Rounds: runs are under way, something is killed, all is counted."""
+"""Rounds: two runs are started, a target is killed, and jobs, runs and reports are counted."""
 
 from __future__ import annotations
 
@@ -11,46 +11,48 @@ from tests.faults.load import Load
 from tests.faults.record import Round
 from tests.support.system import System
 
-LIMIT = 120.0
-"""Seconds in which every run must be over."""
+WAIT_SECONDS = 120.0
+"""Timeout of every run."""
 
 
 class Rounds:
     """
-    Kill at random moments, and count.
+    Kill targets at random moments, and count.
 
-    :param seed: decides the moments, and what is killed where there is a choice.
+    :param seed: of the random moments, and of other random choices.
+    :ivar run_seconds: duration of the runs without a kill.
+    :ivar done: the finished rounds.
     """
 
     def __init__(self, system: System, seed: int) -> None:
         self.system = system
         self.seed = seed
-        self.span = 0.0
+        self.run_seconds = 0.0
         self.done: list[Round] = []
 
-    def measure(self) -> None:
-        """Find how long the runs take undisturbed, which is when kills shall fall; the first ones warm up."""
+    def measure_duration(self) -> None:
+        """Measure the duration of the runs without a kill, after a warm-up; kills fall in this time."""
         for single_fails in (True, False):
             started = time.monotonic()
-            load = self._load(single_fails=single_fails)
-            _until_over(load, started + LIMIT)
-            self.span = time.monotonic() - started
-            faults = load.faults()
+            load = self._start_load(single_fails=single_fails)
+            _wait_finished(load, started + WAIT_SECONDS)
+            self.run_seconds = time.monotonic() - started
+            faults = load.find_faults()
             assert faults == [], faults
 
-    def make(self, name: str, number: int) -> Load:
-        """Make one round, and give its load; a kill that would come too late is drawn anew."""
+    def run(self, name: str, number: int) -> Load:
+        """Run one round, and return its load; if the runs finish before the kill, the round is repeated."""
         chance = random.Random(f"{self.seed}/{name}/{number}")
         target = TARGETS[name](self.system, chance)
         killed = ""
         while not killed:
-            moment = time.monotonic() + chance.uniform(0, self.span)
-            load = self._load(single_fails=chance.random() < 0.5)
-            if not _until_over(load, moment):
-                steps, killed_at = load.steps(), time.monotonic()
+            moment = time.monotonic() + chance.uniform(0, self.run_seconds)
+            load = self._start_load(single_fails=chance.random() < 0.5)
+            if not _wait_finished(load, moment):
+                steps, killed_at = load.count_steps(), time.monotonic()
                 killed = target.kill(load.is_finished)
         target.restore()
-        _until_over(load, killed_at + LIMIT)
+        _wait_finished(load, killed_at + WAIT_SECONDS)
         seconds = time.monotonic() - killed_at
         self.done.append(
             Round(
@@ -63,19 +65,19 @@ class Rounds:
                 events=sum(len(run.events) for run in load.runs),
                 jobs=len(load.jobs()),
                 message_ids=[report["message_id"] for report in load.reports()],
-                faults=load.faults(),
+                faults=load.find_faults(),
             )
         )
-        print(f"{name} {number}: {killed} at {dict(steps)}, over after {seconds:.1f} s", flush=True)
+        print(f"{name} {number}: {killed} at {dict(steps)}, finished after {seconds:.1f} s", flush=True)
         target.wait_restored()
         return load
 
-    def _load(self, *, single_fails: bool) -> Load:
+    def _start_load(self, *, single_fails: bool) -> Load:
         return Load(self.system, f"genome_{uuid4().hex[:12]}", single_fails=single_fails)
 
 
-def _until_over(load: Load, limit: float) -> bool:
-    """Wait for the end of all runs, and tell whether it came; ``load.faults`` tells as well."""
-    while not (is_finished := load.is_finished()) and time.monotonic() < limit:
+def _wait_finished(load: Load, deadline: float) -> bool:
+    """Wait until all runs have finished or the deadline is reached; return whether they have finished."""
+    while not (is_finished := load.is_finished()) and time.monotonic() < deadline:
         time.sleep(0.1)
     return is_finished

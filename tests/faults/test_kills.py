@@ -1,5 +1,5 @@
 """
-Each event and process has one job and one verdict, although parts are killed at random moments.
+Each event and process has one job and one outcome, although parts are killed at random moments.
 
 `make faults` kills each target at 20 random moments and counts (``--rounds 20``), with the LocalExecutor. The
 short form in `make test` is ``test_kills_during_one_load.py``.
@@ -23,21 +23,23 @@ from tests.support.system import System
 def test_a_kill_at_a_random_moment_changes_no_outcome(
     rounds: Rounds, target: str, request: pytest.FixtureRequest
 ) -> None:
-    loads = [rounds.make(target, number) for number in range(request.config.getoption("--rounds"))]
-    done = [one for one in rounds.done if one.target == target]
-    faults = [(one.number, fault) for one in done for fault in one.faults]
-    faults += [(number, f"later: {fault}") for number, load in enumerate(loads) for fault in load.faults()]
+    loads = [rounds.run(target, number) for number in range(request.config.getoption("--rounds"))]
+    done = [entry for entry in rounds.done if entry.target == target]
+    faults = [(entry.number, fault) for entry in done for fault in entry.faults]
+    faults += [
+        (number, f"later: {fault}") for number, load in enumerate(loads) for fault in load.find_faults()
+    ]
     assert faults == [], f"--seed {rounds.seed}"
     assert ledger_faults(rounds.system) == [], f"--seed {rounds.seed}"
 
 
 def ledger_faults(system: System, run_ids: Iterable[str] | None = None) -> list[str]:
-    """Return what the command that compares ledger, hives and reports says about these runs, or all runs."""
+    """Return the differences between ledger, hives and reports of these runs, by default of all runs."""
     command = [sys.executable, "-m", "event_hooks.maintain_ledger.consistency", "--hours", "2"]
-    done = subprocess.run(
+    result = subprocess.run(
         command, env=system.airflow.environment, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode in (0, 1), done.stderr
-    *faults, count = done.stdout.splitlines()
-    assert count.endswith(f"{len(faults)} faults"), done.stdout
+    assert result.returncode in (0, 1), result.stderr
+    *faults, count = result.stdout.splitlines()
+    assert count.endswith(f"{len(faults)} faults"), result.stdout
     return [fault for fault in faults if run_ids is None or any(run_id in fault for run_id in run_ids)]

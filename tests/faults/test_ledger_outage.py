@@ -1,10 +1,10 @@
-"""The ledger's tables cannot be used for a while."""
+"""The ledger's tables are unavailable for a while."""
 
 from __future__ import annotations
 
 from sqlalchemy import text
 
-from tests.support.system import LIMIT, System
+from tests.support.system import WAIT_SECONDS, System
 from tests.system.events import practice_event
 
 
@@ -12,22 +12,25 @@ def test_events_wait_while_the_ledger_is_unavailable(system: System, genome: str
     """The wait of the first event continues without it; the second event is not accepted."""
     waiting, new = f"{genome}_waiting", f"{genome}_new"
     first = system.start(practice_event(waiting, "new_genebuild", seconds=1))
-    system.until_task(first, "dump_peptide.wait", "deferred")
+    system.wait_for_task(first, "dump_peptide.wait", "deferred")
     for table in ("event_process", "event"):
-        system.ledger.execute(text(f"ALTER TABLE {table} RENAME TO {table}_away"))
+        system.ledger.execute(text(f"ALTER TABLE {table} RENAME TO {table}_unavailable"))
     try:
         second = system.start(practice_event(new, "new_genebuild"))
-        system.until_task(first, "dump_peptide.wait", "success")
-        system.until_task(first, "report", "up_for_retry")
-        system.until_task(second, "route", "up_for_retry")
-        assert "cannot be used: relation" in system.log(second, "route")
+        system.wait_for_task(first, "dump_peptide.wait", "success")
+        system.wait_for_task(first, "report", "up_for_retry")
+        system.wait_for_task(second, "route", "up_for_retry")
+        assert "is unavailable: relation" in system.read_task_log(second, "route")
         assert system.jobs(second) == []
         assert system.reports(waiting) == []
     finally:
         for table in ("event_process", "event"):
-            system.ledger.execute(text(f"ALTER TABLE {table}_away RENAME TO {table}"))
-    assert [system.runs.until_over(run_id, LIMIT) for run_id in (first, second)] == ["success"] * 2
-    assert (system.keys(waiting), system.keys(new)) == (["report.info"], ["report.info"])
+            system.ledger.execute(text(f"ALTER TABLE {table}_unavailable RENAME TO {table}"))
+    assert [system.runs.wait_finished(run_id, WAIT_SECONDS) for run_id in (first, second)] == ["success"] * 2
+    assert (system.list_routing_keys(waiting), system.list_routing_keys(new)) == (
+        ["report.info"],
+        ["report.info"],
+    )
     states = "SELECT state FROM event_process JOIN event ON id = event_id WHERE run_id = :run"
     assert system.ledger_rows(states, run=first) == [("complete",)]
     assert len(system.jobs(second)) == 1

@@ -1,4 +1,4 @@
-"""Real servers: each test has hives without a job, and an exchange of its own."""
+"""Tests with real servers; each test has hives without jobs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from tests.integration.hives import FIRST_IDS, HivePool, MakeHive, PracticeHive
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies here, so that `-m "not integration"` leaves it out."""
-    here = Path(__file__).parent
+    """Mark the tests of this folder, so that `-m "not integration"` deselects them."""
+    folder = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:
+        if folder in item.path.parents:
             item.add_marker("integration")
 
 
 @pytest.fixture(scope="session")
 def mysql_url() -> str:
-    """The address of MariaDB or MySQL, with its administrator."""
+    """The URL of MariaDB or MySQL, with the administrator's login."""
     return os.environ["MYSQL_URL"].rstrip("/")
 
 
 @pytest.fixture
 def sqlite_folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: each small transaction of SQLite waits for the disk."""
+    """A folder in memory if available, because each small transaction of SQLite waits for the disk."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
         yield Path(folder)
@@ -36,7 +36,7 @@ def sqlite_folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def hive_pool(mysql_url: str) -> Iterator[HivePool]:
-    """The databases of hives of this pytest process."""
+    """The pool of hive databases of this pytest process."""
     with HivePool(mysql_url, FIRST_IDS) as pool:
         yield pool
 
@@ -52,5 +52,5 @@ def make_hive(
 
 @pytest.fixture(params=["mysql", "sqlite"])
 def hive(request: pytest.FixtureRequest, make_hive: MakeHive) -> PracticeHive:
-    """A hive without a job, with eHive's stock tables."""
+    """A hive without jobs, with eHive's stock tables."""
     return make_hive(request.param)

@@ -1,4 +1,4 @@
-"""Hives for tests: empty databases that tests use one after another."""
+"""Hives for tests: empty databases that consecutive tests reuse."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import sqlalchemy
 from sqlalchemy import Connection, Engine, create_engine, event, text
 
 from tests.support.practice_hive import tables
-from tests.support.practice_hive.database import parse
+from tests.support.practice_hive.database import parse_url
 from tests.support.practice_hive.worker import Worker
 
-KEPT = {"hive_meta", "analysis_base", "analysis_stats", "resource_class", "resource_description"}
-"""Tables of a hive that a pipeline has before its first job."""
+INITIAL_TABLES = {"hive_meta", "analysis_base", "analysis_stats", "resource_class", "resource_description"}
+"""Tables that have rows before the first job of a pipeline."""
 
 FIRST_IDS = {
     "job": 1001,
@@ -34,10 +34,10 @@ FIRST_IDS = {
     "role": 8001,
 }
 """
-Where the ids of each table start in the hives of ``make_hive``.
+``{table: first id}`` in the hives of ``make_hive``.
 
-In a database that another test has used, the ids go on after those of that test, so no test may depend on the
-ids that it gets. With these numbers, such a test fails also when it runs alone.
+In a database that another test has used, the ids continue after those of that test, so no test may depend on
+particular ids. With these numbers, such a test also fails when it runs alone.
 """
 
 DATA_STATEMENTS = {
@@ -53,24 +53,23 @@ DATA_STATEMENTS = {
     "SHOW",
     "UPDATE",
 }
-"""Statements that change no more of a database than ``PracticeHive.wipe`` restores."""
+"""Statements whose changes ``PracticeHive.wipe`` restores."""
 
 
 @dataclass(frozen=True)
 class InitialState:
-    """What the database of a new hive holds, on MariaDB."""
+    """The content of a new hive's database on MariaDB; ``rows`` has the tables of ``INITIAL_TABLES``."""
 
     schema: list[str]
     tables: list[str]
     rows: dict[str, list[dict[str, Any]]]
-    """Of the tables in ``KEPT``."""
 
     @classmethod
     def read(cls, engine: Engine) -> InitialState:
-        """Read it from a database."""
+        """Return the state of a database."""
         tables = sqlalchemy.inspect(engine).get_table_names()
         with engine.connect() as connection:
-            rows = {name: read_rows(connection, name) for name in tables if name in KEPT}
+            rows = {name: read_rows(connection, name) for name in tables if name in INITIAL_TABLES}
             return cls(read_schema(connection, tables), tables, rows)
 
 
@@ -88,26 +87,26 @@ def read_schema(connection: Connection, tables: list[str]) -> list[str]:
 
 
 class PracticeHive:
-    """A hive with its connection id, and a look behind the scenes."""
+    """A hive with its connection id, and direct access to its database."""
 
     def __init__(self, conn_id: str, url: str, initial: InitialState | None = None) -> None:
         self.conn_id = conn_id
         self.url = url
-        self.engine: Engine = create_engine(parse(url))
+        self.engine: Engine = create_engine(parse_url(url))
         self.initial = initial
 
-    def rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
-        """Give the rows of a SELECT."""
+    def fetch_rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT."""
         with self.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(text(statement), values)]
 
-    def change(self, statement: str, **values: Any) -> None:
-        """Do what a person, or eHive, might do to the hive."""
+    def execute(self, statement: str, **values: Any) -> None:
+        """Execute a statement in its own transaction, as a user or eHive does."""
         with self.engine.begin() as connection:
             connection.execute(text(statement), values)
 
     def add_job(self, **columns: Any) -> int:
-        """Insert a job as it stands, unannounced."""
+        """Insert a job without an update of the statistics, and return its id."""
         names = {"input_id": f'{{"n" => "{uuid4()}"}}', "param_id_stack": "", "accu_id_stack": ""} | columns
         names.setdefault("analysis_id", 1)
         statement = f"INSERT INTO job ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})"
@@ -115,8 +114,8 @@ class PracticeHive:
             return int(connection.execute(text(statement), names).lastrowid)
 
     def add_semaphore(self, semaphore_id: int, dependent_job_id: int) -> None:
-        """Insert a semaphore that one job controls."""
-        self.change(
+        """Insert a semaphore that a single job controls."""
+        self.execute(
             "INSERT INTO semaphore (semaphore_id, local_jobs_counter, remote_jobs_counter, dependent_job_id)"
             " VALUES (:id, 1, 0, :dependent)",
             id=semaphore_id,
@@ -127,12 +126,12 @@ class PracticeHive:
         """
         Restore the rows of a new hive on MariaDB.
 
-        Only the next ids stay: to lower an AUTO_INCREMENT takes ten times as long as all the rest.
+        The next ids are not restored: to lower an AUTO_INCREMENT takes ten times as long as the rest.
         """
         assert self.initial, "only a hive on MariaDB can be wiped"
-        others = [name for name in self.initial.tables if name not in KEPT]
+        other_tables = [name for name in self.initial.tables if name not in INITIAL_TABLES]
         with_rows = " UNION ALL ".join(
-            f"SELECT '{x}' FROM DUAL WHERE EXISTS (SELECT 1 FROM `{x}`)" for x in others
+            f"SELECT '{name}' FROM DUAL WHERE EXISTS (SELECT 1 FROM `{name}`)" for name in other_tables
         )
         with self.engine.begin() as connection:
             connection.execute(text("SET FOREIGN_KEY_CHECKS = 0"))
@@ -146,14 +145,14 @@ class PracticeHive:
                         connection.execute(sqlalchemy.insert(columns), row)
             connection.execute(text("SET FOREIGN_KEY_CHECKS = 1"))
 
-    def work(self) -> None:
-        """Do the jobs that the hive's statistics tell of, until there are none."""
+    def run_jobs(self) -> None:
+        """Do the jobs that the hive's statistics count, until there are none."""
         with Worker(self.url) as worker:
-            worker.work_until_idle()
+            worker.run_until_idle()
 
-    def stats(self, analysis: str = "event_dump_dna") -> tuple[Any, ...]:
-        """Give status, total and ready jobs, as the beekeeper reads them."""
-        (row,) = self.rows(
+    def fetch_stats(self, analysis: str = "event_dump_dna") -> tuple[Any, ...]:
+        """Return (status, number of jobs, number of ready jobs) of an analysis from its statistics."""
+        (row,) = self.fetch_rows(
             "SELECT status, total_job_count, ready_job_count FROM analysis_stats"
             " JOIN analysis_base USING (analysis_id) WHERE logic_name = :analysis",
             analysis=analysis,
@@ -161,7 +160,7 @@ class PracticeHive:
         return row
 
     def transaction(self) -> Connection:
-        """Open a transaction that the test ends."""
+        """Open a connection with a transaction, which the test has to end."""
         return self.engine.connect()
 
 
@@ -170,16 +169,16 @@ MakeHive = Callable[..., PracticeHive]
 
 class HivePool:
     """
-    Databases of hives that tests use one after another.
+    Databases of hives that consecutive tests reuse.
 
-    On MariaDB, creating and dropping a database takes about 500 ms, and wiping it 10 ms. A test therefore
-    takes an idle database, and the pool wipes it after the test. The pool drops a database instead if any
-    engine of SQLAlchemy has sent it a statement that is not in ``DATA_STATEMENTS``: its tables, triggers or
-    users may differ. When the pool ends, it checks that it has missed no change of a schema. On SQLite, each
-    hive is a copy of a template.
+    On MariaDB, to create and drop a database takes about 500 ms, and to wipe it 10 ms. A test therefore gets
+    an idle database, and the pool wipes it after the test. The pool drops a database instead if any engine of
+    SQLAlchemy has sent it a statement that is not in ``DATA_STATEMENTS``: its tables, triggers or users may
+    differ. At its end, the pool checks that it has detected all changes of schemas. On SQLite, each hive is a
+    copy of a template.
 
-    :param mysql_url: address of the server, with its administrator.
-    :param first_ids: where the ids of each table start, if not at 1.
+    :param mysql_url: of the server, with its administrator.
+    :param first_ids: ``{table: first id}``, by default 1.
     """
 
     def __init__(self, mysql_url: str, first_ids: dict[str, int]) -> None:
@@ -191,13 +190,13 @@ class HivePool:
         self._templates: dict[str, bytes] = {}
 
     def __enter__(self) -> HivePool:
-        """Watch the statements of this process."""
-        event.listen(Engine, "before_cursor_execute", self._note_statement)
+        """Start to record the statements of this process."""
+        event.listen(Engine, "before_cursor_execute", self._record_statement)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Check the schemas, and drop all databases."""
-        event.remove(Engine, "before_cursor_execute", self._note_statement)
+        event.remove(Engine, "before_cursor_execute", self._record_statement)
         changed = [url for urls in self._idle.values() for url in urls if self._has_changed(url)]
         for url in list(self._databases):
             self._drop(url)
@@ -205,15 +204,15 @@ class HivePool:
 
     @contextmanager
     def hives(self, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[MakeHive]:
-        """Yield the function that ``make_hive`` provides, and take the hives back."""
+        """Yield the function of the fixture ``make_hive``, and return its hives to the pool at the end."""
         hives: list[tuple[str, PracticeHive]] = []
 
         def make(server: str = "mysql", **options: Any) -> PracticeHive:
             arguments = inspect.signature(tables.create).bind("", **options)
             arguments.apply_defaults()
             key = repr(arguments)
-            take = self._take_database if server == "mysql" else self._copy_template
-            url = take(key, options, folder)
+            acquire = self._acquire_database if server == "mysql" else self._copy_template
+            url = acquire(key, options, folder)
             hive = PracticeHive(f"hive_test_{len(hives)}", url, self._databases.get(url))
             patch.setenv(f"AIRFLOW_CONN_{hive.conn_id.upper()}", url)
             hives.append((key, hive))
@@ -221,15 +220,15 @@ class HivePool:
 
         yield make
         for key, hive in hives:
-            self._take_back(key, hive)
+            self._release(key, hive)
 
-    def _take_database(self, key: str, options: dict[str, Any], _: Path) -> str:
+    def _acquire_database(self, key: str, options: dict[str, Any], _: Path) -> str:
         return self._idle[key].pop() if self._idle[key] else self._create(options)
 
     def _create(self, options: dict[str, Any]) -> str:
         url = f"{self._mysql_url}/hive_{uuid4().hex}"
         tables.create(url, **options)
-        engine = create_engine(parse(url))
+        engine = create_engine(parse_url(url))
         with engine.begin() as connection:
             for name in self._first_ids.keys() & sqlalchemy.inspect(engine).get_table_names():
                 connection.execute(text(f"ALTER TABLE `{name}` AUTO_INCREMENT = {self._first_ids[name]}"))
@@ -254,8 +253,8 @@ class HivePool:
         path.write_bytes(self._templates[key])
         return f"sqlite:///{path}"
 
-    def _take_back(self, key: str, hive: PracticeHive) -> None:
-        hive.engine.dispose()  # a test may have killed its connections
+    def _release(self, key: str, hive: PracticeHive) -> None:
+        hive.engine.dispose()  # A test may have killed its connections.
         if hive.url not in self._databases:
             return
         if hive.url.rpartition("/")[2] in self._altered:
@@ -267,25 +266,25 @@ class HivePool:
 
     def _drop(self, url: str) -> None:
         del self._databases[url]
-        engine = create_engine(parse(url))
+        engine = create_engine(parse_url(url))
         with engine.begin() as connection:
             connection.execute(text(f"DROP DATABASE `{url.rpartition('/')[2]}`"))
         engine.dispose()
 
     def _has_changed(self, url: str) -> bool:
-        engine = create_engine(parse(url))
+        engine = create_engine(parse_url(url))
         state = InitialState.read(engine)
         engine.dispose()
         return state != self._databases[url]
 
-    def _note_statement(self, connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+    def _record_statement(self, connection: Connection, _cursor: object, statement: str, *_: object) -> None:
         keyword = re.match(r"\s*(\w*)", statement)
         if keyword is None or keyword[1].upper() not in DATA_STATEMENTS:
             self._altered.add(connection.engine.url.database or "")
 
 
 @contextmanager
-def hives_made(mysql_url: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[MakeHive]:
-    """Yield a function that makes new hives, with ids from 1, and drop their databases at the end."""
+def temporary_hives(mysql_url: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[MakeHive]:
+    """Yield a function that creates hives, with ids from 1; drop their databases at the end."""
     with HivePool(mysql_url, {}) as pool, pool.hives(folder, patch) as make:
         yield make

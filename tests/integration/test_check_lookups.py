@@ -1,4 +1,4 @@
-"""The DAG check_lookups, whose tasks ask the hives."""
+"""The DAG check_lookups, whose tasks query the hives."""
 
 from __future__ import annotations
 

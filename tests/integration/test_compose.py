@@ -1,4 +1,4 @@
-"""docker-compose.yaml agrees with the compose specification, and with the rest of the project."""
+"""docker-compose.yaml is valid, and consistent with the rest of the project."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ PORTS = {
     "prometheus": 9090,
     "statsd-exporter": 9102,
 }
-"""Where each image listens by itself."""
+"""The default port of each image."""
 
 
 @pytest.fixture(scope="module")
 def values() -> dict[str, str]:
-    """What a fresh .env has."""
-    return compose_env.values()
+    """The values of a new .env file."""
+    return compose_env.generate_values()
 
 
 @pytest.fixture(scope="module")
 def compose(values: dict[str, str]) -> dict[str, Any]:
-    """The file as docker compose would read it."""
+    """The file with its variables substituted, as docker compose does."""
 
-    def value(found: re.Match[str]) -> str:
-        return values.get(found[1]) or found[2].removeprefix(":-")
+    def substitute(match: re.Match[str]) -> str:
+        return values.get(match[1]) or match[2].removeprefix(":-")
 
-    filled = re.sub(r"\$\{(\w+)(:-[^}]*|:\?[^}]*)?\}", value, TEXT.replace("$$", "\0"))
+    filled = re.sub(r"\$\{(\w+)(:-[^}]*|:\?[^}]*)?\}", substitute, TEXT.replace("$$", "\0"))
     return dict(yaml.safe_load(filled.replace("\0", "$")))
 
 
@@ -55,73 +55,72 @@ def services(compose: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return dict(compose["services"])
 
 
-def addresses(services: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Give each service with each address that its environment names."""
+def iter_addresses(services: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield pairs of a service and an address in its environment."""
     for name, service in services.items():
         for value in service.get("environment", {}).values():
             if "://" in str(value):
                 yield name, str(value)
 
 
-def test_it_is_of_the_compose_specification() -> None:
+def test_the_file_matches_the_compose_specification() -> None:
     command = [str(PROGRAMS / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(FILE)]
-    checked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_every_variable_is_in_a_fresh_env_and_every_one_there_is_used(values: dict[str, str]) -> None:
-    named = set(re.findall(r"(?<!\$)\$\{(\w+)", TEXT))
-    may_be_absent = set(re.findall(r"\$\{(\w+):-", TEXT))
-    assert named - values.keys() == may_be_absent
-    assert values.keys() - named == set()
-    assert re.findall(r"(?<!\$)\$(?![{$])\w*", TEXT) == []  # all in braces, or meant for a shell
+def test_a_new_env_file_has_exactly_the_used_variables(values: dict[str, str]) -> None:
+    variables = set(re.findall(r"(?<!\$)\$\{(\w+)", TEXT))
+    optional = set(re.findall(r"\$\{(\w+):-", TEXT))
+    assert variables - values.keys() == optional
+    assert values.keys() - variables == set()
+    # All variables are in braces, or escaped for a shell.
+    assert re.findall(r"(?<!\$)\$(?![{$])\w*", TEXT) == []
 
 
-def test_the_env_is_made_once_and_is_for_its_owner_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_env_file_is_created_once_and_private(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / ".env"
     assert compose_env.main(file) == 0
-    made = file.read_text()
+    content = file.read_text()
     assert file.stat().st_mode & 0o777 == 0o600
     assert compose_env.main(file) == 1
-    assert file.read_text() == made
-    read = subprocess.run(
+    assert file.read_text() == content
+    result = subprocess.run(
         ["bash", "-c", f". {file}; printf '%s' \"$FERNET_KEY\""], capture_output=True, text=True, check=True
     )
-    assert f"FERNET_KEY='{read.stdout}'" in made
-    said = capsys.readouterr().out
-    assert "docker compose up --build" in said
-    assert secrets_of(made)
-    assert [secret for secret in secrets_of(made) if secret in said] == []
+    assert f"FERNET_KEY='{result.stdout}'" in content
+    output = capsys.readouterr().out
+    assert "docker compose up --build" in output
+    assert parse_secrets(content)
+    assert [secret for secret in parse_secrets(content) if secret in output] == []
 
 
-def test_an_env_is_renewed_on_demand_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_env_file_is_renewed_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / ".env"
     assert compose_env.main(file, renew=True) == 0
-    made = file.read_text()
+    content = file.read_text()
     assert "docker compose down" not in capsys.readouterr().out
     assert compose_env.main(file, renew=True) == 0
     assert file.stat().st_mode & 0o777 == 0o600
-    assert secrets_of(made) & secrets_of(file.read_text()) == set()
-    assert (tmp_path / ".env.old").read_text() == made
+    assert parse_secrets(content) & parse_secrets(file.read_text()) == set()
+    assert (tmp_path / ".env.old").read_text() == content
     assert (tmp_path / ".env.old").stat().st_mode & 0o777 == 0o600
     assert "docker compose down --volumes" in capsys.readouterr().out
 
 
-def secrets_of(text: str) -> set[str]:
-    """Give all values but the address, which is no secret."""
+def parse_secrets(text: str) -> set[str]:
+    """Return all values except the address, which is not a secret."""
     return set(re.findall(r"^(?!AIRFLOW_URL)\w+='(.+)'$", text, re.M))
 
 
-def test_versions_are_those_of_the_project(services: dict[str, dict[str, Any]]) -> None:
+def test_image_versions_equal_those_of_the_project(services: dict[str, dict[str, Any]]) -> None:
     pinned = (CHECKOUT / "requirements.txt").read_text()
     base = re.search(
         r"^FROM apache/airflow:([\d.]+)-python([\d.]+)$", (CHECKOUT / "Dockerfile").read_text(), re.M
     )
     assert base
     assert f"apache-airflow=={base[1]}\n" in pinned
-    # requirements.txt is compiled for the image's Python; the tests run on any that the project supports
+    # requirements.txt is compiled for the image's Python; the tests run on any supported version.
     assert f"--python-version {base[2]} " in (CHECKOUT / "Makefile").read_text()
     assert "apache-airflow-providers-celery==" in pinned
     images = {service["image"] for service in services.values()}
@@ -129,37 +128,41 @@ def test_versions_are_those_of_the_project(services: dict[str, dict[str, Any]]) 
     assert {service["build"] for service in services.values() if service["image"] == "event-hooks"} == {"."}
 
 
-def test_every_address_leads_to_a_service_that_is_waited_for(services: dict[str, dict[str, Any]]) -> None:
-    waits = {name: set(service.get("depends_on", ())) for name, service in services.items()}
-    for name, address in addresses(services):
+def test_every_address_is_of_a_service_in_depends_on(services: dict[str, dict[str, Any]]) -> None:
+    dependencies = {name: set(service.get("depends_on", ())) for name, service in services.items()}
+    for name, address in iter_addresses(services):
         parts = urlsplit(address)
         if parts.hostname == "localhost":
-            assert parts.port == 8080  # as a browser sees it
+            assert parts.port == 8080  # the address for a browser
             continue
         assert parts.hostname in services, address
         assert parts.port == PORTS[parts.hostname], address
-        before = waits[name] | {further for one in waits[name] for further in waits[one]}
-        if parts.hostname != "api-server":  # which asks itself
-            assert parts.hostname in before, (name, address)
+        started_before = dependencies[name] | {
+            indirect for dependency in dependencies[name] for indirect in dependencies[dependency]
+        }
+        if parts.hostname != "api-server":  # The API server calls itself.
+            assert parts.hostname in started_before, (name, address)
 
 
-def test_metrics_go_from_one_service_to_the_next(
+def test_metrics_flow_from_the_worker_to_grafana(
     compose: dict[str, Any], services: dict[str, dict[str, Any]]
 ) -> None:
-    told = services["worker"]["environment"]
-    assert (told["AIRFLOW__METRICS__STATSD_HOST"], told["AIRFLOW__METRICS__STATSD_PORT"]) == (
+    environment = services["worker"]["environment"]
+    assert (environment["AIRFLOW__METRICS__STATSD_HOST"], environment["AIRFLOW__METRICS__STATSD_PORT"]) == (
         "statsd-exporter",
         "9125",
     )
-    (scraped,) = yaml.safe_load(compose["configs"]["prometheus"]["content"])["scrape_configs"]
-    (source,) = yaml.safe_load(compose["configs"]["grafana-source"]["content"])["datasources"]
-    asked = [*scraped["static_configs"][0]["targets"], urlsplit(source["url"]).netloc]
-    assert asked == [f"{name}:{PORTS[name]}" for name in ("statsd-exporter", "prometheus")]
-    shown = set(re.findall(r'"uid": "(\w+)"', (CHECKOUT / "docs" / "grafana-dashboard.json").read_text()))
-    assert source["uid"] in shown
+    (scrape_config,) = yaml.safe_load(compose["configs"]["prometheus"]["content"])["scrape_configs"]
+    (data_source,) = yaml.safe_load(compose["configs"]["grafana-source"]["content"])["datasources"]
+    targets = [*scrape_config["static_configs"][0]["targets"], urlsplit(data_source["url"]).netloc]
+    assert targets == [f"{name}:{PORTS[name]}" for name in ("statsd-exporter", "prometheus")]
+    dashboard_sources = set(
+        re.findall(r'"uid": "(\w+)"', (CHECKOUT / "docs" / "grafana-dashboard.json").read_text())
+    )
+    assert data_source["uid"] in dashboard_sources
 
 
-def test_what_ends_is_started_again_and_none_takes_all(services: dict[str, dict[str, Any]]) -> None:
+def test_services_restart_and_have_limits(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         assert service["logging"] == {"driver": "local"}, name
         assert re.fullmatch(r"[1-4]g", service["mem_limit"]), name
@@ -169,13 +172,13 @@ def test_what_ends_is_started_again_and_none_takes_all(services: dict[str, dict[
     assert services["set-up"]["restart"] == "no"
 
 
-def test_users_and_databases_are_those_that_are_made(
+def test_used_users_and_databases_are_created(
     compose: dict[str, Any], services: dict[str, dict[str, Any]], values: dict[str, str]
 ) -> None:
     definitions = yaml.safe_load(compose["configs"]["rabbitmq-definitions"]["content"])
-    vhosts = {(one["user"], one["vhost"]) for one in definitions["permissions"]}
+    vhosts = {(permission["user"], permission["vhost"]) for permission in definitions["permissions"]}
     databases = {"airflow", *re.findall(r"CREATE DATABASE (\w+)", compose["configs"]["ledger"]["content"])}
-    for _, address in addresses(services):
+    for _, address in iter_addresses(services):
         parts = urlsplit(address)
         if parts.hostname == "rabbitmq":
             assert (parts.username, parts.path[1:]) in vhosts
@@ -188,14 +191,14 @@ def test_users_and_databases_are_those_that_are_made(
             assert f"{parts.path[1:]}.*" in compose["configs"]["hive"]["content"]
 
 
-def test_only_the_api_server_may_be_opened_to_others(services: dict[str, dict[str, Any]]) -> None:
+def test_only_the_api_server_can_listen_on_other_addresses(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
     assert re.findall(r"ports: .*\$\{API_ADDRESS", TEXT)
     assert TEXT.count("API_ADDRESS:-") == 1
 
 
-def test_every_path_is_there(compose: dict[str, Any], services: dict[str, dict[str, Any]]) -> None:
+def test_every_path_exists(compose: dict[str, Any], services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         for volume in service.get("volumes", ()):
             source, target, *_ = volume.split(":")
@@ -213,47 +216,49 @@ def test_every_path_is_there(compose: dict[str, Any], services: dict[str, dict[s
     analyses = re.search(r"qw\(([\w ]+)\)", hive)
     assert analyses
     lookup = yaml.safe_load((CHECKOUT / "lookups" / "process_lookup.json").read_text())
-    assert {one["analysis"] for one in lookup.values()} == set(analyses[1].split())
-    connections = {f"AIRFLOW_CONN_{one['hive_conn_id'].upper()}" for one in lookup.values()}
+    assert {process["analysis"] for process in lookup.values()} == set(analyses[1].split())
+    connections = {f"AIRFLOW_CONN_{process['hive_conn_id'].upper()}" for process in lookup.values()}
     assert connections <= services["worker"]["environment"].keys()
 
 
-def test_every_setting_of_ours_exists(services: dict[str, dict[str, Any]]) -> None:
+def test_every_setting_of_event_hooks_exists(services: dict[str, dict[str, Any]]) -> None:
     names = [name for service in services.values() for name in service.get("environment", {})]
-    ours = {name.removeprefix("AIRFLOW__EVENT_HOOKS__").lower() for name in names if "EVENT_HOOKS__" in name}
-    assert ours
-    assert {name for name in ours if not hasattr(settings, name)} == set()
+    options = {
+        name.removeprefix("AIRFLOW__EVENT_HOOKS__").lower() for name in names if "EVENT_HOOKS__" in name
+    }
+    assert options
+    assert {name for name in options if not hasattr(settings, name)} == set()
     queue = services["worker"]["environment"]["AIRFLOW__EVENT_HOOKS__TASK_QUEUE"]
     assert services["worker"]["command"].split()[-2:] == ["--queues", queue]
 
 
-def test_every_setting_of_airflow_exists(services: dict[str, dict[str, Any]]) -> None:
+def test_every_airflow_setting_exists(services: dict[str, dict[str, Any]]) -> None:
     names = {name for service in services.values() for name in service.get("environment", {})}
-    theirs = {tuple(name.lower().split("__")[1:]) for name in names if name.startswith("AIRFLOW__")}
-    known = conf.configuration_description
+    options = {tuple(name.lower().split("__")[1:]) for name in names if name.startswith("AIRFLOW__")}
+    descriptions = conf.configuration_description
     unknown = {
         (section, option)
-        for section, option in theirs
-        if section != "event_hooks" and option not in known.get(section, {}).get("options", {})
+        for section, option in options
+        if section != "event_hooks" and option not in descriptions.get(section, {}).get("options", {})
     }
     assert unknown == set()
     environment = services["worker"]["environment"]
     assert environment["AIRFLOW__OPERATORS__DEFAULT_QUEUE"] == environment["AIRFLOW__EVENT_HOOKS__TASK_QUEUE"]
 
 
-def test_every_command_is_one(services: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = [service for service in services.values() if service["image"] == "event-hooks"]
-    words = [service["command"].split() for service in mine if isinstance(service["command"], str)]
-    checks = [text for service in mine for text in service.get("healthcheck", {}).get("test", ())]
-    words += [
-        re.sub(r'"\$HOSTNAME"', "here", text).split()[1:] for text in checks if text.startswith("airflow ")
+def test_every_command_exists(services: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    own_services = [service for service in services.values() if service["image"] == "event-hooks"]
+    commands = [service["command"].split() for service in own_services if isinstance(service["command"], str)]
+    checks = [check for service in own_services for check in service.get("healthcheck", {}).get("test", ())]
+    commands += [
+        re.sub(r'"\$HOSTNAME"', "here", check).split()[1:] for check in checks if check.startswith("airflow ")
     ]
-    (script,) = (service["command"][0] for service in mine if isinstance(service["command"], list))
-    words += [line.split()[1:] for line in script.splitlines() if line.startswith("airflow ")]
+    (script,) = (service["command"][0] for service in own_services if isinstance(service["command"], list))
+    commands += [line.split()[1:] for line in script.splitlines() if line.startswith("airflow ")]
     monkeypatch.setitem(os.environ, "AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
     parser = get_parser()
-    for command in words:
-        parser.parse_args(command)  # exits where it is none
+    for command in commands:
+        parser.parse_args(command)  # Exits if the command is invalid.
     modules = re.findall(r"python -m ([\w.]+)", script)
     assert len(modules) == 2
     assert all(importlib.util.find_spec(module) for module in modules)
@@ -265,10 +270,10 @@ def test_every_command_is_one(services: dict[str, dict[str, Any]], monkeypatch: 
 
 @pytest.fixture
 def ehive(tmp_path: Path) -> dict[str, str]:
-    """What eHive's image has, as far as its beekeeper's command needs it: there is no eHive here."""
+    """The environment of eHive's image for the command of the beekeeper service, with stub programs."""
     programs = {
         "db_cmd.pl": 'exit !-e "$ENV{HOME}/made"',
-        # As its load_file_or_module: of a file only the package's name counts, which is looked for on @INC
+        # Like load_file_or_module of eHive, which reads the package name in a file and searches @INC for it.
         "init_pipeline.pl": r"""
             my ($name, @options) = @ARGV;
             if ($name !~ /^(\w|::)+$/) { `grep ^package $name` =~ /^package\s+([\w:]+);/; $name = $1 }
@@ -298,7 +303,7 @@ def ehive(tmp_path: Path) -> dict[str, str]:
     return {"PATH": path, "PERL5LIB": f"{tmp_path}:", "HOME": str(tmp_path), "HIVE_URL": "mysql://hive"}
 
 
-def test_a_hive_is_made_once_and_worked_on(
+def test_the_hive_is_created_once_and_its_jobs_run(
     services: dict[str, dict[str, Any]], ehive: dict[str, str], tmp_path: Path
 ) -> None:
     *shell, script = services["beekeeper"]["command"]
@@ -306,19 +311,19 @@ def test_a_hive_is_made_once_and_worked_on(
     source, target, _ = volume.split(":")
     script = script.replace(str(Path(target).parent), str((CHECKOUT / source).parent))
 
-    def said() -> list[str]:
-        ended = subprocess.run(
+    def run_beekeeper() -> list[str]:
+        result = subprocess.run(
             [*shell, script], env=ehive, cwd=tmp_path, capture_output=True, text=True, check=False
         )
-        assert (ended.returncode, ended.stderr) == (0, "")
-        return ended.stdout.splitlines()
+        assert (result.returncode, result.stderr) == (0, "")
+        return result.stdout.splitlines()
 
-    kept = "kept -url mysql://hive -loop_until FOREVER -sleep 0.1"
-    assert said() == [
+    beekeeper_line = "kept -url mysql://hive -loop_until FOREVER -sleep 0.1"
+    assert run_beekeeper() == [
         "made event_handling -pipeline_url mysql://hive",
         "event_dump_dna event_dump_peptide",
         "stock tables",
         "CREATE TABLE result (job_id BIGINT PRIMARY KEY, output LONGTEXT)",
-        kept,
+        beekeeper_line,
     ]
-    assert said() == [kept]
+    assert run_beekeeper() == [beekeeper_line]

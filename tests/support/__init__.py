@@ -1,1 +1,1 @@
-"""What tests stand on, and the product does not: simulators and servers."""
+"""Simulators, servers and fixtures of the tests; not part of the product."""

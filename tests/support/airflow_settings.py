@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.support.lookups import lookup_files
 
-USERS = {"admin": "admin", "operator": "user", "looker": "viewer", "stranger": ""}
-"""``{name: role}``; a stranger has none."""
+USERS = {"admin": "admin", "operator": "user", "viewer": "viewer", "no_role": ""}
+"""``{name: role}``; the user ``no_role`` has none."""
 
 RECOVERY = {
     "AIRFLOW__EVENT_HOOKS__RETRY_DELAY": "1",
@@ -27,7 +27,7 @@ RECOVERY = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
 }
-"""Airflow notices a death within seconds, not minutes; nothing else about it is different."""
+"""With these settings Airflow detects ended processes within seconds instead of minutes."""
 
 
 def environment(folder: Path, smtp_port: int, statsd_port: int) -> dict[str, str]:
@@ -54,7 +54,8 @@ def environment(folder: Path, smtp_port: int, statsd_port: int) -> dict[str, str
         "AIRFLOW__EVENT_HOOKS__PROGRESS_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
-        # Airflow's default, within LIMIT: a mail that comes while its DAG file is parsed waits for the next
+        # Airflow's default, below WAIT_SECONDS: a mail requested during the parsing of its DAG file is sent
+        # after the next parsing
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
         **RECOVERY,

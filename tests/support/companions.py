@@ -32,7 +32,7 @@ from tests.support.practice_hive.worker import Worker
 
 class Statsd(socketserver.UDPServer):
     """
-    Appends the metrics of event hooks to a file.
+    A StatsD server that appends the metrics of event hooks to a file.
 
     :param port: on 127.0.0.1.
     """
@@ -42,7 +42,7 @@ class Statsd(socketserver.UDPServer):
         self.file = file.open("a", buffering=1)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Write the lines of one datagram; Airflow's own metrics are far more and are left out."""
+        """Write the lines of one datagram, without Airflow's own metrics."""
         lines = [line for line in request[0].decode().splitlines() if ".event_hooks." in line]
         self.file.writelines(f"{line}\n" for line in lines)
 
@@ -60,13 +60,13 @@ def read_metrics(folder: Path) -> list[str]:
 
 
 def main() -> None:
-    """Work until SIGTERM."""
+    """Run all companions until SIGTERM."""
     folder = Path(sys.argv[1])
     settings = json.loads((folder / "installation.json").read_text())
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     urls = [url for hive, url in settings["hives"].items() if HIVES[hive].has_worker]
-    workers = [Worker(url, threads=2, patience=float("inf")) for url in urls]
+    workers = [Worker(url, threads=2, retry_seconds=float("inf")) for url in urls]
     threads = [threading.Thread(target=worker.run, args=[stop]) for worker in workers]
     mail = Controller(Mailbox(folder / "mails"), hostname="127.0.0.1", port=settings["smtp_port"])
     mail.start()

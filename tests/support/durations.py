@@ -1,4 +1,4 @@
-"""How long tests took: all of them in a file, the sum for each folder on the terminal."""
+"""Durations of the tests: those of all tests in a file, the sum of each folder on the terminal."""
 
 from __future__ import annotations
 

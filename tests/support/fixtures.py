@@ -19,7 +19,7 @@ EXCERPTS = pytest.StashKey[LogExcerpts]()
 
 
 def folder() -> Path:
-    """Return Airflow's home in this session; `make down` ends what a killed session leaves there."""
+    """Return Airflow's home in this session; `make down` stops the processes of a killed session there."""
     return CHECKOUT / ".stack" / "tests" / os.environ[SESSION]
 
 
@@ -33,7 +33,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End Airflow, in the process that ends the session."""
+    """Stop Airflow, in the process that ends the session."""
     if not hasattr(config, "workerinput") and folder().exists():
         installation.remove(folder())
 
@@ -54,14 +54,14 @@ def genome() -> str:
 
 @pytest.fixture(autouse=True)
 def _logs(request: pytest.FixtureRequest) -> None:
-    """Remember where the logs of Airflow end before the test."""
+    """Store the sizes of Airflow's logs before the test."""
     if "system" in request.fixturenames:
         request.node.stash[EXCERPTS] = LogExcerpts(request.getfixturevalue("system"))
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the log lines of Airflow that concern a failed test to its report."""
+    """Add the log lines of Airflow for a failed test to its report."""
     report = yield
     if report.failed and (excerpts := item.stash.get(EXCERPTS, None)):
         names = [value for name, value in item.funcargs.items() if name == "genome"]  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """
-The Airflow that all processes of one test session share, and all that it connects to.
+The Airflow that all processes of one test session share, and the systems that it connects to.
 
-It has the shape of a team's installation: CeleryExecutor over RabbitMQ, two triggerers, PostgreSQL. The first
+It is similar to a team's installation: CeleryExecutor with RabbitMQ, two triggerers, PostgreSQL. The first
 process that needs it starts it in the background:
 
     python -m tests.support.installation FOLDER celery
@@ -33,11 +33,11 @@ from sqlalchemy import Connection, create_engine
 from tests.support.airflow_settings import TRIGGERER_2, celery_environment, celery_services, environment
 from tests.support.lookups import HIVES, lookup_files, write_lookups
 from tests.support.practice_hive import tables
-from tests.support.practice_hive.database import parse
+from tests.support.practice_hive.database import parse_url
 from tests.support.practice_metadata import PracticeMetadata
 from tools.airflow_services import CHECKOUT, SERVICES, AirflowServices
 from tools.exceptions import StackError
-from tools.ports import free_port
+from tools.ports import find_free_port
 from tools.private_files import private_folder, write_private
 from tools.processes import ProcessFolder
 from tools.runs import Runs
@@ -50,12 +50,12 @@ METADATA_PASSWORD = "secret_of_metadata"
 @dataclass(frozen=True)
 class Installation:
     """
-    Where everything of one installation is.
+    The names, URLs and ports of one installation.
 
     :param folder: home of Airflow, with its logs.
     :param smtp_port: of the mail server on 127.0.0.1; ``statsd_port`` is that of the StatsD server.
-    :param hives: ``{connection id: address with the server's administrator}``.
-    :param addresses: those with which Airflow connects, of the hives and of ``metadata``.
+    :param hives: ``{connection id: URL with the server's administrator}``.
+    :param addresses: URLs for Airflow, of the hives and of ``metadata``, each with its own user.
     :param metadata_url: of ensembl_metadata, with the server's administrator.
     :param exchange: of the reports.
     :param database_url: of Airflow on PostgreSQL.
@@ -82,7 +82,7 @@ class Installation:
         return lookup_files(self.folder)
 
     def airflow(self) -> AirflowServices:
-        """Return what starts and ends Airflow's services."""
+        """Return the object that starts and stops Airflow's services."""
         return AirflowServices(
             self.folder, database_url=self.database_url, environment=self.environment, services=self.services
         )
@@ -93,12 +93,12 @@ class Installation:
 
     @classmethod
     def read(cls, folder: Path) -> Installation:
-        """Return what :meth:`write` wrote."""
+        """Return the installation that :meth:`write` wrote into a folder."""
         return cls(**{**json.loads((folder / "installation.json").read_text()), "folder": folder})
 
 
 def start_in_background(folder: Path, executor: str) -> None:
-    """Start the installation of a folder unless another process has begun to do so."""
+    """Start the installation of a folder, unless another process has started it already."""
     private_folder(folder.parent)
     with FileLock(folder.parent / "start.lock", timeout=START_SECONDS):
         if not folder.exists():
@@ -117,32 +117,32 @@ def wait_ready(folder: Path) -> Installation:
     """
     Wait for the installation of a folder.
 
-    :raises StackError: it did not start, with the last lines of the log.
+    :raises StackError: it did not start; with the last lines of the log.
     """
-    place = ProcessFolder(folder / "installation")
-    place.wait((folder / "ready").exists, START_SECONDS, "the tests' Airflow")
+    processes = ProcessFolder(folder / "installation")
+    processes.wait((folder / "ready").exists, START_SECONDS, "the tests' Airflow")
     return Installation.read(folder)
 
 
 def start(folder: Path, executor: str) -> None:
     """Create hives, users, an exchange and databases, start Airflow, and create the file ``ready``."""
     installation = _describe(folder, executor)
-    installation.write()  # first, so that `remove` finds what exists when this fails
+    installation.write()  # first, so that `remove` finds the parts that exist after a failure
     _create(installation)
     _start_airflow(installation)
     (folder / "ready").touch()
 
 
 def _describe(folder: Path, executor: str) -> Installation:
-    """Choose names, addresses and ports; nothing is created yet."""
+    """Return an installation with new names and ports; nothing is created."""
     name = f"test_{uuid4().hex[:16]}"
     server = os.environ["MYSQL_URL"].rstrip("/")
-    passwords = {hive: plan.password for hive, plan in HIVES.items()} | {"metadata": METADATA_PASSWORD}
+    passwords = {name: hive.password for name, hive in HIVES.items()} | {"metadata": METADATA_PASSWORD}
     addresses = {
         part: f"mysql://{name}_{part}:{password}@{server.rpartition('@')[2]}/{name}_{part}"
         for part, password in passwords.items()
     }
-    ports = {"smtp_port": free_port(), "statsd_port": free_port()}
+    ports = {"smtp_port": find_free_port(), "statsd_port": find_free_port()}
     return Installation(
         folder=folder,
         **ports,
@@ -169,14 +169,14 @@ def _describe(folder: Path, executor: str) -> Installation:
 
 
 def _create(installation: Installation) -> None:
-    """Create everything that Airflow connects to."""
+    """Create the databases, users, exchange, queue and lookup files of an installation."""
     with ThreadPoolExecutor() as pool:
         list(pool.map(_create_hive, installation.hives.values()))
-    with create_engine(parse(f"{os.environ['MYSQL_URL'].rstrip('/')}/mysql")).begin() as root:
+    with create_engine(parse_url(f"{os.environ['MYSQL_URL'].rstrip('/')}/mysql")).begin() as root:
         root.exec_driver_sql(f"CREATE DATABASE {installation.metadata_url.rpartition('/')[2]}")
         for part, address in installation.addresses.items():
-            rights = "SELECT" if part == "metadata" else "SELECT, INSERT, UPDATE"
-            _create_user(root, urlsplit(address), rights)
+            privileges = "SELECT" if part == "metadata" else "SELECT, INSERT, UPDATE"
+            _create_user(root, urlsplit(address), privileges)
     metadata = PracticeMetadata(installation.metadata_url)
     metadata.create()
     metadata.close()
@@ -193,27 +193,27 @@ def _create_hive(url: str) -> None:
     tables.create(url, analyses=("event_dump_dna", "event_dump_peptide"))
 
 
-def _create_user(root: Connection, address: SplitResult, rights: str) -> None:
-    """Create the user of an address, with rights on its database only."""
+def _create_user(root: Connection, address: SplitResult, privileges: str) -> None:
+    """Create the user of a URL, with privileges for its database only."""
     name, database = address.username, address.path.strip("/")
     root.exec_driver_sql(f"CREATE USER {name}@'%%' IDENTIFIED BY '{address.password}'")
-    root.exec_driver_sql(f"GRANT {rights} ON {database}.* TO {name}@'%%'")
+    root.exec_driver_sql(f"GRANT {privileges} ON {database}.* TO {name}@'%%'")
 
 
 def _start_airflow(installation: Installation) -> None:
     airflow = installation.airflow()
     _start_module("companions", installation.folder)
     with FileLock(CHECKOUT / ".stack" / "tests" / "template.lock", timeout=START_SECONDS):
-        airflow.copy_databases(_template())
+        airflow.copy_databases(_prepare_template())
     airflow.start()
     airflow.wait_ready()
-    runs = Runs(airflow.url, airflow.token)
-    runs.ask("POST", "/pools", json={"name": "hive_test", "slots": 4}).raise_for_status()
+    runs = Runs(airflow.url, airflow.log_in)
+    runs.request("POST", "/pools", json={"name": "hive_test", "slots": 4}).raise_for_status()
     _warm_up(runs)
 
 
-def _template() -> AirflowServices:
-    """Return an installation with migrated databases and nothing else; it outlives the session."""
+def _prepare_template() -> AirflowServices:
+    """Return an installation that only has migrated databases; later sessions reuse it."""
     migrations = sorted((CHECKOUT / "plugins/event_hooks/ledger/migrations/versions").glob("*.py"))
     content = [version("apache-airflow").encode(), *(file.read_bytes() for file in migrations)]
     name = f"test_template_{hashlib.sha256(b''.join(content)).hexdigest()[:16]}"
@@ -228,17 +228,17 @@ def _template() -> AirflowServices:
 
 
 def _warm_up(runs: Runs) -> None:
-    """Run an event: the first one of an Airflow takes several seconds longer than later ones."""
-    answer = runs.trigger({"type": "new_genebuild", "genome": "warm_up"}, "warm_up")
-    answer.raise_for_status()
-    state = runs.until_over("warm_up", WARM_UP_SECONDS)
+    """Run an event: the first run of an Airflow takes several seconds longer than later ones."""
+    response = runs.trigger({"type": "new_genebuild", "genome": "warm_up"}, "warm_up")
+    response.raise_for_status()
+    state = runs.wait_finished("warm_up", WARM_UP_SECONDS)
     if state != "success":
-        raise StackError(f"the first run ended as {state}: {runs.task_states('warm_up')}")
+        raise StackError(f"the first run ended as {state}: {runs.load_task_states('warm_up')}")
 
 
 def remove(folder: Path) -> None:
-    """End everything of an installation, and remove its databases, users, exchange, queue and folder."""
-    ProcessFolder(folder).end()
+    """Stop all processes of an installation, and delete its databases, users, exchange, queue and folder."""
+    ProcessFolder(folder).stop()
     if (folder / "installation.json").exists():
         installation = Installation.read(folder)
         _drop(installation)
@@ -246,7 +246,7 @@ def remove(folder: Path) -> None:
 
 
 def _drop(installation: Installation) -> None:
-    with create_engine(parse(f"{os.environ['MYSQL_URL'].rstrip('/')}/mysql")).begin() as root:
+    with create_engine(parse_url(f"{os.environ['MYSQL_URL'].rstrip('/')}/mysql")).begin() as root:
         for url in (*installation.hives.values(), installation.metadata_url):
             name = url.rpartition("/")[2]
             root.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
@@ -264,7 +264,7 @@ def _drop(installation: Installation) -> None:
 
 
 def main() -> None:
-    """Start the installation that the command line names."""
+    """Start the installation of the command line."""
     _, folder, executor = sys.argv
     start(Path(folder), executor)
 

@@ -1,4 +1,4 @@
-"""What the logs of Airflow say about a failed test."""
+"""Excerpts of Airflow's logs for the report of a failed test."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pathlib import Path
 
 from tests.support.system import System
 
-LINES = 25
-"""At most so many lines of each log, the last ones."""
+MAX_LINES = 25
+"""Of each log, only the last lines are shown."""
 
-WIDTH = 300
+MAX_CHARACTERS = 300
 """Longer lines are cut."""
 
 PROBLEM = re.compile(r"\[(warning|error|critical)\b|Traceback|^\w*(Error|Exception):")
 HARMLESS = re.compile(r"http\.access|Dropping invalid tag|XCom not found")
-"""Requests, and what Airflow 3.3 calls an error in each run."""
+"""Log lines of requests, and lines that Airflow 3.3 logs as errors in each run."""
 
 
 class LogExcerpts:
     """
-    The logs of all parts of Airflow from now on.
+    The lines that are added to Airflow's logs after the creation of this object.
 
     :param system: the Airflow that writes them.
     """
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._logs = {name: place.log for name, place in system.airflow.places.items()}
+        self._logs = {name: folder.log for name, folder in system.airflow.process_folders.items()}
         self._sizes = {name: _size(log) for name, log in self._logs.items()}
         self._run_ids_before = len(system.run_ids)
 
@@ -41,12 +41,12 @@ class LogExcerpts:
         run_ids = self._system.run_ids[self._run_ids_before :]
         for name, log in self._logs.items():
             new = _read(log, self._sizes[name]).splitlines()
-            if lines := list(_concerned(new, (*names, *run_ids))):
-                yield f"Airflow's {name} ({log})", "\n".join(lines[-LINES:])
+            if lines := list(_select_lines(new, (*names, *run_ids))):
+                yield f"Airflow's {name} ({log})", "\n".join(lines[-MAX_LINES:])
         for run_id in run_ids:
             for log in sorted((self._system.airflow.folder / "logs").glob(f"*/run_id={run_id}/*/*.log")):
                 title = f"task log {log.relative_to(self._system.airflow.folder)}"
-                yield title, "\n".join(_read(log, 0).splitlines()[-LINES:])
+                yield title, "\n".join(_read(log, 0).splitlines()[-MAX_LINES:])
 
 
 def _size(log: Path) -> int:
@@ -61,9 +61,9 @@ def _read(log: Path, start: int) -> str:
         return file.read().decode(errors="replace")
 
 
-def _concerned(lines: Iterable[str], names: tuple[str, ...]) -> Iterator[str]:
+def _select_lines(lines: Iterable[str], names: tuple[str, ...]) -> Iterator[str]:
     return (
-        line[:WIDTH]
+        line[:MAX_CHARACTERS]
         for line in lines
         if (PROBLEM.search(line) or any(name in line for name in names)) and not HARMLESS.search(line)
     )

@@ -14,8 +14,8 @@ class HivePlan:
     """
     One hive of the tests' Airflow.
 
-    :param password: with which Airflow connects; the tests search logs, reports and databases for it.
-    :param has_worker: whether jobs are done as soon as they are submitted.
+    :param password: of Airflow's connection; the tests search logs, reports and databases for it.
+    :param has_worker: whether a worker does the jobs as soon as they are submitted.
     """
 
     password: str
@@ -32,8 +32,8 @@ HIVES: Mapping[str, HivePlan] = {
 """
 ``{connection id: hive}``.
 
-``hive_old`` has no Airflow connection: its address is in the process lookup. No test does a job in
-``hive_idle``; tests do jobs in ``hive_manual`` themselves, so they are one xdist group.
+``hive_old`` has no Airflow connection: its URL is in the process lookup. No test does a job in ``hive_idle``.
+Tests do the jobs of ``hive_manual`` themselves, so these tests are one xdist group.
 """
 
 GUIHIVE = "http://guihive.invalid/?hive=idle"
@@ -71,13 +71,13 @@ EVENT_LOOKUP = {
 
 def process_lookup(old_hive_url: str) -> dict[str, dict[str, Any]]:
     """
-    Return processes with a connection id, with an address, and with an analysis that does not exist.
+    Return processes with a connection id, with a URL, and with an analysis that does not exist.
 
     :param old_hive_url: of ``hive_old``, with user and password.
     """
     return {
         "dump_dna": {"analysis": "event_dump_dna", "hive_conn_id": "hive_test"},
-        # A deadline of every run, which is open while the tests clear its tasks
+        # Its deadline is still pending when the tests clear the tasks of a run
         "dump_peptide": {"analysis": "event_dump_peptide", "hive_conn_id": "hive_test", "deadline": 3600},
         "dump_old": {"analysis": "event_dump_dna", "hive_uri": old_hive_url},
         "dump_nothing": {"analysis": "event_dump_nothing", "hive_conn_id": "hive_test"},

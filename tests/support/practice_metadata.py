@@ -1,5 +1,5 @@
 """
-A practice ensembl_metadata: the tables that event hooks read, and the changes that a handover makes.
+A practice ensembl_metadata: the tables that event hooks read, and the changes of a handover.
 
 Source: ensembl-metadata, ``sql/table.sql``; columns that event hooks do not read are left out.
 
@@ -21,14 +21,14 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, create_engine, text
 
-from tests.support.practice_hive.database import parse
+from tests.support.practice_hive.database import parse_url
 
 EVENT_TABLES = {
     "genome_event": "genome",
     "compara_analysis_event": "compara_analysis",
     "data_release_database_event": "data_release_database",
 }
-"""Each with the table of its subject."""
+"""``{table: table of the events' subject}``."""
 
 TABLES = (
     """CREATE TABLE data_release (data_release_id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
@@ -66,26 +66,26 @@ TABLES = (
 
 class PracticeMetadata:
     """
-    The database, and the programs that write into it.
+    The database, with the changes that programs of Ensembl make in it.
 
-    :param url: ``mysql://…/name`` of an empty database, with the right to make tables.
+    :param url: ``mysql://…/name`` of an empty database, of a user with all privileges.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.engine: Engine = create_engine(parse(url))
+        self.engine: Engine = create_engine(parse_url(url))
 
     def create(self) -> None:
-        """Make what is missing of the tables, latin1 as Ensembl's are, and release 113."""
+        """Create missing tables, in latin1 as Ensembl's are, and release 113. Idempotent."""
         with self.engine.begin() as connection:
             for statement in TABLES:
-                wanted = statement.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1)
-                connection.exec_driver_sql(f"{wanted} ENGINE=InnoDB DEFAULT CHARSET=latin1")
+                create = statement.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1)
+                connection.exec_driver_sql(f"{create} ENGINE=InnoDB DEFAULT CHARSET=latin1")
             if not connection.execute(text("SELECT COUNT(*) FROM data_release")).scalar():
                 self.add_release(connection, 113)
 
     def add_release(self, connection: Connection, version: int) -> int:
-        """Add a release, in which all genomes get other ids, and give its id."""
+        """Add a release, in which all genomes get other ids, and return its id."""
         values = {"version": version, "eg": version - 53}
         return _insert(
             connection,
@@ -94,7 +94,7 @@ class PracticeMetadata:
             **values,
         )
 
-    def genome(
+    def add_genome(
         self,
         name: str,
         *,
@@ -103,7 +103,7 @@ class PracticeMetadata:
         genebuild: str | None = "2026-10",
         release: int = 113,
     ) -> int:
-        """Give the id of a genome, which is made when it is not there."""
+        """Return the id of a genome; add it if it is missing."""
         with self.engine.begin() as connection:
             return self.add_genomes(connection, [name], division, assembly, genebuild, release)[0]
 
@@ -116,23 +116,23 @@ class PracticeMetadata:
         genebuild: str | None = "2026-10",
         release: int = 113,
     ) -> list[int]:
-        """Do the same for several, in a transaction of the caller's."""
+        """Return the ids of genomes in their order, and add missing ones, in the caller's transaction."""
         ids = []
-        found = text("SELECT data_release_id FROM data_release WHERE ensembl_version = :release")
-        release_id = connection.execute(found, {"release": release}).scalar_one()
-        division_id = _named(connection, "division", division)
+        query = text("SELECT data_release_id FROM data_release WHERE ensembl_version = :release")
+        release_id = connection.execute(query, {"release": release}).scalar_one()
+        division_id = _find_or_add(connection, "division", division)
         for name in names:
             genome = {
                 "release": release_id,
-                "organism": _named(connection, "organism", name),
+                "organism": _find_or_add(connection, "organism", name),
                 "division": division_id,
                 "genebuild": genebuild,
             }
-            known = text(
+            query = text(
                 "SELECT genome_id FROM genome WHERE data_release_id = :release AND organism_id = :organism"
                 " AND division_id = :division"
             )
-            if (genome_id := connection.execute(known, genome).scalar()) is None:
+            if (genome_id := connection.execute(query, genome).scalar()) is None:
                 genome["assembly"] = _insert(
                     connection,
                     "INSERT INTO assembly (assembly_accession, assembly_default)"
@@ -148,48 +148,48 @@ class PracticeMetadata:
             ids.append(int(genome_id))
         return ids
 
-    def event(self, genome_id: int, kind: str = "new_genebuild", **columns: Any) -> int:
-        """Write an event of a genome, as a handover does, and give its id."""
+    def add_event(self, genome_id: int, event_type: str = "new_genebuild", **columns: Any) -> int:
+        """Write an event of a genome, as a handover does, and return its id."""
         with self.engine.begin() as connection:
-            return write_event(connection, "genome_event", genome_id, kind, **columns)
+            return write_event(connection, "genome_event", genome_id, event_type, **columns)
 
-    def compara(self, kind: str = "other", **columns: Any) -> int:
-        """Write an event of a compara database, which is of no genome."""
-        return self._database_event("compara_analysis", "ensembl_compara_113", kind, columns)
+    def add_compara_event(self, event_type: str = "other", **columns: Any) -> int:
+        """Write an event of a compara database, which has no genome, and return its id."""
+        return self._database_event("compara_analysis", "ensembl_compara_113", event_type, columns)
 
-    def mart(self, kind: str = "other", **columns: Any) -> int:
-        """Write an event of a mart, which is of no genome."""
-        return self._database_event("data_release_database", "ensembl_mart_113", kind, columns)
+    def add_mart_event(self, event_type: str = "other", **columns: Any) -> int:
+        """Write an event of a mart, which has no genome, and return its id."""
+        return self._database_event("data_release_database", "ensembl_mart_113", event_type, columns)
 
-    def _database_event(self, subject: str, dbname: str, kind: str, columns: dict[str, Any]) -> int:
+    def _database_event(self, subject: str, dbname: str, event_type: str, columns: dict[str, Any]) -> int:
         with self.engine.begin() as connection:
             subject_id = _insert(
                 connection,
                 f"INSERT INTO {subject} (data_release_id, division_id, dbname)"
                 " VALUES (1, :division, :dbname)",
-                division=_named(connection, "division", "EnsemblVertebrates"),
+                division=_find_or_add(connection, "division", "EnsemblVertebrates"),
                 dbname=dbname,
             )
-            return write_event(connection, f"{subject}_event", subject_id, kind, **columns)
+            return write_event(connection, f"{subject}_event", subject_id, event_type, **columns)
 
-    def hand_over_again(self, name: str, assembly: str, **columns: Any) -> tuple[int, int]:
+    def replace_genome(self, name: str, assembly: str, **columns: Any) -> tuple[int, int]:
         """
-        Hand a genome over with a new assembly within the release: its row goes, and its events with it.
+        Replace a genome by one with a new assembly in the same release; its row and its events are deleted.
 
-        :return: its new id, and that of the event.
+        :return: the new id of the genome, and the id of the new event.
         """
         with self.engine.begin() as connection:
-            gone = text(
+            delete = text(
                 "DELETE genome FROM genome JOIN organism USING (organism_id) WHERE organism.name = :name"
             )
-            connection.execute(gone, {"name": name})
+            connection.execute(delete, {"name": name})
             (genome_id,) = self.add_genomes(connection, [name], assembly=assembly)
             return genome_id, write_event(connection, "genome_event", genome_id, "new_assembly", **columns)
 
-    def collection(
-        self, count: int, at: datetime, prefix: str = "bacterium", kind: str = "new_genebuild"
+    def add_collection(
+        self, count: int, created_at: datetime, prefix: str = "bacterium", event_type: str = "new_genebuild"
     ) -> None:
-        """Hand over one collection database: an event per genome, all in one second."""
+        """Write the events of a collection database: one per genome, all in the same second."""
         with self.engine.begin() as connection:
             names = [f"{prefix}_{n:04d}" for n in range(count)]
             ids = self.add_genomes(connection, names, "EnsemblBacteria", "ASM1", None)
@@ -198,18 +198,18 @@ class PracticeMetadata:
                 text(_INSERT.format(table="genome_event", subject="genome")),
                 [
                     {
-                        "of": one,
-                        "kind": kind,
+                        "subject_id": genome_id,
+                        "event_type": event_type,
                         "source": "Handover",
-                        "at": _at(at),
+                        "created_at": _to_utc(created_at),
                         "details": details,
                     }
-                    for one in ids
+                    for genome_id in ids
                 ],
             )
 
     def wipe(self) -> None:
-        """Delete genomes, other subjects and events; ids are not reset, because TRUNCATE is slow."""
+        """Delete genomes, other subjects and events; the next ids stay, because TRUNCATE is slow."""
         with self.engine.begin() as connection:
             connection.exec_driver_sql("SET FOREIGN_KEY_CHECKS = 0")
             for name in (*EVENT_TABLES, *EVENT_TABLES.values(), "organism", "assembly"):
@@ -224,9 +224,9 @@ class PracticeMetadata:
 
 @contextmanager
 def temporary_metadata() -> Iterator[tuple[PracticeMetadata, str]]:
-    """Create an ensembl_metadata, and yield it with its address for a user with SELECT only; then drop it."""
+    """Yield a new ensembl_metadata, and its URL for a user with SELECT only; drop it at the end."""
     server, name = os.environ["MYSQL_URL"].rstrip("/"), f"metadata_{uuid4().hex[:16]}"
-    with create_engine(parse(f"{server}/mysql")).begin() as root:
+    with create_engine(parse_url(f"{server}/mysql")).begin() as root:
         root.exec_driver_sql(f"CREATE DATABASE {name}")
         root.exec_driver_sql(f"CREATE USER {name}@'%%' IDENTIFIED BY '{name}'")
         root.exec_driver_sql(f"GRANT SELECT ON {name}.* TO {name}@'%%'")
@@ -234,14 +234,14 @@ def temporary_metadata() -> Iterator[tuple[PracticeMetadata, str]]:
     metadata.create()
     yield metadata, f"mysql://{name}:{name}@{server.rpartition('@')[2]}/{name}"
     metadata.close()
-    with create_engine(parse(f"{server}/mysql")).begin() as root:
+    with create_engine(parse_url(f"{server}/mysql")).begin() as root:
         root.exec_driver_sql(f"DROP DATABASE {name}")
         root.exec_driver_sql(f"DROP USER {name}@'%%'")
 
 
 _INSERT = (
     "INSERT INTO {table} ({subject}_id, type, source, creation_time, details)"
-    " VALUES (:of, :kind, :source, :at, :details)"
+    " VALUES (:subject_id, :event_type, :source, :created_at, :details)"
 )
 
 
@@ -249,25 +249,25 @@ def write_event(
     connection: Connection,
     table: str,
     subject_id: int,
-    kind: str,
+    event_type: str,
     *,
-    at: datetime | None = None,
+    created_at: datetime | None = None,
     source: str | None = "Handover",
     details: str | None = None,
 ) -> int:
-    """Write an event in a transaction of the caller's; it becomes visible when that ends."""
+    """Write an event in the caller's transaction, and return its id."""
     statement = _INSERT.format(table=table, subject=EVENT_TABLES[table])
     values = {
-        "of": subject_id,
-        "kind": kind,
+        "subject_id": subject_id,
+        "event_type": event_type,
         "source": source,
-        "at": _at(at or datetime.now(UTC)),
+        "created_at": _to_utc(created_at or datetime.now(UTC)),
         "details": _details("homo_sapiens_core_113_38") if details is None else details,
     }
     return _insert(connection, statement, **values)
 
 
-def _at(instant: datetime) -> datetime:
+def _to_utc(instant: datetime) -> datetime:
     return instant.astimezone(UTC).replace(tzinfo=None, microsecond=0)
 
 
@@ -275,10 +275,11 @@ def _details(database: str) -> str:
     return json.dumps({"email": "someone@ebi.ac.uk", "comment": "new patches", "database": database})
 
 
-def _named(connection: Connection, table: str, name: str) -> int:
+def _find_or_add(connection: Connection, table: str, name: str) -> int:
+    """Return the id of the row with a name; insert it if it is missing."""
     connection.execute(text(f"INSERT IGNORE INTO {table} (name) VALUES (:name)"), {"name": name})
-    found = text(f"SELECT {table}_id FROM {table} WHERE name = :name")
-    return int(connection.execute(found, {"name": name}).scalar_one())
+    query = text(f"SELECT {table}_id FROM {table} WHERE name = :name")
+    return int(connection.execute(query, {"name": name}).scalar_one())
 
 
 def _insert(connection: Connection, statement: str, **values: Any) -> int:
@@ -287,24 +288,25 @@ def _insert(connection: Connection, statement: str, **values: Any) -> int:
 
 
 def main() -> None:
-    """Make the database, or write an event as a handover does."""
+    """Run the command of the command line: create the database, or write an event."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.practice_metadata", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("create", help="make the database and its tables; keep what exists")
-    writing = commands.add_parser("event", help="hand a genome over, now")
-    writing.add_argument("genome")
-    writing.add_argument("type")
-    given, url = parser.parse_args(), os.environ["PRACTICE_METADATA_URL"]
+    commands.add_parser("create", help="create the database and its tables; keep existing ones")
+    event_parser = commands.add_parser("event", help="write an event of a genome, as a handover does")
+    event_parser.add_argument("genome")
+    event_parser.add_argument("type")
+    arguments, url = parser.parse_args(), os.environ["PRACTICE_METADATA_URL"]
     server, _, name = url.rpartition("/")
-    if given.command == "create":
-        with create_engine(parse(f"{server}/mysql")).begin() as root:
+    if arguments.command == "create":
+        with create_engine(parse_url(f"{server}/mysql")).begin() as root:
             root.exec_driver_sql(f"CREATE DATABASE IF NOT EXISTS {name}")
-    made = PracticeMetadata(url)
-    if given.command == "create":
-        made.create()
+    metadata = PracticeMetadata(url)
+    if arguments.command == "create":
+        metadata.create()
     else:
-        print(f"genome_event {made.event(made.genome(given.genome), given.type)}")
-    made.close()
+        event_id = metadata.add_event(metadata.add_genome(arguments.genome), arguments.type)
+        print(f"genome_event {event_id}")
+    metadata.close()
 
 
 if __name__ == "__main__":

@@ -25,23 +25,23 @@ GROUPS = {
     "tests/integration/reports/": "reports",  # they share a broker of their own, which takes 6 s to start
     "tests/faults/test_broker_outage.py": "last",
     "tests/faults/": "faults",
-    "tests/system/test_secrets.py": "last",  # searches what all others left
+    "tests/system/test_secrets.py": "last",  # searches the output of all other tests
     "tests/system/test_process_event.py": "process_event",
     "tests/system/test_board.py": "board",
     "tests/system/test_client.py": "client",
     "tests/system/test_marking.py": "marking",
 }
-"""``{beginning of a path: group}``; one process runs the tests of a group, in their order."""
+"""``{prefix of a path: group}``; one process runs the tests of a group, in their order."""
 
 
 def group_of(path: str) -> str | None:
     """Return the group of a test's node id or file, relative to the checkout."""
-    return next((group for beginning, group in GROUPS.items() if path.startswith(beginning)), None)
+    return next((group for prefix, group in GROUPS.items() if path.startswith(prefix)), None)
 
 
 class GroupScheduling(LoadScopeScheduling):
     """
-    Gives each process the next test, or the next group of tests.
+    Assign the next test, or the next group of tests, to each process.
 
     xdist's own ``--dist loadgroup`` changes node ids, which pytest 9.2 ignores (seen with xdist 3.8.0).
     """
@@ -50,6 +50,7 @@ class GroupScheduling(LoadScopeScheduling):
         return group_of(nodeid) or nodeid
 
 
+@pytest.hookimpl(optionalhook=True)  # with -p no:xdist the hook is unknown
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupScheduling:
     """Schedule by group, and keep the order of the tests."""
     config.option.loadscopereorder = False
@@ -57,13 +58,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupSche
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark what needs the running Airflow."""
+    """Mark the tests that need the running Airflow."""
     if "system" in getattr(item, "fixturenames", ()):
         item.add_marker("system")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort the tests, and leave out those that need the option --rounds."""
+    """Sort the tests, and deselect those that need the option --rounds."""
     items.sort(key=_position)
     if not config.getoption("--rounds"):
         only_with_rounds = [item for item in items if item.get_closest_marker("rounds")]
@@ -72,7 +73,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _position(item: pytest.Item) -> int:
-    """Return the place of a test in the order: Airflow starts during the first ones."""
+    """Return the position of a test in the order; Airflow starts during the first tests."""
     group = group_of(item.nodeid)
     if group == "last":
         return 6

@@ -1,4 +1,4 @@
-"""What tests do with the running Airflow, and what they read of its reports and hives."""
+"""Requests of tests to the running Airflow, and access to its reports, hives and ledger."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sqlalchemy import Connection, Engine, create_engine, text
 
 from tests.support import companions
 from tests.support.installation import Installation
-from tests.support.practice_hive.database import parse
+from tests.support.practice_hive.database import parse_url
 from tests.support.practice_metadata import PracticeMetadata
 from tests.support.report_queue import ReportQueue
-from tools.runs import DAG, Runs
+from tools.runs import DAG_PATH, Runs
 
-LIMIT = 60
+WAIT_SECONDS = 60
 """Seconds that a test waits for Airflow."""
 
 
@@ -29,15 +29,15 @@ class System:
     """
     The running Airflow of this test session.
 
-    :param installation: see there.
+    :param installation: names and URLs of its parts.
     """
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
         self.airflow = installation.airflow()
-        self.runs = Runs(self.airflow.url, self.airflow.token)
+        self.runs = Runs(self.airflow.url, self.airflow.log_in)
         self.hives: dict[str, Engine] = {
-            conn_id: create_engine(parse(url)) for conn_id, url in installation.hives.items()
+            conn_id: create_engine(parse_url(url)) for conn_id, url in installation.hives.items()
         }
         self.metadata = PracticeMetadata(installation.metadata_url)
         self.run_ids: list[str] = []
@@ -55,38 +55,38 @@ class System:
             engine.dispose()
 
     def api(self, method: str, path: str, user: str | None = "admin", **options: Any) -> requests.Response:
-        """Send a request to ``/event-hooks`` + path, as a user or without a login; follow no redirect."""
+        """Send a request to ``/event-hooks`` + path, as a user or without a login; without redirects."""
         headers = {"Authorization": f"Bearer {self._token(user)}"} if user else {}
         url = f"{self.airflow.url}/event-hooks{path}"
-        answer = requests.request(
-            method, url, headers=headers, timeout=LIMIT, allow_redirects=False, **options
+        response = requests.request(
+            method, url, headers=headers, timeout=WAIT_SECONDS, allow_redirects=False, **options
         )
-        if (method, path) == ("POST", "/jobs") and answer.ok:
-            jobs = answer.json() if isinstance(answer.json(), list) else [answer.json()]
+        if (method, path) == ("POST", "/jobs") and response.ok:
+            jobs = response.json() if isinstance(response.json(), list) else [response.json()]
             self.run_ids += [job["run_id"] for job in jobs]
-        return answer
+        return response
 
     def _token(self, user: str) -> str:
         if user not in self._tokens:
-            self._tokens[user] = self.airflow.token(user)
+            self._tokens[user] = self.airflow.log_in(user)
         return self._tokens[user]
 
     def start(self, conf: dict[str, Any]) -> str:
-        """Trigger a run, and return its id; tests give each event a genome of its own."""
+        """Trigger a run, and return its id; each event of a test has its own genome."""
         run_id = f"test_{uuid4().hex[:12]}"
-        answer = self.runs.trigger(conf, run_id)
-        assert answer.status_code == 200, answer.text
+        response = self.runs.trigger(conf, run_id)
+        assert response.status_code == 200, response.text
         self.run_ids.append(run_id)
         return run_id
 
     def run(self, conf: dict[str, Any]) -> tuple[str, str]:
         """Trigger a run, wait for its end, and return its id and state."""
         run_id = self.start(conf)
-        return run_id, self.runs.until_over(run_id, LIMIT)
+        return run_id, self.runs.wait_finished(run_id, WAIT_SECONDS)
 
     def wait(self, condition: Callable[[], object], description: Callable[[], object] = str) -> None:
-        """Wait until a condition holds; the description says in an error what was seen instead."""
-        self.runs.until(lambda: bool(condition()), LIMIT, lambda: str(description()))
+        """Wait until a condition holds; the result of ``description`` is the text of the error."""
+        self.runs.wait_until(lambda: bool(condition()), WAIT_SECONDS, lambda: str(description()))
 
     def reports(self, genome: str, key: str = "report.") -> list[dict[str, Any]]:
         """
@@ -94,21 +94,21 @@ class System:
 
         :param key: beginning of their routing keys.
         """
-        return [report for report in self.all_reports(genome, key) if is_verdict(report)]
+        return [report for report in self.all_reports(genome, key) if is_outcome_or_stall(report)]
 
     def all_reports(self, genome: str, key: str = "report.") -> list[dict[str, Any]]:
         """Return all reports of one genome so far, each with its ``routing_key`` and ``message_id``."""
         reports = [report for report in self._queue.read() if report["resource"] == genome]
         return [report for report in reports if report["routing_key"].startswith(key)]
 
-    def bodies_of_all_reports(self) -> list[str]:
+    def drain_report_bodies(self) -> list[str]:
         """Return the bodies of all reports of the session, and remove them from their queue."""
         with closing(pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))) as connection:
             channel, queue = connection.channel(), f"{self.installation.exchange}_reports"
             bodies = iter(lambda: channel.basic_get(queue, auto_ack=True)[2], None)
             return [body.decode() for body in bodies]
 
-    def keys(self, genome: str) -> list[str]:
+    def list_routing_keys(self, genome: str) -> list[str]:
         """Return the routing keys of :meth:`reports`, sorted."""
         return sorted(report["routing_key"] for report in self.reports(genome))
 
@@ -120,34 +120,34 @@ class System:
         """Return all StatsD lines of event hooks so far."""
         return companions.read_metrics(self.installation.folder)
 
-    def until_task(self, run_id: str, task_id: str, state: str) -> None:
+    def wait_for_task(self, run_id: str, task_id: str, state: str) -> None:
         """Wait until a task of a run is in a state."""
-        states = lambda: self.runs.task_states(run_id)  # noqa: E731
+        states = lambda: self.runs.load_task_states(run_id)  # noqa: E731
         self.wait(lambda: states()[task_id] == state, states)
 
-    def until_awaited(self, run_id: str, task_id: str) -> None:
-        """Wait until the trigger of a task runs: only then can it learn that a user has marked the task."""
-        path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
-        self.wait(lambda: self.runs.ask("GET", path).ok, lambda: f"{task_id} has no trigger that runs")
+    def wait_for_trigger(self, run_id: str, task_id: str) -> None:
+        """Wait until the trigger of a task runs; only then it detects that a user has marked the task."""
+        path = f"{DAG_PATH}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        self.wait(lambda: self.runs.request("GET", path).ok, lambda: f"{task_id} has no trigger that runs")
 
     @cached_property
     def _file_tokens(self) -> list[str]:
         """Names of the DAG files; cached, because a file with an error has no DAG."""
-        return [dag["file_token"] for dag in self.runs.ask("GET", "/dags").json()["dags"]]
+        return [dag["file_token"] for dag in self.runs.request("GET", "/dags").json()["dags"]]
 
-    def parse(self) -> None:
-        """Have the DAG files parsed, as after a change of the lookups."""
+    def parse_dag_files(self) -> None:
+        """Request that the DAG files are parsed, as after a change of the lookups."""
         for token in self._file_tokens:
-            answer = self.runs.ask("PUT", f"/parseDagFile/{token}")
-            assert answer.status_code == 201, answer.text
+            response = self.runs.request("PUT", f"/parseDagFile/{token}")
+            assert response.status_code == 201, response.text
 
-    def mark(self, run_id: str, task_id: str, state: str) -> None:
+    def mark_task(self, run_id: str, task_id: str, state: str) -> None:
         """Mark a task, as a user does on the web page."""
-        path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}"
-        answer = self.runs.ask("PATCH", path, json={"new_state": state})
-        assert answer.status_code == 200, answer.text
+        path = f"{DAG_PATH}/dagRuns/{run_id}/taskInstances/{task_id}"
+        response = self.runs.request("PATCH", path, json={"new_state": state})
+        assert response.status_code == 200, response.text
 
-    def clear(self, run_id: str, task_id: str) -> None:
+    def clear_task(self, run_id: str, task_id: str) -> None:
         """Clear a task and those downstream, as the web page does."""
         body = {
             "dry_run": False,
@@ -156,36 +156,36 @@ class System:
             "only_failed": False,
             "include_downstream": True,
         }
-        answer = self.runs.ask("POST", f"{DAG}/clearTaskInstances", json=body)
-        assert answer.status_code == 200, answer.text
+        response = self.runs.request("POST", f"{DAG_PATH}/clearTaskInstances", json=body)
+        assert response.status_code == 200, response.text
 
-    def tend(self) -> None:
-        """Start maintain_ledger instead of waiting for its minute."""
-        answer = self.runs.ask("POST", "/dags/maintain_ledger/dagRuns", json={"logical_date": None})
-        assert answer.status_code == 200, answer.text
+    def run_maintenance(self) -> None:
+        """Trigger maintain_ledger, instead of waiting for its schedule."""
+        response = self.runs.request("POST", "/dags/maintain_ledger/dagRuns", json={"logical_date": None})
+        assert response.status_code == 200, response.text
 
-    def collect(self, **conf: Any) -> dict[str, Any]:
+    def collect_events(self, **conf: Any) -> dict[str, Any]:
         """Run collect_events for a window, and return its summary."""
         dag = "/dags/collect_events"
-        self.runs.ask("PATCH", dag, json={"is_paused": False})
-        answer = self.runs.ask("POST", f"{dag}/dagRuns", json={"logical_date": None, "conf": conf})
-        assert answer.status_code == 200, answer.text
-        run = f"{dag}/dagRuns/{answer.json()['dag_run_id']}"
+        self.runs.request("PATCH", dag, json={"is_paused": False})
+        response = self.runs.request("POST", f"{dag}/dagRuns", json={"logical_date": None, "conf": conf})
+        assert response.status_code == 200, response.text
+        run = f"{dag}/dagRuns/{response.json()['dag_run_id']}"
         self.wait(
-            lambda: self.runs.ask("GET", run).json()["state"] in ("success", "failed"),
-            lambda: self.runs.ask("GET", f"{run}/taskInstances").json(),
+            lambda: self.runs.request("GET", run).json()["state"] in ("success", "failed"),
+            lambda: self.runs.request("GET", f"{run}/taskInstances").json(),
         )
         path = f"{run}/taskInstances/collect/xcomEntries/return_value"
-        return dict(self.runs.ask("GET", path).json()["value"])
+        return dict(self.runs.request("GET", path).json()["value"])
 
-    def log(self, run_id: str, task_id: str, attempt: int = 1) -> str:
+    def read_task_log(self, run_id: str, task_id: str, attempt: int = 1) -> str:
         """Return the log of a task, as the web page shows it."""
-        path = f"{DAG}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
-        return str(self.runs.ask("GET", path).json())
+        path = f"{DAG_PATH}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
+        return str(self.runs.request("GET", path).json())
 
     @cached_property
     def ledger(self) -> Connection:
-        """The ledger's database; each statement sees what is committed by then."""
+        """A connection to the ledger's database; each statement reads all rows that are committed by then."""
         url = self.airflow.ledger_url.replace("://", "+psycopg2://", 1)
         return create_engine(url, isolation_level="AUTOCOMMIT").connect()
 
@@ -205,13 +205,13 @@ class System:
             return [tuple(row) for row in connection.execute(text(statement), {"token": token})]
 
 
-def is_verdict(report: dict[str, Any]) -> bool:
+def is_outcome_or_stall(report: dict[str, Any]) -> bool:
     """Return whether a report is about an outcome or a stall, and not about progress or a whole event."""
-    about = report["params"]["event_hooks"]
-    is_sum = about["step"] == "event_finished" and about["processes"]
-    return about["step"] not in ("received", "submitted", "progress", "late") and not is_sum
+    details = report["params"]["event_hooks"]
+    is_summary = details["step"] == "event_finished" and details["processes"]
+    return details["step"] not in ("received", "submitted", "progress", "late") and not is_summary
 
 
-def event_in(report: dict[str, Any]) -> dict[str, Any]:
+def extract_event(report: dict[str, Any]) -> dict[str, Any]:
     """Return the event that a report is about."""
     return {name: value for name, value in report["params"].items() if name != "event_hooks"}

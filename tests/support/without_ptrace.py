@@ -7,4 +7,4 @@ import os
 WITHOUT_PTRACE = (
     ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"] if os.geteuid() == 0 else []
 )
-"""Runs a command without ``CAP_SYS_PTRACE``, which only root has."""
+"""Command prefix that removes ``CAP_SYS_PTRACE``, which only root has."""

@@ -1,4 +1,4 @@
-"""Events that tests of the running Airflow send, and what reports say of them."""
+"""The events of tests of the running Airflow, and the content of their reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events that come in over the event API, with everything that runs after its answer."""
+"""Events submitted by the event API, and the runs that they start."""
 
 from __future__ import annotations
 
@@ -13,93 +13,98 @@ from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_requests
 from event_hooks.ledger.processes import store_jobs
 from event_hooks.ledger.records import EventRequest, NewEvent, event_key
-from tests.support.system import LIMIT, System
-from tools.runs import DAG
+from tests.support.system import WAIT_SECONDS, System
+from tools.runs import DAG_PATH
 
 
-def event(genome: str, **more: Any) -> dict[str, Any]:
-    """Give an event with an event_id."""
-    return {"type": "new_genebuild", "genome": genome, "event_id": uuid4().hex, **more}
+def build_event(genome: str, **fields: Any) -> dict[str, Any]:
+    """Return an event with an event_id."""
+    return {"type": "new_genebuild", "genome": genome, "event_id": uuid4().hex, **fields}
 
 
-def posted(system: System, asked: dict[str, Any], status: int = 201) -> dict[str, Any]:
-    """Send an event, and give the answer."""
-    answer = system.api("POST", "/jobs", json=asked)
+def submit(system: System, body: dict[str, Any], status: int = 201) -> dict[str, Any]:
+    """Submit an event, and return the answer."""
+    answer = system.api("POST", "/jobs", json=body)
     assert answer.status_code == status, answer.text
     return dict(answer.json())
 
 
-def until_over(system: System, event_id: int) -> str:
-    """Wait until an event is over, and give its state."""
-    how = lambda: system.api("GET", f"/events/{event_id}").json()  # noqa: E731
-    system.runs.until(lambda: how()["is_finished"], LIMIT, lambda: str(how()))
-    return str(how()["state"])
+def wait_finished(system: System, event_id: int) -> str:
+    """Wait until an event has finished, and return its state."""
+    load = lambda: system.api("GET", f"/events/{event_id}").json()  # noqa: E731
+    system.runs.wait_until(lambda: load()["is_finished"], WAIT_SECONDS, lambda: str(load()))
+    return str(load()["state"])
 
 
 @pytest.mark.alone  # an event of another test in the same half second would share the run
-def test_events_of_a_burst_share_a_run_and_duplicates_are_recognised(system: System, genome: str) -> None:
-    events = [event(f"{genome}_{n}", comment="from the archive") for n in range(20)]
+def test_events_of_a_burst_share_a_run_and_duplicates_create_no_second_job(
+    system: System, genome: str
+) -> None:
+    events = [build_event(f"{genome}_{index}", comment="from the archive") for index in range(20)]
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda one: posted(system, one), events))
-    assert {until_over(system, one["id"]) for one in answers} == {"complete"}
-    runs = {one["run_id"] for one in answers}
-    assert len(runs) <= 3  # as many as half seconds that a slow machine needs
+        answers = list(pool.map(lambda sent: submit(system, sent), events))
+    assert {wait_finished(system, answer["id"]) for answer in answers} == {"complete"}
+    runs = {answer["run_id"] for answer in answers}
+    assert len(runs) <= 3  # a slow machine may need up to three batches of half a second
     for run_id in runs:
-        assert system.runs.until_over(run_id, LIMIT) == "success"
-        assert system.runs.ask("GET", f"{DAG}/dagRuns/{run_id}").json()["note"] == "from the archive"
+        assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "success"
+        assert system.runs.request("GET", f"{DAG_PATH}/dagRuns/{run_id}").json()["note"] == "from the archive"
     jobs = sorted(job_id for run_id in runs for job_id, _ in system.jobs(run_id))
-    assert jobs == sorted(one["job_id"] for one in answers)
-    assert [system.keys(one["genome"]) for one in events] == [["report.info"]] * len(events)
-    for one, answer in zip(events[:3], answers, strict=False):
-        assert posted(system, one, 200)["job_id"] == answer["job_id"]
+    assert jobs == sorted(answer["job_id"] for answer in answers)
+    assert [system.list_routing_keys(sent["genome"]) for sent in events] == [["report.info"]] * len(events)
+    for sent, answer in zip(events[:3], answers, strict=False):
+        assert submit(system, sent, 200)["job_id"] == answer["job_id"]
 
 
 def test_a_run_is_started_although_the_api_server_died_before_starting_it(
     system: System, genome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
-    asked, run_id = event(genome), f"api__{uuid4().hex}"
-    received = NewEvent(event_key("new_genebuild", asked["event_id"]), "new_genebuild", genome, asked, "api")
+    body, run_id = build_event(genome), f"api__{uuid4().hex}"
+    new_event = NewEvent(event_key("new_genebuild", body["event_id"]), "new_genebuild", genome, body, "api")
     ledger = Ledger()
     accept_requests(
-        ledger, [EventRequest([received], [[("dump_peptide", "hive_test", "event_dump_peptide")]])], run_id, 0
+        ledger,
+        [EventRequest([new_event], [[("dump_peptide", "hive_test", "event_dump_peptide")]])],
+        run_id,
+        0,
     )
     ledger.close()
-    job_id = posted(system, asked, 200)["job_id"]  # the sender, who had no answer, asks again
-    earlier = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome = :genome"
-    system.ledger.execute(text(earlier), {"genome": genome})
-    system.tend()
-    until_started = lambda: system.runs.ask("GET", f"{DAG}/dagRuns/{run_id}").ok  # noqa: E731
-    system.runs.until(until_started, 1.5 * LIMIT, lambda: "maintain_ledger started nothing")
-    assert system.runs.until_over(run_id, LIMIT) == "success"
+    job_id = submit(system, body, 200)["job_id"]  # the client got no response and retries
+    statement = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome = :genome"
+    system.ledger.execute(text(statement), {"genome": genome})
+    system.run_maintenance()
+    until_started = lambda: system.runs.request("GET", f"{DAG_PATH}/dagRuns/{run_id}").ok  # noqa: E731
+    system.runs.wait_until(until_started, 1.5 * WAIT_SECONDS, lambda: "maintain_ledger started nothing")
+    assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "success"
     assert [job for job, _ in system.jobs(run_id)] == [job_id]
 
 
 def test_a_lookup_change_between_request_and_run_creates_no_second_job(
     system: System, genome: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The API server reads a changed lookup at once, and Airflow's DAG some seconds later."""
+    """The API server reads a changed lookup immediately, Airflow parses the DAG some seconds later."""
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
-    asked, run_id = event(genome), f"test_{uuid4().hex}"
-    key = event_key("new_genebuild", asked["event_id"])
-    received = NewEvent(key, "new_genebuild", genome, asked, "api")
+    body, run_id = build_event(genome), f"test_{uuid4().hex}"
+    key = event_key("new_genebuild", body["event_id"])
+    new_event = NewEvent(key, "new_genebuild", genome, body, "api")
     ledger = Ledger()
-    arrival = EventRequest([received], [[("dump_peptide", "hive_idle", "event_dump_dna")]])
-    ((entry,),), _ = accept_requests(ledger, [arrival], run_id, 0)  # type: ignore[misc] # it is no refusal
-    store_jobs(ledger, {(entry.id, "dump_peptide"): 4711})
+    request = EventRequest([new_event], [[("dump_peptide", "hive_idle", "event_dump_dna")]])
+    ((accepted,),), _ = accept_requests(ledger, [request], run_id, 0)  # type: ignore[misc] # the answer is not an error
+    store_jobs(ledger, {(accepted.id, "dump_peptide"): 4711})
     ledger.close()
-    assert system.runs.trigger(asked, run_id).ok
-    assert system.runs.until_over(run_id, LIMIT) == "failed"
+    assert system.runs.trigger(body, run_id).ok
+    assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "failed"
     assert system.jobs(run_id) == []
-    assert "in hive 'hive_idle' already, job 4711" in system.log(run_id, "dump_peptide.submit")
-    assert system.keys(genome) == ["report.fatal"]
+    assert "already in hive 'hive_idle', job 4711" in system.read_task_log(run_id, "dump_peptide.submit")
+    assert system.list_routing_keys(genome) == ["report.fatal"]
 
 
 def test_a_run_triggered_over_airflows_own_api_has_the_comment_as_its_note(
     system: System, genome: str
 ) -> None:
-    run_id = system.start(event(genome, comment="by hand"))
-    assert system.runs.ask("GET", f"{DAG}/dagRuns/{run_id}").json()["note"] == "by hand"
+    run_id = system.start(build_event(genome, comment="by hand"))
+    assert system.runs.request("GET", f"{DAG_PATH}/dagRuns/{run_id}").json()["note"] == "by hand"
 
 
 def test_the_documentation_shows_every_route(system: System) -> None:

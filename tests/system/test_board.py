@@ -12,9 +12,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.lookups import GUIHIVE
-from tests.support.system import LIMIT, System
+from tests.support.system import WAIT_SECONDS, System
 from tools.airflow_services import CHECKOUT
-from tools.runs import DAG
+from tools.runs import DAG_PATH
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = (
@@ -32,9 +32,9 @@ SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without a window; of this module alone, since its loop stands in the way of async tests."""
+    """Chromium, without a window; closed after this module, because its event loop breaks async tests."""
     with sync_playwright() as playwright:
-        expect.set_options(timeout=1000 * LIMIT)
+        expect.set_options(timeout=1000 * WAIT_SECONDS)
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
@@ -42,20 +42,20 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def login(browser: Browser, system: System) -> Any:
-    """What a browser keeps of a login, which is made on Airflow's page as anybody does."""
+    """The state of a browser after a login on Airflow's page."""
     context = browser.new_context()
     page = context.new_page()
-    page.goto(f"{system.airflow.url}/event-hooks/board?genome=asked_for_before")
+    page.goto(f"{system.airflow.url}/event-hooks/board?genome=before_login")
     page.get_by_label("Username").fill("admin")
     page.get_by_label("Password").fill(system.airflow.password)
     page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/event-hooks/board?genome=asked_for_before")
+    page.wait_for_url("**/event-hooks/board?genome=before_login")
     return context.storage_state()
 
 
 @pytest.fixture
 def page(browser: Browser, login: Any) -> Iterator[Page]:
-    """A page of who is logged in; fails for whatever its console calls an error."""
+    """A page of a logged-in user; a test fails for each error in the page's console."""
     context = browser.new_context(storage_state=login, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     errors: list[str] = []
@@ -66,13 +66,13 @@ def page(browser: Browser, login: Any) -> Iterator[Page]:
     assert errors == []
 
 
-def board(system: System, query: str = "") -> str:
-    """Give the address of the board."""
+def board_url(system: System, query: str = "") -> str:
+    """Return the URL of the board."""
     return f"{system.airflow.url}/event-hooks/board{query}"
 
 
-def post(system: System, genome: str, event_type: str = "new_assembly", **practice: Any) -> int:
-    """Send an event, and give its id."""
+def post_event(system: System, genome: str, event_type: str = "new_assembly", **practice: Any) -> int:
+    """Post an event, and return its id."""
     event = {"type": event_type, "genome": genome, "practice": practice}
     answer = system.api("POST", "/jobs", json=event)
     assert answer.status_code == 201, answer.text
@@ -83,40 +83,40 @@ def post(system: System, genome: str, event_type: str = "new_assembly", **practi
 def idle(system: System) -> tuple[int, str]:
     """An event with a job that is not picked up: its id and genome."""
     genome = f"genome_{uuid4().hex[:12]}"
-    return post(system, genome, "idle"), genome
+    return post_event(system, genome, "idle"), genome
 
 
-def done(page: Page) -> list[float]:
-    """Give the lengths of what is done in the bars that are shown."""
-    pieces = page.locator("#latest .strip .done").all()
-    return [float((piece.get_attribute("width") or "0").rstrip("%")) for piece in pieces]
+def list_done_lengths(page: Page) -> list[float]:
+    """Return the lengths of the finished parts of the visible bars."""
+    segments = page.locator("#latest .bar .done").all()
+    return [float((segment.get_attribute("width") or "0").rstrip("%")) for segment in segments]
 
 
 def test_an_event_appears_and_its_bar_moves_without_a_reload(system: System, page: Page, genome: str) -> None:
-    page.goto(board(system, f"?genome={genome}"))
-    expect(page.get_by_text("No event is like that.")).to_be_visible()
-    row = page.locator(f"#event-{post(system, genome, 'new_genebuild', seconds=5)}")
+    page.goto(board_url(system, f"?genome={genome}"))
+    expect(page.get_by_text("No events match the filter.")).to_be_visible()
+    row = page.locator(f"#event-{post_event(system, genome, 'new_genebuild', seconds=5)}")
     expect(row).to_be_visible()
-    seen = set()
-    limit = time.monotonic() + LIMIT
-    while row.locator(".badge").inner_text() != "complete" and time.monotonic() < limit:
-        seen.update(done(page))
+    lengths = set()
+    deadline = time.monotonic() + WAIT_SECONDS
+    while row.locator(".badge").inner_text() != "complete" and time.monotonic() < deadline:
+        lengths.update(list_done_lengths(page))
         page.wait_for_timeout(200)
-    assert {length for length in seen if 0 < length < 100}
+    assert {length for length in lengths if 0 < length < 100}
     expect(row.locator(".badge")).to_have_text("complete")
-    assert done(page) == [100]
+    assert list_done_lengths(page) == [100]
 
 
 def test_a_failure_is_shown_first_with_its_message(system: System, page: Page, genome: str) -> None:
-    page.goto(board(system))
-    event_id = post(system, genome, fail="child", only="event_dump_dna", message="the disk is full")
-    failed = page.locator(f"#attention #urgent-{event_id}")
+    page.goto(board_url(system))
+    event_id = post_event(system, genome, fail="child", only="event_dump_dna", message="the disk is full")
+    failed = page.locator(f"#attention #event-{event_id}")
     expect(failed.locator(".error")).to_contain_text("the disk is full")
     failed.get_by_role("link", name=genome).click()
     page.wait_for_url(f"**/board/events/{event_id}")
     expect(page.locator("[data-process=dump_dna] pre.error")).to_contain_text("PracticePart.pm")
-    expect(page.locator("[data-process=dump_dna] .marks .failed.come")).to_be_visible()
-    reported = page.locator("[data-process=dump_dna] .marks .reported.come")
+    expect(page.locator("[data-process=dump_dna] .steps .failed.reached")).to_be_visible()
+    reported = page.locator("[data-process=dump_dna] .steps .reported.reached")
     expect(reported).to_be_visible()
 
 
@@ -137,15 +137,17 @@ def test_the_board_is_a_page_of_airflow_and_links_to_the_run(
 def test_waiting_tasks_link_to_the_board(system: System, page: Page, idle: tuple[int, str]) -> None:
     event_id, _ = idle
     run_id = system.api("GET", f"/events/{event_id}").json()["run_id"]
-    path = f"{DAG}/dagRuns/{run_id}/taskInstances"
+    path = f"{DAG_PATH}/dagRuns/{run_id}/taskInstances"
     expected = f"{system.airflow.url}/event-hooks/board?run={run_id}"
 
     def is_linked(task: str) -> bool:
-        found = system.runs.ask("GET", f"{path}/dump_idle.{task}/links").json()
-        return bool(found.get("extra_links") == {"Event board": expected, "guiHIVE": GUIHIVE})
+        links = system.runs.request("GET", f"{path}/dump_idle.{task}/links").json()
+        return bool(links.get("extra_links") == {"Event board": expected, "guiHIVE": GUIHIVE})
 
-    system.runs.until(lambda: is_linked("submit") and is_linked("wait"), LIMIT, lambda: "no links")
-    assert system.runs.task_states(run_id)["dump_idle.wait"] == "deferred"
+    system.runs.wait_until(
+        lambda: is_linked("submit") and is_linked("wait"), WAIT_SECONDS, lambda: "no links"
+    )
+    assert system.runs.load_task_states(run_id)["dump_idle.wait"] == "deferred"
     page.goto(expected)
     expect(page.locator(f"#event-{event_id}")).to_be_visible()
 
@@ -156,9 +158,9 @@ def test_the_documentation_of_the_api_can_be_read(system: System, page: Page) ->
     expect(page.locator(".opblock")).to_have_count(sum(map(len, document["paths"].values())))
 
 
-def test_everything_can_be_reached_by_keyboard(system: System, page: Page, idle: tuple[int, str]) -> None:
+def test_all_controls_are_reachable_by_keyboard(system: System, page: Page, idle: tuple[int, str]) -> None:
     event_id, genome = idle
-    page.goto(board(system, f"?genome={genome}"))
+    page.goto(board_url(system, f"?genome={genome}"))
     reached = []
     for _ in range(9):
         page.keyboard.press("Tab")
@@ -169,19 +171,19 @@ def test_everything_can_be_reached_by_keyboard(system: System, page: Page, idle:
         assert outline != "none", reached[-1]
         if reached[-1] == genome:
             break
-    assert {"To the content", "Pause", "genome", "Show", genome} <= set(reached)
+    assert {"Skip to content", "Pause", "genome", "Show", genome} <= set(reached)
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/board/events/{event_id}")
 
 
-def test_the_page_says_when_it_is_not_refreshed(system: System, browser: Browser, login: Any) -> None:
+def test_the_page_shows_that_it_is_not_refreshed(system: System, browser: Browser, login: Any) -> None:
     context = browser.new_context(storage_state=login)
     page = context.new_page()
-    page.goto(board(system))
+    page.goto(board_url(system))
     context.set_offline(True)
-    expect(page.locator("#freshness.stale")).to_contain_text("Not refreshed")
+    expect(page.locator("#refresh-status.stale")).to_contain_text("Not refreshed")
     context.set_offline(False)
-    expect(page.locator("#freshness:not(.stale)")).to_contain_text("UTC")
+    expect(page.locator("#refresh-status:not(.stale)")).to_contain_text("UTC")
     context.close()
 
 
@@ -197,29 +199,31 @@ def test_pages_fit_the_window_and_have_enough_contrast(
     )
     page = context.new_page()
     SCREENSHOTS.mkdir(exist_ok=True)
-    for name, address in (("board", board(system)), ("event", board(system, f"/events/{event_id}"))):
+    for name, address in (("board", board_url(system)), ("event", board_url(system, f"/events/{event_id}"))):
         page.goto(address)
         page.screenshot(path=SCREENSHOTS / f"{name}_{size}_{theme}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        for selector in ("main p", "main a", ".badge", ".quiet", "h2"):
-            assert contrast(page, selector) >= 4.5, (name, selector)
+        for selector in ("main p", "main a", ".badge", ".muted", "h2"):
+            assert lowest_contrast(page, selector) >= 4.5, (name, selector)
     context.close()
 
 
-def test_the_theme_of_airflow_overrides_the_systems(system: System, browser: Browser, login: Any) -> None:
+def test_the_theme_of_airflow_overrides_the_theme_of_the_system(
+    system: System, browser: Browser, login: Any
+) -> None:
     context = browser.new_context(storage_state=login, color_scheme="light")
     page = context.new_page()
-    page.goto(board(system))
-    paper = "getComputedStyle(document.body).backgroundColor"
-    light = page.evaluate(paper)
+    page.goto(board_url(system))
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
     page.evaluate("localStorage.setItem('theme', 'dark')")
     page.reload()
-    assert page.evaluate(paper) != light
+    assert page.evaluate(background) != light
     context.close()
 
 
-def contrast(page: Page, selector: str) -> float:
-    """Give the least contrast of text like this with what is behind it. Source of the formula: WCAG 2.1."""
+def lowest_contrast(page: Page, selector: str) -> float:
+    """Return the lowest contrast of matching texts with their background, by the formula of WCAG 2.1."""
     return float(page.evaluate(_CONTRAST, selector))
 
 
@@ -230,16 +234,16 @@ _CONTRAST = """selector => {
       .map((part) => part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
-  const behind = (element) => {
-    for (let one = element; one; one = one.parentElement) {
-      const color = getComputedStyle(one).backgroundColor;
+  const background = (element) => {
+    for (let node = element; node; node = node.parentElement) {
+      const color = getComputedStyle(node).backgroundColor;
       if (numbers(color).length < 4 || numbers(color)[3] > 0) return color;
     }
     return "rgb(255, 255, 255)";
   };
-  const found = [...document.querySelectorAll(selector)].map((element) => {
-    const [a, b] = [light(getComputedStyle(element).color), light(behind(element))];
+  const contrasts = [...document.querySelectorAll(selector)].map((element) => {
+    const [a, b] = [light(getComputedStyle(element).color), light(background(element))];
     return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
   });
-  return Math.min(21, ...found);
+  return Math.min(21, ...contrasts);
 }"""

@@ -7,23 +7,23 @@ import time
 import psutil
 
 from event_hooks import xcom
-from tests.support.system import LIMIT, System
+from tests.support.system import WAIT_SECONDS, System
 from tests.system.events import facts, practice_event, step
 
 
 def test_a_job_that_is_not_picked_up_is_reported_once_and_then_fails(system: System, genome: str) -> None:
     run_id = system.start(practice_event(genome, "idle_for_long"))
-    system.wait(lambda: system.keys(genome), lambda: "no report")
+    system.wait(lambda: system.list_routing_keys(genome), lambda: "no report")
     (warn,) = system.reports(genome)
     assert warn["routing_key"] == "report.warn"
     assert facts(warn)["status"] == "no_beekeeper"
     assert "beekeeper.pl -url mysql://" in facts(warn)["error"]
-    assert system.runs.until_over(run_id, LIMIT) == "failed"
-    assert system.keys(genome) == ["report.fatal", "report.warn"]
+    assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "failed"
+    assert system.list_routing_keys(genome) == ["report.fatal", "report.warn"]
     (fatal,) = system.reports(genome, "report.fatal")
-    assert "not over in time: 0 of 1 jobs are done" in facts(fatal)["error"]
+    assert "not finished in time: 0 of 1 jobs are done" in facts(fatal)["error"]
     assert "no beekeeper" in facts(fatal)["error"]
-    assert "no beekeeper has ever worked" in system.log(run_id, "dump_idle_for_long.wait")
+    assert "no beekeeper has ever worked" in system.read_task_log(run_id, "dump_idle_for_long.wait")
     (late,) = [report for report in system.all_reports(genome) if step(report) == "late"]
     assert (late["routing_key"], facts(late)["events"], facts(late)["seconds"]) == ("report.warn", 1, 3)
 
@@ -34,42 +34,42 @@ def test_clearing_all_tasks_finds_the_same_job_and_sends_no_second_follow_up(
     run_id, state = system.run(practice_event(genome, "new_handover"))
     assert state == "success"
     before = system.jobs(run_id)
-    system.wait(lambda: follow_ups(system, genome) == 1)
-    system.clear(run_id, "route")
-    system.wait(lambda: system.runs.tasks(run_id)["report"]["try_number"] == 2)
-    assert system.runs.until_over(run_id, LIMIT) == "success"
-    tasks = system.runs.tasks(run_id)
+    system.wait(lambda: count_follow_ups(system, genome) == 1)
+    system.clear_task(run_id, "route")
+    system.wait(lambda: system.runs.load_tasks(run_id)["report"]["try_number"] == 2)
+    assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "success"
+    tasks = system.runs.load_tasks(run_id)
     cleared = ("route", "dump_first.submit", "dump_first.wait", "report")
     assert {tasks[name]["try_number"] for name in cleared} == {2}
     assert system.jobs(run_id) == before
     assert len(before) == 1
-    assert follow_ups(system, genome) == 1
+    assert count_follow_ups(system, genome) == 1
 
 
-def follow_ups(system: System, genome: str) -> int:
+def count_follow_ups(system: System, genome: str) -> int:
     """Return how many follow-up events of a genome have finished."""
     reports = system.reports(genome, "report.info")
     return sum("follows" in report["params"] for report in reports)
 
 
-def test_clearing_a_failed_wait_lets_its_job_run_again(system: System, genome: str) -> None:
+def test_clearing_a_failed_wait_runs_its_job_again(system: System, genome: str) -> None:
     """The run has an open deadline, with which Airflow's own deadline reference makes clearing an error."""
     run_id, state = system.run(practice_event(genome, "new_genebuild", fail_until_reset="child"))
     assert state == "failed"
     before = system.jobs(run_id)
-    system.clear(run_id, "dump_peptide.wait")
-    assert system.runs.until_over(run_id, LIMIT) == "success"
+    system.clear_task(run_id, "dump_peptide.wait")
+    assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "success"
     assert system.jobs(run_id) == before
-    assert system.keys(genome) == ["report.fatal", "report.info"]
-    assert "Cleared. Let run again: job" in system.log(run_id, "dump_peptide.wait", 2)
+    assert system.list_routing_keys(genome) == ["report.fatal", "report.info"]
+    assert "Cleared; reset job" in system.read_task_log(run_id, "dump_peptide.wait", 2)
 
 
 def test_a_second_failure_after_clearing_is_reported_again(system: System, genome: str) -> None:
     run_id, state = system.run(practice_event(genome, "new_genebuild", fail="child"))
-    assert (state, system.keys(genome)) == ("failed", ["report.fatal"])
-    system.clear(run_id, "dump_peptide.submit")
-    assert system.runs.until_over(run_id, LIMIT) == "failed"
-    assert system.keys(genome) == ["report.fatal"] * 2
+    assert (state, system.list_routing_keys(genome)) == ("failed", ["report.fatal"])
+    system.clear_task(run_id, "dump_peptide.submit")
+    assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "failed"
+    assert system.list_routing_keys(genome) == ["report.fatal"] * 2
     assert len({report["message_id"] for report in system.reports(genome)}) == 2
     assert len(system.jobs(run_id)) == 1
 
@@ -82,44 +82,46 @@ def test_marking_a_second_wait_as_success_does_not_report_the_first_outcome(
     ((job_id, _),) = system.jobs(run_id)
     with system.hives["hive_test"].begin() as connection:
         connection.exec_driver_sql(f"UPDATE job SET status = 'RUN' WHERE job_id = {job_id}")
-    system.clear(run_id, "dump_peptide.wait")
-    system.until_task(run_id, "dump_peptide.wait", "deferred")
-    left = lambda: xcom.decoded(system.runs.xcom(run_id, "dump_peptide.wait"))  # noqa: E731
-    system.wait(lambda: left()["outcomes"] is None, lambda: "the XCom of the first wait stays")
-    system.mark(run_id, "dump_peptide.wait", "success")
-    system.runs.until_over(run_id, LIMIT)
-    assert system.keys(genome) == ["report.info", "report.warn"]
+    system.clear_task(run_id, "dump_peptide.wait")
+    system.wait_for_task(run_id, "dump_peptide.wait", "deferred")
+    load_result = lambda: xcom.decode_xcom(system.runs.load_xcom(run_id, "dump_peptide.wait"))  # noqa: E731
+    system.wait(lambda: load_result()["outcomes"] is None, lambda: "the XCom of the first wait stays")
+    system.mark_task(run_id, "dump_peptide.wait", "success")
+    system.runs.wait_finished(run_id, WAIT_SECONDS)
+    assert system.list_routing_keys(genome) == ["report.info", "report.warn"]
 
 
 def test_a_submit_killed_after_its_insert_creates_one_job(system: System, genome: str) -> None:
-    """The kill must come between the insert and the task's end: one that comes too late is repeated."""
+    """The kill must fall between the insert and the task's end; a later kill is repeated."""
     for _ in range(20):
         run_id = system.start(practice_event(genome, "new_genebuild"))
-        if killed_after_insert(system, run_id):
+        if kill_after_insert(system, run_id):
             break
-    assert system.runs.until_over(run_id, LIMIT) == "success"
-    assert system.runs.tasks(run_id)["dump_peptide.submit"]["try_number"] == 2
+    assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "success"
+    assert system.runs.load_tasks(run_id)["dump_peptide.submit"]["try_number"] == 2
     assert len(system.jobs(run_id)) == 1
 
 
-def killed_after_insert(system: System, run_id: str) -> bool:
+def kill_after_insert(system: System, run_id: str) -> bool:
     """Kill the processes of a submit as soon as its job exists; return whether Airflow retries the task."""
-    task_id = system.runs.tasks(run_id)["dump_peptide.submit"]["id"]
-    limit = time.monotonic() + LIMIT
+    task_id = system.runs.load_tasks(run_id)["dump_peptide.submit"]["id"]
+    deadline = time.monotonic() + WAIT_SECONDS
     while not system.jobs(run_id):
-        assert time.monotonic() < limit, "no job"
+        assert time.monotonic() < deadline, "no job"
         time.sleep(0.005)
-    for process in task_processes(system, task_id):
+    for process in list_task_processes(system, task_id):
         process.kill()
-    state = lambda: system.runs.task_states(run_id)["dump_peptide.submit"]  # noqa: E731
+    state = lambda: system.runs.load_task_states(run_id)["dump_peptide.submit"]  # noqa: E731
     system.wait(lambda: state() in ("success", "up_for_retry", "failed"), state)
     return state() == "up_for_retry"
 
 
-def task_processes(system: System, task_instance_id: str) -> list[psutil.Process]:
+def list_task_processes(system: System, task_instance_id: str) -> list[psutil.Process]:
     """Return the supervisor of a task and the process that runs it."""
     for name in ("worker-1", "worker-2"):
-        leader = system.airflow.places[name].leader() if name in system.airflow.places else None
+        leader = (
+            system.airflow.process_folders[name].leader() if name in system.airflow.process_folders else None
+        )
         for process in leader.children() if leader else ():
             if task_instance_id in " ".join(process.cmdline()):
                 return [process, *process.children(recursive=True)]

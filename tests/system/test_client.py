@@ -19,17 +19,17 @@ import pytest
 from event_hooks.cli.main import main
 from event_hooks.client import EventClient, RequestRejected, ServerUnreachable, log_in
 from tests.support.lookups import EVENT_LOOKUP
-from tests.support.system import LIMIT, System
+from tests.support.system import WAIT_SECONDS, System
 from tests.system.events import practice_event
 from tools.airflow_services import PROGRAMS
-from tools.ports import free_port
+from tools.ports import find_free_port
 
-FOLLOW_LIMIT = 2 * LIMIT
-"""From the request to the last process: Airflow starts a run, and tasks of it, in between."""
+FOLLOW_SECONDS = 2 * WAIT_SECONDS
+"""Timeout from the request to the last process, during which Airflow starts a run and its tasks."""
 
 
 class Result(NamedTuple):
-    """The exit status of a command, and what it printed."""
+    """The exit status and the output of a command."""
 
     status: int
     stdout: str
@@ -45,7 +45,7 @@ def environment(system: System) -> Mapping[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "EVENT_URI": f"{system.airflow.url}/event-hooks/",
-        "EVENT_HOOKS_TOKEN": system.airflow.token(),
+        "EVENT_HOOKS_TOKEN": system.airflow.log_in(),
     }
 
 
@@ -82,38 +82,38 @@ def idle_event_id(system: System) -> int:
 
 
 def test_following_a_success_ends_with_0(environment: Mapping[str, str], genome: str) -> None:
-    """As the test of Ctrl-C, it starts the installed command; the others call its function."""
-    done = subprocess.run(
+    """Like the test of Ctrl-C, this test starts the installed command; the others call its function."""
+    result = subprocess.run(
         [PROGRAMS / "event-hooks", "submit", json.dumps(practice_event(genome)), "--follow"],
         env=dict(environment),
         capture_output=True,
         text=True,
-        timeout=FOLLOW_LIMIT,
+        timeout=FOLLOW_SECONDS,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"({genome}) dump_dna: complete" in done.stdout
-    assert done.stdout.splitlines()[-1].endswith(f"(new_assembly, {genome}): complete")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"({genome}) dump_dna: complete" in result.stdout
+    assert result.stdout.splitlines()[-1].endswith(f"(new_assembly, {genome}): complete")
 
 
 def test_following_a_failure_ends_with_1_and_its_message(command: Command, genome: str) -> None:
     failing = practice_event(genome, fail="child", only="event_dump_dna", message="[the disk] is full")
-    done = command("submit", "-", "--follow", piped=json.dumps(failing))
-    assert done.status == 1
-    assert "  dump_dna, job " in done.stdout
-    assert "[the disk] is full" in done.stdout
+    result = command("submit", "-", "--follow", piped=json.dumps(failing))
+    assert result.status == 1
+    assert "  dump_dna, job " in result.stdout
+    assert "[the disk] is full" in result.stdout
 
 
 def test_only_json_is_printed_with_output_json(command: Command, genome: str) -> None:
     batch = [practice_event(genome, "new_genebuild"), practice_event(genome, "new_genebuild", fail="entry")]
     submitted = command("submit", "--output", "json", piped="\n".join(map(json.dumps, batch)))
-    ids = [str(one["id"]) for one in json.loads(submitted.stdout)]
-    done = command("follow", *ids, "--output", "json")
-    assert [one["state"] for one in json.loads(done.stdout)] == ["complete", "failed"]
-    assert (submitted.status, done.status) == (0, 1)
+    ids = [str(event["id"]) for event in json.loads(submitted.stdout)]
+    result = command("follow", *ids, "--output", "json")
+    assert [event["state"] for event in json.loads(result.stdout)] == ["complete", "failed"]
+    assert (submitted.status, result.status) == (0, 1)
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("words", "message"),
     [
         (["submit", "{'type'"], "event: expected JSON"),
         (["submit", '{"type": "new_asembly"}'], "type: expected one of"),
@@ -125,40 +125,40 @@ def test_only_json_is_printed_with_output_json(command: Command, genome: str) ->
     ],
 )
 def test_an_invalid_request_ends_with_2_and_names_the_field(
-    command: Command, words: list[str], named: str
+    command: Command, words: list[str], message: str
 ) -> None:
-    done = command(*words)
-    assert done.status == 2
-    assert named in done.stderr
-    assert "Traceback" not in done.stderr
+    result = command(*words)
+    assert result.status == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_an_unreachable_server_ends_with_3(command: Command) -> None:
-    done = command("events", EVENT_URI=f"http://127.0.0.1:{free_port()}/event-hooks")
-    assert (done.status, done.stdout) == (3, "")
-    assert "Connection refused" in done.stderr
+    result = command("events", EVENT_URI=f"http://127.0.0.1:{find_free_port()}/event-hooks")
+    assert (result.status, result.stdout) == (3, "")
+    assert "Connection refused" in result.stderr
 
 
 @pytest.mark.parametrize("token", ["", "not.a.token"])
-def test_an_invalid_token_ends_with_2_and_says_what_to_do(command: Command, token: str) -> None:
-    done = command("events", EVENT_HOOKS_TOKEN=token)
-    assert done.status == 2
-    assert "log in" in done.stderr
-    assert not token or token not in done.stderr
+def test_an_invalid_token_ends_with_2_and_names_the_fix(command: Command, token: str) -> None:
+    result = command("events", EVENT_HOOKS_TOKEN=token)
+    assert result.status == 2
+    assert "log in" in result.stderr
+    assert not token or token not in result.stderr
 
 
-def test_a_viewer_may_not_submit(command: Command, system: System) -> None:
-    token = system.airflow.token("looker")
+def test_a_viewer_cannot_submit(command: Command, system: System) -> None:
+    token = system.airflow.log_in("viewer")
     assert command("events", EVENT_HOOKS_TOKEN=token).status == 0
-    refused = command("submit", '{"type": "idle"}', EVENT_HOOKS_TOKEN=token)
-    assert refused.status == 2
-    assert "this user has no right to do that" in refused.stderr
+    rejected = command("submit", '{"type": "idle"}', EVENT_HOOKS_TOKEN=token)
+    assert rejected.status == 2
+    assert "this user has no permission" in rejected.stderr
 
 
 def test_a_login_replaces_a_token(command: Command, system: System) -> None:
     login = {"EVENT_HOOKS_TOKEN": "", "EVENT_HOOKS_USER": "admin"}
-    done = command("events", EVENT_HOOKS_PASSWORD=system.airflow.password, **login)
-    assert done.stdout.split() == sorted(EVENT_LOOKUP)
+    result = command("events", EVENT_HOOKS_PASSWORD=system.airflow.password, **login)
+    assert result.stdout.split() == sorted(EVENT_LOOKUP)
     assert command("events", EVENT_HOOKS_PASSWORD="wrong_word", **login).status == 2
     with pytest.raises(RequestRejected) as caught:
         log_in(f"{system.airflow.url}/event-hooks", "admin", "wrong_word")
@@ -182,11 +182,11 @@ def test_a_job_is_retrieved_listed_and_stopped(command: Command, genome: str) ->
     assert command("follow", str(answer["id"])).status == 1
 
 
-def test_a_plan_ends_with_1_where_a_hive_is_not_ready(command: Command) -> None:
+def test_a_plan_ends_with_1_if_a_hive_is_not_ready(command: Command) -> None:
     good, bad = (command("plan", json.dumps({"type": name})) for name in ("new_assembly", "half_wrong"))
     assert (good.status, bad.status) == (0, 1)
     assert "dump_old" in good.stdout
-    assert "it does not react to new_assembly" in good.stdout
+    assert "does not react to new_assembly" in good.stdout
     assert "no analysis 'event_dump_nothing'" in bad.stdout
 
 
@@ -195,11 +195,11 @@ def test_events_and_processes_are_listed(command: Command) -> None:
     assert "dump_idle" in json.loads(command("processes", "--output", "json").stdout)
 
 
-def test_ctrl_c_ends_with_130_and_says_how_to_follow_again(
+def test_ctrl_c_ends_with_130_and_the_command_to_continue(
     environment: Mapping[str, str], idle_event_id: int
 ) -> None:
     following = subprocess.Popen(
-        # Whoever runs the tests in the background has SIGINT ignored, also for what they start
+        # Background processes of a shell ignore SIGINT, and so do their child processes
         ["env", "--default-signal=INT", PROGRAMS / "event-hooks", "follow", str(idle_event_id)],
         env=environment,
         stdout=subprocess.PIPE,
@@ -209,29 +209,29 @@ def test_ctrl_c_ends_with_130_and_says_how_to_follow_again(
     assert following.stdout
     assert "dump_idle" in following.stdout.readline()
     following.send_signal(signal.SIGINT)
-    _, errors = following.communicate(timeout=FOLLOW_LIMIT)
+    _, errors = following.communicate(timeout=FOLLOW_SECONDS)
     assert following.returncode == 130
     assert errors.endswith(f"event-hooks follow {idle_event_id}\n")
 
 
 def test_a_timeout_ends_following_with_3(command: Command, idle_event_id: int) -> None:
     started = time.monotonic()
-    done = command("follow", str(idle_event_id), "--timeout", "1")
-    assert done.status == 3
+    result = command("follow", str(idle_event_id), "--timeout", "1")
+    assert result.status == 3
     assert time.monotonic() - started < 10
-    assert f"event-hooks follow {idle_event_id}" in done.stderr
+    assert f"event-hooks follow {idle_event_id}" in result.stderr
 
 
 def test_the_client_has_a_method_for_each_command(client: EventClient, genome: str, system: System) -> None:
-    named: dict[str, Any] = {**practice_event(genome, "idle"), "event_id": genome}
-    first, again = client.submit(named), client.submit(named)
-    assert first["job_id"] == again["job_id"]
-    assert client.plan(named)["events"][0]["processes"] == []
+    event: dict[str, Any] = {**practice_event(genome, "idle"), "event_id": genome}
+    first, second = client.submit(event), client.submit(event)
+    assert first["job_id"] == second["job_id"]
+    assert client.plan(event)["events"][0]["processes"] == []
     assert client.retrieve("dump_idle", first["job_id"], email="a@b")["email"] == "a@b"
     assert client.failures("dump_idle", first["job_id"]) == {}
     assert first["job_id"] in [job["id"] for job in client.list("dump_idle")]
     assert client.event(first["id"])["genome"] == genome
     with pytest.raises(ServerUnreachable):
-        EventClient(f"http://127.0.0.1:{free_port()}", "t").events()
-    with pytest.raises(RequestRejected, match="no JSON: is it the right address"):
+        EventClient(f"http://127.0.0.1:{find_free_port()}", "t").events()
+    with pytest.raises(RequestRejected, match="is not JSON: check the address"):
         EventClient(system.airflow.url, "t").events()

@@ -1,4 +1,4 @@
-"""What the running system makes of the ledger: duplicates, and what is pending in it."""
+"""Duplicates and pending work in the ledger of the running system."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from sqlalchemy import text
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events
 from event_hooks.ledger.records import NewEvent
-from tests.support.system import LIMIT, System
+from tests.support.system import WAIT_SECONDS, System
 from tests.system.events import practice_event
 
 
 def test_a_pending_event_is_started(system: System, genome: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
     payloads = [practice_event(f"{genome}_{position}", "new_genebuild") for position in range(3)]
-    accepting = Ledger()
+    ledger = Ledger()
     accept_events(
-        accepting,
+        ledger,
         [NewEvent(uuid4().hex, payload["type"], payload["genome"], payload, "test") for payload in payloads],
     )
-    accepting.close()
-    earlier = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome LIKE :genome"
-    system.ledger.execute(text(earlier), {"genome": f"{genome}%"})
-    system.tend()
-    keys = lambda: [system.keys(payload["genome"]) for payload in payloads]  # noqa: E731
-    system.runs.until(lambda: keys() == [["report.info"]] * 3, 1.5 * LIMIT, lambda: str(keys()))
+    ledger.close()
+    statement = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome LIKE :genome"
+    system.ledger.execute(text(statement), {"genome": f"{genome}%"})
+    system.run_maintenance()
+    keys = lambda: [system.list_routing_keys(payload["genome"]) for payload in payloads]  # noqa: E731
+    system.runs.wait_until(lambda: keys() == [["report.info"]] * 3, 1.5 * WAIT_SECONDS, lambda: str(keys()))
     runs = "SELECT DISTINCT run_id FROM event WHERE genome LIKE :genome"
     ((run_id,),) = system.ledger_rows(runs, genome=f"{genome}%")
     assert len(system.jobs(run_id)) == 3
@@ -37,10 +37,10 @@ def test_a_duplicate_event_creates_no_second_job(system: System, genome: str) ->
     event = {**practice_event(genome, "new_genebuild"), "event_id": uuid4().hex}
     first, state = system.run(event)
     assert state == "success"
-    again, state = system.run({"events": [event, {**event, "event_id": uuid4().hex}]})
+    second, state = system.run({"events": [event, {**event, "event_id": uuid4().hex}]})
     assert state == "success"
-    assert (len(system.jobs(first)), len(system.jobs(again))) == (1, 1)
-    assert system.keys(genome) == ["report.info", "report.info"]
+    assert (len(system.jobs(first)), len(system.jobs(second))) == (1, 1)
+    assert system.list_routing_keys(genome) == ["report.info", "report.info"]
 
 
 def test_pending_reports_are_sent_by_the_maintenance_dag(system: System, genome: str) -> None:
@@ -49,8 +49,10 @@ def test_pending_reports_are_sent_by_the_maintenance_dag(system: System, genome:
     message_ids = lambda: [report["message_id"] for report in system.all_reports(genome)]  # noqa: E731
     sent = message_ids()
     system.ledger.execute(text("UPDATE report SET sent_at = NULL WHERE run_id = :run"), {"run": run_id})
-    system.tend()
-    system.runs.until(lambda: len(message_ids()) >= 2 * len(sent), 90, lambda: "maintain_ledger sent nothing")
+    system.run_maintenance()
+    system.runs.wait_until(
+        lambda: len(message_ids()) >= 2 * len(sent), 90, lambda: "maintain_ledger sent nothing"
+    )
     assert message_ids() == sent * 2
     pending = "SELECT count(*) FROM report WHERE sent_at IS NULL AND run_id = :run"
     assert system.ledger_rows(pending, run=run_id) == [(0,)]

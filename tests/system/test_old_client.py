@@ -1,7 +1,7 @@
 """
-What the client of the former event app requests, and the answers that it expects.
+The requests of the former event app's client, and the responses that it expects.
 
-Its addresses end with a slash. It sends no token, so that is all that has to be added to it.
+Its URLs end with a slash. It sends no token, so only a token has to be added to the client.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import pytest
 import requests
 
 from tests.support.lookups import EVENT_LOOKUP
-from tests.support.system import LIMIT, System
+from tests.support.system import WAIT_SECONDS, System
 from tests.system.events import practice_event
 
 
 @pytest.fixture
 def session(system: System) -> requests.Session:
-    """Sends the token, and sends JSON."""
+    """An HTTP session that sends the token."""
     session = requests.Session()
     session.trust_env = False
-    session.headers["Authorization"] = f"Bearer {system.airflow.token()}"
+    session.headers["Authorization"] = f"Bearer {system.airflow.log_in()}"
     return session
 
 
 @pytest.fixture
 def uri(system: System) -> str:
-    """The base address, with the slash that the old client wanted."""
+    """The base address, with the slash that the old client requires."""
     return f"{system.airflow.url}/event-hooks/"
 
 
@@ -42,7 +42,7 @@ def test_a_job_is_submitted_retrieved_and_listed(
     assert submitted.status_code == 201
     job_id = submitted.json()["job_id"]
     job = f"{uri}jobs/dump_peptide/{job_id}/"
-    system.runs.until(lambda: session.get(job).json()["status"] == "failed", LIMIT, lambda: job)
+    system.runs.wait_until(lambda: session.get(job).json()["status"] == "failed", WAIT_SECONDS, lambda: job)
     answer = session.get(job).json()
     assert (answer["id"], answer["input"]["event"]["genome"]) == (job_id, genome)
     assert session.get(job, params={"format": "email", "email": "a@b"}).json()["email"] == "a@b"

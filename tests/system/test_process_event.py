@@ -1,7 +1,7 @@
 """
 Runs of process_event, from the trigger to the reports.
 
-The runs of all scenarios start at the same time; each test waits for the one that it is about.
+The runs of all scenarios start at the same time; each test waits for its own run.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import pytest
 import requests
 
 from tests.support.lookups import EVENT_LOOKUP
-from tests.support.system import LIMIT, System, event_in
+from tests.support.system import WAIT_SECONDS, System, extract_event
 from tests.system.events import facts, practice_event, step
 from tools.airflow_services import PROGRAMS
-from tools.runs import DAG
+from tools.runs import DAG_PATH
 
 COMMENT = '\\", z => system(q(touch /tmp/p)), y => "  @{[1+1]} {{ ti.task_id }} é 😀'
 """Text that Perl, eHive or Jinja would evaluate if it arrived as code."""
@@ -48,7 +48,7 @@ def _scenarios(genome: str) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A run that was started, and its event's genome (the first part of it, for a batch)."""
+    """A started run, and its event's genome (its prefix, for a batch)."""
 
     run_id: str
     genome: str
@@ -70,23 +70,23 @@ def test_each_event_of_a_batch_is_reported_when_its_own_job_ends(
     system: System, scenario: Callable[[str], Scenario]
 ) -> None:
     batch = scenario("batch")
-    system.wait(lambda: system.keys(f"{batch.genome}_quick"), lambda: system.jobs(batch.run_id))
-    assert system.runs.task_states(batch.run_id)["dump_peptide.wait"] == "deferred"
-    assert system.keys(f"{batch.genome}_slow") == []
-    assert system.runs.until_over(batch.run_id, LIMIT) == "failed"
+    system.wait(lambda: system.list_routing_keys(f"{batch.genome}_quick"), lambda: system.jobs(batch.run_id))
+    assert system.runs.load_task_states(batch.run_id)["dump_peptide.wait"] == "deferred"
+    assert system.list_routing_keys(f"{batch.genome}_slow") == []
+    assert system.runs.wait_finished(batch.run_id, WAIT_SECONDS) == "failed"
     assert len(system.jobs(batch.run_id)) == 5
-    assert system.keys(f"{batch.genome}_quick") == ["report.info"]
-    assert system.keys(f"{batch.genome}_slow") == ["report.info"]
-    assert system.keys(f"{batch.genome}_two_processes") == ["report.info"] * 2
-    assert system.keys(f"{batch.genome}_fails") == ["report.fatal"]
+    assert system.list_routing_keys(f"{batch.genome}_quick") == ["report.info"]
+    assert system.list_routing_keys(f"{batch.genome}_slow") == ["report.info"]
+    assert system.list_routing_keys(f"{batch.genome}_two_processes") == ["report.info"] * 2
+    assert system.list_routing_keys(f"{batch.genome}_fails") == ["report.fatal"]
 
 
 def test_progress_is_recorded_and_reported(system: System, scenario: Callable[[str], Scenario]) -> None:
     batch = scenario("batch")
-    system.runs.until_over(batch.run_id, LIMIT)
+    system.runs.wait_finished(batch.run_id, WAIT_SECONDS)
     total = "SELECT max(total) FROM event_process JOIN event ON id = event_id WHERE run_id = :run"
     assert system.ledger_rows(total, run=batch.run_id)[0][0] > 1
-    reports = [one for one in system.all_reports(f"{batch.genome}_slow") if step(one) == "progress"]
+    reports = [report for report in system.all_reports(f"{batch.genome}_slow") if step(report) == "progress"]
     assert reports
     assert all('"status": "running"' in report["message"] for report in reports)
 
@@ -95,7 +95,7 @@ def test_each_process_of_a_successful_event_is_reported(
     system: System, scenario: Callable[[str], Scenario]
 ) -> None:
     success = scenario("success")
-    assert system.runs.until_over(success.run_id, LIMIT) == "success"
+    assert system.runs.wait_finished(success.run_id, WAIT_SECONDS) == "success"
     reports = system.reports(success.genome)
     assert [report["routing_key"] for report in reports] == ["report.info"] * 2
     assert {facts(report)["process"] for report in reports} == {"dump_dna", "dump_peptide"}
@@ -103,20 +103,18 @@ def test_each_process_of_a_successful_event_is_reported(
     assert [status for _, status in system.jobs(success.run_id)] == ["DONE"] * 2
 
 
-def test_values_that_look_like_code_arrive_as_data(
-    system: System, scenario: Callable[[str], Scenario]
-) -> None:
+def test_values_with_code_arrive_as_data(system: System, scenario: Callable[[str], Scenario]) -> None:
     success = scenario("success")
-    assert system.runs.until_over(success.run_id, LIMIT) == "success"
-    assert [event_in(report) for report in system.reports(success.genome)] == [success.conf] * 2
+    assert system.runs.wait_finished(success.run_id, WAIT_SECONDS) == "success"
+    assert [extract_event(report) for report in system.reports(success.genome)] == [success.conf] * 2
 
 
 def test_tasks_of_processes_that_do_not_react_are_skipped(
     system: System, scenario: Callable[[str], Scenario]
 ) -> None:
     success = scenario("success")
-    assert system.runs.until_over(success.run_id, LIMIT) == "success"
-    states = system.runs.task_states(success.run_id)
+    assert system.runs.wait_finished(success.run_id, WAIT_SECONDS) == "success"
+    states = system.runs.load_task_states(success.run_id)
     process_lookup = json.loads(system.installation.lookup_files["process_lookup"].read_text())
     assert {name for name, state in states.items() if state == "skipped"} == {
         f"{process}.{task}"
@@ -126,14 +124,14 @@ def test_tasks_of_processes_that_do_not_react_are_skipped(
     }
 
 
-def test_the_triggerer_lives_after_waiting(system: System, scenario: Callable[[str], Scenario]) -> None:
+def test_both_triggerers_are_alive_after_a_wait(system: System, scenario: Callable[[str], Scenario]) -> None:
     """A template without map_indexes stops the triggerer of Airflow 3.3.2, and so its heartbeat."""
-    assert system.runs.until_over(scenario("success").run_id, LIMIT) == "success"
+    assert system.runs.wait_finished(scenario("success").run_id, WAIT_SECONDS) == "success"
     end = datetime.now(UTC)
     jobs = {"job_type": "TriggererJob", "is_alive": True}
     heartbeats = lambda: [  # noqa: E731
         datetime.fromisoformat(job["latest_heartbeat"])
-        for job in system.runs.ask("GET", "/jobs", params=jobs).json()["jobs"]
+        for job in system.runs.request("GET", "/jobs", params=jobs).json()["jobs"]
     ]
     system.wait(lambda: sum(heartbeat > end for heartbeat in heartbeats()) == 2, heartbeats)
 
@@ -142,7 +140,7 @@ def test_the_ledger_has_event_jobs_outcomes_and_reports(
     system: System, scenario: Callable[[str], Scenario]
 ) -> None:
     success = scenario("success")
-    assert system.runs.until_over(success.run_id, LIMIT) == "success"
+    assert system.runs.wait_finished(success.run_id, WAIT_SECONDS) == "success"
     events = "SELECT type, genome, source, position FROM event WHERE run_id = :run"
     assert system.ledger_rows(events, run=success.run_id) == [("new_assembly", success.genome, "manual", 0)]
     processes = (
@@ -169,9 +167,9 @@ def test_a_failed_job_fails_the_run_and_is_reported(
     system: System, scenario: Callable[[str], Scenario]
 ) -> None:
     failed = scenario("failed job")
-    assert system.runs.until_over(failed.run_id, LIMIT) == "failed"
-    assert system.runs.task_states(failed.run_id)["dump_dna.wait"] == "failed"
-    assert system.keys(failed.genome) == ["report.fatal", "report.info"]
+    assert system.runs.wait_finished(failed.run_id, WAIT_SECONDS) == "failed"
+    assert system.runs.load_task_states(failed.run_id)["dump_dna.wait"] == "failed"
+    assert system.list_routing_keys(failed.genome) == ["report.fatal", "report.info"]
     (fatal,) = system.reports(failed.genome, "report.fatal")
     assert facts(fatal)["process"] == "dump_dna"
     assert "the disk is full" in facts(fatal)["error"]
@@ -181,7 +179,7 @@ def test_a_process_of_an_old_lookup_runs_in_its_own_hive(
     system: System, scenario: Callable[[str], Scenario]
 ) -> None:
     old = scenario("old lookup")
-    assert system.runs.until_over(old.run_id, LIMIT) == "success"
+    assert system.runs.wait_finished(old.run_id, WAIT_SECONDS) == "success"
     assert [len(system.jobs(old.run_id, hive)) for hive in ("hive_test", "hive_old")] == [1, 1]
 
 
@@ -189,25 +187,26 @@ def test_a_process_that_cannot_be_submitted_does_not_delay_the_others(
     system: System, scenario: Callable[[str], Scenario]
 ) -> None:
     run = scenario("no analysis")
-    assert system.runs.until_over(run.run_id, LIMIT) == "failed"
-    assert system.keys(run.genome) == ["report.fatal", "report.info"]
+    assert system.runs.wait_finished(run.run_id, WAIT_SECONDS) == "failed"
+    assert system.list_routing_keys(run.genome) == ["report.fatal", "report.info"]
     (fatal,) = system.reports(run.genome, "report.fatal")
-    assert facts(fatal)["error"] == "hive 'hive_test' refused: it has no analysis 'event_dump_nothing'"
+    reason = "it has no analysis 'event_dump_nothing'"
+    assert facts(fatal)["error"] == f"hive 'hive_test' rejected the request: {reason}"
 
 
 def test_waiting_uses_no_worker(system: System, genome: str) -> None:
     run_id = system.start(practice_event(genome, "new_genebuild", seconds=1.5, after_funnel=True))
-    system.until_task(run_id, "dump_peptide.wait", "deferred")
-    task = system.runs.tasks(run_id)["dump_peptide.wait"]
+    system.wait_for_task(run_id, "dump_peptide.wait", "deferred")
+    task = system.runs.load_tasks(run_id)["dump_peptide.wait"]
     assert (task["pid"], task["queued_when"]) == (None, None)
     assert system.reports(genome) == []
-    assert system.runs.until_over(run_id, LIMIT) == "success"
-    assert system.runs.tasks(run_id)["dump_peptide.wait"]["pid"] is None
+    assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "success"
+    assert system.runs.load_tasks(run_id)["dump_peptide.wait"]["pid"] is None
     (report,) = system.reports(genome)
     assert facts(report)["status"] == "complete"
 
 
-def test_a_failed_run_is_mailed_once_with_what_to_do(system: System, genome: str) -> None:
+def test_a_failed_run_sends_one_mail_with_the_next_step(system: System, genome: str) -> None:
     name = f"{genome} {{{{ dag_run.run_id }}}}\nBcc: x"
     event = practice_event(name, fail="entry", only="event_dump_dna", message="<no disk>")
     run_id, state = system.run(event)
@@ -220,7 +219,7 @@ def test_a_failed_run_is_mailed_once_with_what_to_do(system: System, genome: str
     assert (mail["To"], mail["Bcc"]) == ("operator@localhost, another@localhost", None)
     content = mail.get_body().get_content()  # type: ignore[union-attr]
     assert "&lt;no disk&gt;" in content
-    assert "mend the cause, then clear dump_dna.wait of the run with Downstream" in content
+    assert "fix the cause, then clear dump_dna.wait of the run with Downstream" in content
     assert f"/dags/process_event/runs/{run_id}" in content
 
 
@@ -240,29 +239,31 @@ def test_an_invalid_event_is_rejected_when_it_is_triggered(
 ) -> None:
     answer = system.runs.trigger(conf, "never_made")
     assert (answer.status_code, answer.json()["detail"][: len(reason)]) == (400, reason)
-    assert system.runs.ask("GET", f"{DAG}/dagRuns/never_made").status_code == 404
+    assert system.runs.request("GET", f"{DAG_PATH}/dagRuns/never_made").status_code == 404
 
 
-def test_a_caller_without_a_login_is_not_told_what_is_invalid(system: System) -> None:
+def test_validation_errors_are_hidden_without_a_login(system: System) -> None:
     address = f"{system.runs.url}/api/v2/dags/process_event/dagRuns"
     answer = requests.post(address, json={"logical_date": None, "conf": {}}, timeout=10)
     assert answer.status_code == 401
     assert "type" not in answer.json()["detail"]
 
 
-def test_a_body_that_is_no_json_gets_airflows_own_answer(system: System) -> None:
-    assert system.runs.ask("POST", f"{DAG}/dagRuns", data=b"{").status_code == 422
+def test_a_body_that_is_not_json_gets_the_response_of_airflow(system: System) -> None:
+    assert system.runs.request("POST", f"{DAG_PATH}/dagRuns", data=b"{").status_code == 422
 
 
 def test_an_invalid_event_from_the_command_line_is_reported(system: System, genome: str) -> None:
     command = [str(PROGRAMS / "airflow"), "dags", "trigger", "process_event", "--run-id", genome]
     command += ["--conf", json.dumps({"genome": genome})]
-    subprocess.run(command, env=system.airflow.environment, check=True, capture_output=True, timeout=LIMIT)
-    assert system.runs.until_over(genome, LIMIT) == "failed"
+    subprocess.run(
+        command, env=system.airflow.environment, check=True, capture_output=True, timeout=WAIT_SECONDS
+    )
+    assert system.runs.wait_finished(genome, WAIT_SECONDS) == "failed"
     (fatal,) = system.reports(genome, "report.fatal")
     assert fatal["message"] == "Event rejected: type: expected a string that is not empty, not nothing"
 
 
 def test_the_form_offers_the_types_of_the_lookup(system: System) -> None:
-    params = system.runs.ask("GET", f"{DAG}/details").json()["params"]
+    params = system.runs.request("GET", f"{DAG_PATH}/details").json()["params"]
     assert params["type"]["schema"]["examples"] == list(EVENT_LOOKUP)

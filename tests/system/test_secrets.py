@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.lookups import HIVES
-from tests.support.system import LIMIT, System
+from tests.support.system import WAIT_SECONDS, System
 
 
 @pytest.mark.alone
 def test_no_password_is_written_anywhere(system: System) -> None:
-    """Everything that the tests before this one left is searched."""
+    """The output of all earlier tests is searched."""
     secrets = [*(hive.password for hive in HIVES.values()), "secret_of_metadata"]
     secrets += [urlsplit(os.environ["RABBITMQ_URL"]).password or ""]
     assert all(len(secret) > 8 for secret in secrets)
@@ -29,8 +29,8 @@ def test_no_password_is_written_anywhere(system: System) -> None:
     written = {str(path): path.read_text(errors="replace") for path in logs}
     for url in (system.airflow.database_url, system.airflow.ledger_url):
         written[url.rpartition("/")[2]] = _dump(url)
-    written["reports"] = "\n".join(system.bodies_of_all_reports())
-    assert [(place, secret) for place, text in written.items() for secret in secrets if secret in text] == []
+    written["reports"] = "\n".join(system.drain_report_bodies())
+    assert [(name, secret) for name, text in written.items() for secret in secrets if secret in text] == []
 
 
 def _dump(url: str) -> str:
@@ -40,7 +40,7 @@ def _dump(url: str) -> str:
         check=True,
         capture_output=True,
         text=True,
-        timeout=LIMIT,
+        timeout=WAIT_SECONDS,
     )
     assert "new_genebuild" in dump.stdout
     return dump.stdout

@@ -1,7 +1,8 @@
 """
-Measure, and keep the figures in ``docs/performance.md``: ``python -m tools.bench [hive|ledger|api|…]``.
+Run benchmarks, and write the results to ``docs/performance.md``.
 
-Without a name, all of them. Each section of the file is of the last run that measured it.
+``python -m tools.bench [hive|api|runs|collect|ledger …]`` runs the named benchmarks, by default all.
+Each section of the file has the results of the last run of its benchmark.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 
 from tools.airflow_services import CHECKOUT
 from tools.bench import api, collect, hive, ledger, runs
-from tools.bench.room import Measured, machine, table
+from tools.bench.environment import Measurement, describe_machine, format_table
 
 FILE = CHECKOUT / "docs" / "performance.md"
 
@@ -24,44 +25,48 @@ BENCHES = {
     "ledger": ("A ledger with 1,000,000 events", ledger.measure),
 }
 
-HEAD = "# Performance\n\nWhat `make bench` measured last; what did not meet its bar is **bold**.\n"
+HEAD = "# Performance\n\nThe results of the last `make bench`; values that exceed their limit are **bold**.\n"
 
 
 def main() -> int:
-    """Measure what is named, and tell by the exit status whether all bars are met."""
+    """Run the benchmarks of the command line; return 1 if a value exceeds its limit."""
     names = sys.argv[1:] or list(BENCHES)
-    measured: list[Measured] = []
+    measurements: list[Measurement] = []
     for name in names:
         title, measure = BENCHES[name]
-        mine = []
-        for one in measure():
-            print(f"{one.value:10.2f} {one.unit:16} {one.step}", flush=True)
-            mine.append(one)
-        where = machine("PostgreSQL, MariaDB, RabbitMQ on it")
-        _keep(title, f"By `make bench-{name}` of {_commit()}. {where}.\n\n{table(mine)}\n")
-        measured += mine
-    print(f"\n{table(measured)}\n\nKept in {FILE}")
-    return 0 if all(one.is_good for one in measured) else 1
+        section = []
+        for measurement in measure():
+            print(f"{measurement.value:10.2f} {measurement.unit:16} {measurement.step}", flush=True)
+            section.append(measurement)
+        machine = describe_machine("PostgreSQL, MariaDB, RabbitMQ on it")
+        _write_section(
+            title, f"By `make bench-{name}` of {_commit()}. {machine}.\n\n{format_table(section)}\n"
+        )
+        measurements += section
+    print(f"\n{format_table(measurements)}\n\nWritten to {FILE}")
+    return 0 if all(measurement.is_within_limit for measurement in measurements) else 1
 
 
-def _keep(title: str, text: str) -> None:
-    """Put a section into the file, in the order of ``BENCHES``."""
-    kept = FILE.read_text() if FILE.exists() else ""
-    sections = dict(re.findall(r"^## (.*)\n\n((?:(?!## ).*\n?)*)", kept, re.MULTILINE))
+def _write_section(title: str, text: str) -> None:
+    """Replace a section of the file; the sections have the order of ``BENCHES``."""
+    content = FILE.read_text() if FILE.exists() else ""
+    sections = dict(re.findall(r"^## (.*)\n\n((?:(?!## ).*\n?)*)", content, re.MULTILINE))
     sections[title] = text
-    titles = [known for known, _ in BENCHES.values() if known in sections]
-    FILE.write_text("\n".join([HEAD, *(f"## {one}\n\n{sections[one].rstrip()}\n" for one in titles)]))
+    titles = [title for title, _ in BENCHES.values() if title in sections]
+    FILE.write_text("\n".join([HEAD, *(f"## {title}\n\n{sections[title].rstrip()}\n" for title in titles)]))
 
 
 def _commit() -> str:
-    """Name what was measured; the file of figures itself may have changed since."""
+    """Return the commit that was measured; changes of the results file do not count as changes."""
     commit = _git("describe", "--always").stdout.strip()
     changed = _git("diff", "--quiet", "HEAD", "--", ".", f":!{FILE.relative_to(CHECKOUT)}").returncode
     return f"{commit}{'-dirty' if changed else ''}" if commit else "no commit"
 
 
-def _git(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", "-C", str(CHECKOUT), *words], capture_output=True, text=True, check=False)
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", "-C", str(CHECKOUT), *arguments], capture_output=True, text=True, check=False
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """
-What event hooks does to a hive with many jobs.
+Benchmark of a hive with many jobs, on the MariaDB of MYSQL_URL.
 
-On the MariaDB of MYSQL_URL. The server counts the statements (``userstat``).
+The server counts the SQL statements (``userstat``).
 """
 
 import os
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from unittest import mock
 from uuid import uuid4
 
@@ -18,39 +19,50 @@ from event_hooks.hive import perl
 from event_hooks.hive.connection import resolve_hive
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.reader import HiveReader
-from event_hooks.hive.sql.job_trees import State
+from event_hooks.hive.sql.job_trees import JobState
 from tests.support.practice_hive import tables
-from tests.support.practice_hive.database import parse
-from tools.bench.room import Measured
+from tests.support.practice_hive.database import parse_url
+from tools.bench.environment import Measurement, count_user_statements, hive_user
+
+if TYPE_CHECKING:
+    from event_hooks.hive.sql.outcomes import JobOutcome
 
 ANALYSIS = "event_dump_dna"
-FAN = 8
+FAN_JOBS = 8
+TREE_JOBS = FAN_JOBS + 2
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step cost."""
+    """
+    The cost of one step.
 
-    step: str
+    :param statements: SQL statements that the hive received.
+    :param max_seconds: None for no limit; ``max_statements`` likewise.
+    """
+
+    name: str
     seconds: float
     statements: int
-    limit: float | None = None
-    """Seconds that it may take at most."""
-
-    most: int | None = None
-    """SQL statements that it may take at most."""
+    max_seconds: float | None = None
+    max_statements: int | None = None
 
     @property
-    def is_good(self) -> bool:
-        """Whether it kept within its limits."""
-        return all(one.is_good for one in self.figures())
+    def is_within_limit(self) -> bool:
+        """Whether both measurements are within their limits."""
+        return all(measurement.is_within_limit for measurement in self.measurements())
 
-    def figures(self) -> list[Measured]:
-        """Give both figures."""
-        counts = ((self.seconds, "s", self.limit), (self.statements, "SQL statements", self.most))
+    def measurements(self) -> list[Measurement]:
+        """Return the seconds and the number of statements."""
+        values = (
+            (self.seconds, "s", self.max_seconds),
+            (self.statements, "SQL statements", self.max_statements),
+        )
         return [
-            Measured(self.step, value, unit, f"<= {most}" if most else "", most is None or value <= most)
-            for value, unit, most in counts
+            Measurement(
+                self.name, value, unit, f"<= {limit}" if limit else "", limit is None or value <= limit
+            )
+            for value, unit, limit in values
         ]
 
 
@@ -59,123 +71,121 @@ class Bench:
     A hive with many jobs.
 
     :param root: connection of an administrator.
-    :param user: who the measured statements come from.
+    :param user: the user whose statements are counted.
+    :param trees: number of submitted jobs.
     """
 
-    def __init__(self, root: Connection, hive: str, user: str, trees: int) -> None:
+    def __init__(self, root: Connection, user: str, trees: int) -> None:
         self.root = root
-        self.hive = hive
         self.user = user
         self.trees = trees
 
     def run(self) -> Iterator[Step]:
-        """Yield each step, once it is measured."""
+        """Yield each step as soon as it is measured."""
+        hook, reader = HiveHook("bench"), HiveReader("bench", resolve_hive("bench"))
         count = f"{self.trees:,}"
-        hook, visitor = HiveHook("bench"), HiveReader("bench", resolve_hive("bench"))
         inputs = [
-            perl.dumps({"event": {"type": "new_assembly", "genome": f"g{n}"}}) for n in range(self.trees)
+            perl.dumps({"event": {"type": "new_assembly", "genome": f"g{index}"}})
+            for index in range(self.trees)
         ]
-        yield self._measured(f"submit {count} jobs", lambda: hook.submit(ANALYSIS, inputs), 10)
-        yield self._measured("submit them again", lambda: hook.submit(ANALYSIS, inputs))
-        entries = hook.submit(ANALYSIS, inputs)
-        look = lambda: visitor.look((), entries)  # noqa: E731
-        visitor.look((), [])  # connects
-        yield self._poll(f"first poll of {count} READY jobs", look)
-        self._grow()
-        yield self._poll(f"poll after they grew to trees of {FAN + 2}", look)
-        yield self._poll(f"poll of {count} waiting trees of {FAN + 2}, nothing new", look)
-        yield self._measured("for comparison: `-wrap`, one row a tree", self._ask_semaphores)
+        yield self._measure(f"submit {count} jobs", lambda: hook.submit(ANALYSIS, inputs), 10)
+        yield self._measure("submit them again", lambda: hook.submit(ANALYSIS, inputs))
+        job_ids = hook.submit(ANALYSIS, inputs)
+        yield from self._measure_unfinished_trees(reader, job_ids)
+        yield self._measure(f"stop {count} trees", lambda: hook.stop_jobs(job_ids))
+        yield self._measure("reset them", lambda: hook.reset_jobs(job_ids))
+        yield from self._measure_finished_trees(reader, job_ids)
+        reader.close()
+
+    def _measure_unfinished_trees(self, reader: HiveReader, job_ids: list[int]) -> Iterator[Step]:
+        count = f"{self.trees:,}"
+        poll = lambda: reader.read_changes((), job_ids)  # noqa: E731
+        reader.read_changes((), [])  # connects
+        yield self._measure_poll(f"first poll of {count} READY jobs", poll)
+        self._add_descendants()
+        yield self._measure_poll(f"poll after dataflow to trees of {TREE_JOBS} jobs", poll)
+        yield self._measure_poll(f"poll of {count} waiting trees of {TREE_JOBS} jobs without changes", poll)
+        yield self._measure("for comparison: `-wrap`, one row per tree", self._read_semaphores)
         self._change("UPDATE job SET status = 'DONE' WHERE analysis_id = 2 AND job_id % 2 = 0")
-        yield self._poll("poll after half of the fan jobs became DONE", look)
-        yield self._measured(
-            "search for troubles in all trees", lambda: visitor.diagnose(self._all(entries), 0)
-        )
-        yield self._measured(f"stop {count} trees", lambda: hook.stop(entries))
-        yield self._measured("let them run again", lambda: hook.reset(entries))
+        yield self._measure_poll("poll after half of the fan jobs became DONE", poll)
+        wait_times = dict.fromkeys(job_ids, (1.0, 1.0))
+        yield self._measure("search for stalls in all trees", lambda: reader.find_stalls(wait_times, 0))
+
+    def _measure_finished_trees(self, reader: HiveReader, job_ids: list[int]) -> Iterator[Step]:
         self._change("UPDATE job SET status = 'DONE'")
         self._change(
             "INSERT INTO result SELECT job_id, '{\"pieces\": [1, 2]}' FROM job WHERE analysis_id = 1"
         )
-        ended = []
-        yield self._poll(
-            f"poll at which all {count} trees end, results included",
-            lambda: ended.extend(look().outcomes),
+        outcomes: list[JobOutcome] = []
+        yield self._measure_poll(
+            f"poll at which all {self.trees:,} trees finish, with results",
+            lambda: outcomes.extend(reader.read_changes((), job_ids).outcomes),
             None,
         )
-        if [outcome.state for outcome in ended] != [State.COMPLETE] * self.trees:
-            raise RuntimeError(f"expected {count} complete trees, not {len(ended)} outcomes")
-        visitor.close()
+        if [outcome.state for outcome in outcomes] != [JobState.COMPLETE] * self.trees:
+            raise RuntimeError(f"expected {self.trees:,} complete trees, not {len(outcomes)} outcomes")
 
-    def _all(self, entries: list[int]) -> dict[int, tuple[float, float]]:
-        return dict.fromkeys(entries, (1.0, 1.0))
-
-    def _grow(self) -> None:
-        """Let each entry be DONE, with a funnel that waits for a fan of READY jobs."""
+    def _add_descendants(self) -> None:
+        """Set the submitted jobs to DONE, and add to each a funnel that waits for a fan of READY jobs."""
         self._change("UPDATE job SET status = 'DONE'")
         new = "INSERT INTO job (prev_job_id, analysis_id, input_id, status, controlled_semaphore_id)"
         funnel = f"{new} SELECT job_id, 3, CONCAT('f', job_id), 'SEMAPHORED', NULL FROM job ORDER BY job_id"
         self._change(funnel)
         self._change(
-            f"INSERT INTO semaphore (local_jobs_counter, dependent_job_id) SELECT {FAN}, job_id FROM job"
+            f"INSERT INTO semaphore (local_jobs_counter, dependent_job_id) SELECT {FAN_JOBS}, job_id FROM job"
             " WHERE analysis_id = 3 ORDER BY job_id"
         )
         self._change(
             f"{new} SELECT prev_job_id, 2, CONCAT('p', prev_job_id, '.', seq), 'READY', semaphore_id"
-            f" FROM job JOIN semaphore ON dependent_job_id = job_id JOIN seq_1_to_{FAN}"
+            f" FROM job JOIN semaphore ON dependent_job_id = job_id JOIN seq_1_to_{FAN_JOBS}"
         )
         self._change("ANALYZE TABLE job, semaphore")
 
     def _change(self, statement: str) -> None:
         self.root.exec_driver_sql(statement.replace("%", "%%"))
 
-    def _ask_semaphores(self) -> None:
+    def _read_semaphores(self) -> None:
         with create_engine(resolve_hive("bench")[0]).connect() as connection:
-            ids = ",".join(str(number) for number in range(1, self.trees + 1))
-            over = "local_jobs_counter + remote_jobs_counter <= 0"
+            ids = ",".join(str(semaphore_id) for semaphore_id in range(1, self.trees + 1))
+            is_released = "local_jobs_counter + remote_jobs_counter <= 0"
             connection.exec_driver_sql(
-                f"SELECT semaphore_id FROM semaphore WHERE semaphore_id IN ({ids}) AND {over}"
+                f"SELECT semaphore_id FROM semaphore WHERE semaphore_id IN ({ids}) AND {is_released}"
             )
 
-    def _poll(self, step: str, deed: Callable[[], object], limit: float | None = 1) -> Step:
-        """Measure a poll: at most a second, 3 statements, and one for each 1,000 trees and level."""
-        measured = self._measured(step, deed, limit)
-        return replace(measured, most=3 + 2 * -(-self.trees // 1000))
+    def _measure_poll(
+        self, name: str, operation: Callable[[], object], max_seconds: float | None = 1
+    ) -> Step:
+        """Measure a poll; its limit is 3 statements, and one per 1,000 trees and level."""
+        step = self._measure(name, operation, max_seconds)
+        return replace(step, max_statements=3 + 2 * -(-self.trees // 1000))
 
-    def _measured(self, step: str, deed: Callable[[], object], limit: float | None = None) -> Step:
-        before, began = self._statements(), time.monotonic()
-        deed()
-        return Step(step, time.monotonic() - began, self._statements() - before, limit)
-
-    def _statements(self) -> int:
-        columns = "select_commands + update_commands + other_commands"
-        asked = f"SELECT {columns} FROM information_schema.user_statistics WHERE user = '{self.user}'"
-        return int(self.root.exec_driver_sql(asked).scalar() or 0)
+    def _measure(self, name: str, operation: Callable[[], object], max_seconds: float | None = None) -> Step:
+        statements_before = count_user_statements(self.root, self.user)
+        started = time.monotonic()
+        operation()
+        seconds = time.monotonic() - started
+        statements = count_user_statements(self.root, self.user) - statements_before
+        return Step(name, seconds, statements, max_seconds)
 
 
 @contextmanager
 def bench(server: str, trees: int) -> Iterator[Bench]:
-    """Make a hive, dropped at the end, with a user and the Airflow connection ``bench`` of its own."""
+    """Create a hive with a user and the Airflow connection ``bench``; drop both at the end."""
     name = f"bench_{uuid4().hex[:16]}"
     url = f"{server.rstrip('/')}/{name}"
     tables.create(url, analyses=(ANALYSIS,))
-    engine = create_engine(parse(url), isolation_level="AUTOCOMMIT")
-    with engine.connect() as root:
-        counted = root.exec_driver_sql("SELECT @@GLOBAL.userstat").scalar()
-        root.exec_driver_sql("SET GLOBAL userstat = 1")
-        root.exec_driver_sql(f"CREATE USER {name}@'%%' IDENTIFIED BY '{name}'")
-        root.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE ON {name}.* TO {name}@'%%'")
-        place = server.rstrip("/").rpartition("@")[2]
-        try:
-            with mock.patch.dict(os.environ, AIRFLOW_CONN_BENCH=f"mysql://{name}:{name}@{place}/{name}"):
-                yield Bench(root, name, name, trees)
-        finally:
-            root.exec_driver_sql(f"DROP DATABASE {name}")
-            root.exec_driver_sql(f"DROP USER {name}@'%%'")
-            root.exec_driver_sql(f"SET GLOBAL userstat = {counted}")
+    engine = create_engine(parse_url(url), isolation_level="AUTOCOMMIT")
+    hive_url = f"mysql://{name}:{name}@{server.rstrip('/').rpartition('@')[2]}/{name}"
+    with (
+        engine.connect() as root,
+        hive_user(root, name),
+        mock.patch.dict(os.environ, AIRFLOW_CONN_BENCH=hive_url),
+    ):
+        yield Bench(root, name, trees)
 
 
-def measure() -> Iterator[Measured]:
-    """Yield each figure, once it is measured."""
+def measure() -> Iterator[Measurement]:
+    """Yield each measurement as soon as it is complete."""
     with bench(os.environ["MYSQL_URL"], 10_000) as hive:
-        for one in hive.run():
-            yield from one.figures()
+        for step in hive.run():
+            yield from step.measurements()

@@ -1,8 +1,8 @@
 """
-A ledger of a million events on PostgreSQL.
+Benchmark of a ledger with a million events on PostgreSQL.
 
-Each kind of statement that event hooks and the event board execute is measured, and explained: none may read
-a whole table. ``tests/integration/ledger/test_query_plans.py`` is the short form, without the times.
+It measures each kind of statement of event hooks and the event board, and reads its query plan: no statement
+may read a whole table. ``tests/integration/ledger/test_query_plans.py`` is the short form, without times.
 """
 
 from __future__ import annotations
@@ -15,39 +15,38 @@ from tests.integration.ledger.large_ledger import (
     MAX_PAGES,
     Statement,
     filled_ledger,
-    plans,
+    load_plans,
     process_events,
     read_board,
     recorded_statements,
 )
-from tools.bench.room import Measured
+from tools.bench.environment import Measurement
 
 EVENTS = 1_000_000
-LIMIT_MS = 20.0
-"""Milliseconds that one statement may take."""
+MAX_STATEMENT_MS = 20.0
 
 
-def measure() -> Iterator[Measured]:
-    """Yield each figure, once it is measured."""
-    began = time.monotonic()
+def measure() -> Iterator[Measurement]:
+    """Yield each measurement as soon as it is complete."""
+    started = time.monotonic()
     with filled_ledger(EVENTS) as ledger:
-        yield Measured("fill the ledger", time.monotonic() - began, "s")
+        yield Measurement("fill the ledger", time.monotonic() - started, "s")
         with recorded_statements(ledger) as statements:
             process_events(ledger)
-            yield from _figures("from an event's arrival to its report", statements)
+            yield from _measure_times("from an event's arrival to its report", statements)
             count = len(statements)
             read_board(ledger, EVENTS)
-            yield from _figures("event board, joins, `once`", statements[count:])
-        explained = list(plans(ledger, statements))
-    pages = max(plan.pages for plan in explained)
-    yield Measured("pages that a statement reads at most", pages, "", f"<= {MAX_PAGES}", pages <= MAX_PAGES)
-    scans = sum(plan.has_table_scan for plan in explained)
-    yield Measured("statements that scan a table", scans, "", "0", not scans)
+            yield from _measure_times("event board, joins, `once`", statements[count:])
+        query_plans = list(load_plans(ledger, statements))
+    pages = max(plan.pages for plan in query_plans)
+    yield Measurement("most pages that a statement reads", pages, "", f"<= {MAX_PAGES}", pages <= MAX_PAGES)
+    scans = sum(plan.has_table_scan for plan in query_plans)
+    yield Measurement("statements that scan a table", scans, "", "0", not scans)
 
 
-def _figures(step: str, statements: Sequence[Statement]) -> Iterator[Measured]:
+def _measure_times(step: str, statements: Sequence[Statement]) -> Iterator[Measurement]:
     times = [statement.milliseconds for statement in statements]
-    yield Measured(f"{step}: statements", len(times), "")
-    yield Measured(f"{step}: median of a statement", statistics.median(times), "ms")
-    longest = max(times)
-    yield Measured(f"{step}: longest statement", longest, "ms", f"<= {LIMIT_MS:g}", longest <= LIMIT_MS)
+    yield Measurement(f"{step}: statements", len(times), "")
+    yield Measurement(f"{step}: median of a statement", statistics.median(times), "ms")
+    longest, limit = max(times), MAX_STATEMENT_MS
+    yield Measurement(f"{step}: longest statement", longest, "ms", f"<= {limit:g}", longest <= limit)

@@ -1,8 +1,8 @@
 """
-Events on their whole way, from the request to the report.
+Benchmark of events from the request to the report.
 
-One Airflow with the default settings on this one machine. Its hive has no workers: what is READY stays so
-until this ends it, so that all costs are ours.
+One Airflow with the default settings runs on this machine. Its hive has no workers: a job stays READY until
+the benchmark sets it to DONE, so the measured costs are those of event hooks and Airflow only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import random
 import statistics
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -22,197 +21,217 @@ from uuid import uuid4
 
 import pika
 
-from tools.bench.room import Measured, Place, place, until
+from tools.bench.environment import Environment, Measurement, bench_environment, wait_until
 from tools.runs import Runs
 
-AT_A_TIME = 8
-SETTLED = 100
-"""Seconds after which a wait is looked at as seldom as it ever is: ten times ``max_poll_interval``."""
+THREADS = 8
+SETTLE_SECONDS = 100
+"""Ten times ``max_poll_interval``: after it, waiting jobs are polled at the longest interval."""
 
-SPAN = 120
-"""Seconds of a measurement of those who wait."""
+WAITING_SECONDS = 120
+"""Duration of a measurement of waiting jobs."""
 
-DELAYS = 60
-"""Jobs that are ended one by one."""
+MAX_SECONDS = 900
+"""Timeout for the reports of all jobs."""
+
+DELAY_JOBS = 60
+"""Jobs that finish one by one in the measurement of delays."""
 
 
 class Reports(threading.Thread):
-    """Hears all reports, and notes when the end of each event was told."""
+    """
+    A thread that receives all reports.
+
+    :ivar finished: monotonic time of the report on each genome's finished process.
+    :ivar count: number of all reports so far.
+    """
 
     def __init__(self, queue: str) -> None:
         super().__init__(daemon=True)
         self.queue = queue
         self.count = 0
-        self.ended: dict[str, float] = {}
-        self.steps: Counter[str] = Counter()
+        self.finished: dict[str, float] = {}
 
     def run(self) -> None:
-        """Listen until the process ends."""
+        """Receive reports until the process ends."""
         connection = pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))
         for _, _, body in connection.channel().consume(self.queue, auto_ack=True):
             report = json.loads(body)
             self.count += 1
-            step = report["params"]["event_hooks"]["step"]
-            self.steps[step] += 1
-            if step == "process_finished":
-                self.ended[report["resource"]] = time.monotonic()
+            if report["params"]["event_hooks"]["step"] == "process_finished":
+                self.finished[report["resource"]] = time.monotonic()
 
 
 class Bench:
-    """A warm system, and who hears its reports."""
+    """A warm system, and the reports that it publishes."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.runs = Runs(place.airflow.url, place.airflow.token)
-        self.reports = Reports(place.queue)
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.runs = Runs(environment.airflow.url, environment.airflow.log_in)
+        self.reports = Reports(environment.queue)
         self._mark = uuid4().hex[:8]
 
-    def run(self) -> Iterator[Measured]:
-        """Yield each figure, once it is measured."""
+    def run(self) -> Iterator[Measurement]:
+        """Yield each measurement as soon as it is complete."""
         self.reports.start()
-        self.place.until_quiet()
-        self._post(self._events("warm up", 20), 1)
-        self._end_all("warm up", 20)
-        self.place.until_quiet()
-        idle = self.place.cpu()
+        self.environment.wait_until_idle()
+        self._post_each(self._events("warm up", 20), 1)
+        self._finish_all("warm up", 20)
+        self.environment.wait_until_idle()
+        idle = self.environment.measure_cpu()
         time.sleep(30)
-        idle = (self.place.cpu() - idle) / 30
-        yield Measured("nothing to do: CPU of all of Airflow", 100 * idle, "% of a core")
-        yield from self._alone(idle)
-        yield from self._eight_at_a_time(idle)
-        yield from self._waiting(1000)
-        yield from self._delays(1000)
-        self._end_all("1000 waiting", 1000)
-        yield from self._batch(10_000)
-        yield from self._waiting_now(10_000)
-        began = time.monotonic()
-        self._end_all("10000 waiting", 10_000)
-        yield Measured("10,000 jobs over to 10,000 reports", time.monotonic() - began, "s")
-        yield Measured("all services, without what they share", self.place.memory(), "MiB")
+        idle = (self.environment.measure_cpu() - idle) / 30
+        yield Measurement("idle: CPU of all of Airflow", 100 * idle, "% of a core")
+        yield from self._measure_single_events(idle)
+        yield from self._measure_concurrent_events(idle)
+        yield from self._submit_and_measure_waiting(1000)
+        yield from self._measure_delays(1000)
+        self._finish_all("1000 waiting", 1000)
+        yield from self._measure_batch(10_000)
+        yield from self._measure_waiting(10_000)
+        started = time.monotonic()
+        self._finish_all("10000 waiting", 10_000)
+        yield Measurement("10,000 jobs DONE to 10,000 reports", time.monotonic() - started, "s")
+        memory = self.environment.measure_memory()
+        yield Measurement("memory of all services, without shared memory", memory, "MiB")
 
-    def _alone(self, idle: float) -> Iterator[Measured]:
-        """Send events so slowly that each has a run of its own."""
-        count, before, began = 10, self.place.cpu(), time.monotonic()
-        for n in range(count):
-            event = {"type": "new_genebuild", "genome": f"{self._mark}_alone_{n}_"}
-            self._post([event], 1)
+    def _measure_single_events(self, idle: float) -> Iterator[Measurement]:
+        """Submit events so slowly that each has its own run."""
+        count, cpu_before, started = 10, self.environment.measure_cpu(), time.monotonic()
+        for index in range(count):
+            event = {"type": "new_genebuild", "genome": f"{self._mark}_alone_{index}_"}
+            self._post_each([event], 1)
             time.sleep(1)
-            self._end_all(f"alone_{n}", 1)
-        self.place.until_quiet()
-        cpu = self.place.cpu() - before - idle * (time.monotonic() - began)
-        yield Measured("an event alone in its run: CPU of all of Airflow", 1000 * cpu / count, "ms/event")
+            self._finish_all(f"alone_{index}", 1)
+        self.environment.wait_until_idle()
+        cpu = self.environment.measure_cpu() - cpu_before - idle * (time.monotonic() - started)
+        yield Measurement("an event alone in its run: CPU of all of Airflow", 1000 * cpu / count, "ms/event")
 
-    def _eight_at_a_time(self, idle: float) -> Iterator[Measured]:
+    def _measure_concurrent_events(self, idle: float) -> Iterator[Measurement]:
         count, name = 200, "eight"
-        before = self.place.cpu(), self.place.statements(), self.reports.count
-        began = time.monotonic()
-        ender = threading.Thread(target=self._end_all, args=[name, count])
-        ender.start()
-        self._post(self._events(name, count), AT_A_TIME)
-        ender.join()
-        seconds = time.monotonic() - began
-        self.place.until_quiet()  # until the runs are over as well
-        over = time.monotonic() - began
-        cpu = self.place.cpu() - before[0] - idle * over
-        yield Measured(f"{count} events, {AT_A_TIME} at a time, to the last report of an end", seconds, "s")
-        yield Measured("CPU of all of Airflow", 1000 * cpu / count, "ms/event")
-        yield Measured("SQL statements to the hive", (self.place.statements() - before[1]) / count, "/event")
-        yield Measured("messages to RabbitMQ", (self.reports.count - before[2]) / count, "/event")
+        cpu_before = self.environment.measure_cpu()
+        statements_before, reports_before = self.environment.count_statements(), self.reports.count
+        started = time.monotonic()
+        finisher = threading.Thread(target=self._finish_all, args=[name, count])
+        finisher.start()
+        self._post_each(self._events(name, count), THREADS)
+        finisher.join()
+        seconds = time.monotonic() - started
+        self.environment.wait_until_idle()  # the runs finish after their reports
+        cpu = self.environment.measure_cpu() - cpu_before - idle * (time.monotonic() - started)
+        statements = self.environment.count_statements() - statements_before
+        step = f"{count} events, {THREADS} at a time, to the last report on a finished process"
+        yield Measurement(step, seconds, "s")
+        yield Measurement("CPU of all of Airflow", 1000 * cpu / count, "ms/event")
+        yield Measurement("SQL statements to the hive", statements / count, "/event")
+        yield Measurement("messages to RabbitMQ", (self.reports.count - reports_before) / count, "/event")
 
-    def _waiting(self, count: int) -> Iterator[Measured]:
+    def _submit_and_measure_waiting(self, count: int) -> Iterator[Measurement]:
         events = self._events(f"{count} waiting", count)
         for start in range(0, count, 500):
             self._post_array(events[start : start + 500])
-        yield from self._waiting_now(count)
+        yield from self._measure_waiting(count)
 
-    def _waiting_now(self, count: int) -> Iterator[Measured]:
-        time.sleep(SETTLED)
-        before = self.place.cpu("triggerer"), self.place.statements()
-        time.sleep(SPAN)
-        cpu = 100 * (self.place.cpu("triggerer") - before[0]) / SPAN
-        statements = 60 * (self.place.statements() - before[1]) / SPAN
+    def _measure_waiting(self, count: int) -> Iterator[Measurement]:
+        time.sleep(SETTLE_SECONDS)
+        before = self.environment.measure_cpu("triggerer"), self.environment.count_statements()
+        time.sleep(WAITING_SECONDS)
+        cpu = 100 * (self.environment.measure_cpu("triggerer") - before[0]) / WAITING_SECONDS
+        statements = 60 * (self.environment.count_statements() - before[1]) / WAITING_SECONDS
         name = f"{count:,} jobs waiting"
-        yield Measured(f"{name}: CPU of the triggerer", cpu, "% of a core", "< 10", cpu < 10)
-        yield Measured(f"{name}: SQL statements to the hive", statements, "/min", "< 100", statements < 100)
+        yield Measurement(f"{name}: CPU of the triggerer", cpu, "% of a core", "< 10", cpu < 10)
+        step = f"{name}: SQL statements to the hive"
+        yield Measurement(step, statements, "/min", "< 100", statements < 100)
 
-    def _delays(self, count: int) -> Iterator[Measured]:
-        """End some jobs one by one, while the others wait on."""
+    def _measure_delays(self, count: int) -> Iterator[Measurement]:
+        """Finish some jobs one by one, while the other jobs wait."""
         chance, done = random.Random(1), {}
-        for n in chance.sample(range(count), DELAYS):
-            genome = f"{self._mark}_{count}_waiting_{n}_"
+        for index in chance.sample(range(count), DELAY_JOBS):
+            genome = f"{self._mark}_{count}_waiting_{index}_"
             done[genome] = time.monotonic()
-            self._end(genome)
+            self._finish_jobs(genome)
             time.sleep(chance.uniform(0.5, 3))
-        until(lambda: done.keys() <= self.reports.ended.keys(), 120, "reports of all")
-        delays = sorted(self.reports.ended[genome] - at for genome, at in done.items())
+        wait_until(lambda: done.keys() <= self.reports.finished.keys(), 120, "reports on all jobs")
+        delays = sorted(self.reports.finished[genome] - done_at for genome, done_at in done.items())
         median = statistics.median(delays)
         step = f"job DONE to report in the queue, {count:,} jobs waiting"
-        yield Measured(f"{step}: median", median, "s", "< 6", median < 6)
-        yield Measured(f"{step}: longest of {DELAYS}", delays[-1], "s")
+        yield Measurement(f"{step}: median", median, "s", "< 6", median < 6)
+        yield Measurement(f"{step}: longest of {DELAY_JOBS}", delays[-1], "s")
 
-    def _batch(self, count: int) -> Iterator[Measured]:
-        self.place.until_quiet()
-        before, began = self.place.cpu(), time.monotonic()
+    def _measure_batch(self, count: int) -> Iterator[Measurement]:
+        self.environment.wait_until_idle()
+        cpu_before, started = self.environment.measure_cpu(), time.monotonic()
         conf = {"events": self._events(f"{count} waiting", count)}
-        answer = self.runs.trigger(conf, f"batch_{self._mark}")
-        answer.raise_for_status()
-        until(lambda: self._ready() == count, 300, f"{count} READY jobs")
-        seconds = time.monotonic() - began
-        yield Measured(f"batch of {count:,}: from the trigger to all READY", seconds, "s")
-        until(lambda: self._state("dump_peptide.wait") == "deferred", 60, "wait")
-        cpu = 1000 * (self.place.cpu() - before) / count
-        yield Measured(f"batch of {count:,}: CPU of all of Airflow", cpu, "ms/event")
+        self.runs.trigger(conf, f"batch_{self._mark}").raise_for_status()
+        wait_until(lambda: self._count_ready_jobs() == count, 300, f"{count} READY jobs")
+        seconds = time.monotonic() - started
+        yield Measurement(f"batch of {count:,}: from the trigger to all READY", seconds, "s")
+        wait_until(lambda: self._load_batch_state("dump_peptide.wait") == "deferred", 60, "wait")
+        cpu = 1000 * (self.environment.measure_cpu() - cpu_before) / count
+        yield Measurement(f"batch of {count:,}: CPU of all of Airflow", cpu, "ms/event")
 
-    def _state(self, task_id: str) -> str | None:
-        return self.runs.task_states(f"batch_{self._mark}")[task_id]
+    def _load_batch_state(self, task_id: str) -> str | None:
+        return self.runs.load_task_states(f"batch_{self._mark}")[task_id]
 
     def _events(self, name: str, count: int) -> list[dict[str, Any]]:
-        """Make events of one process each, of genomes of their own."""
-        mark = f"{self._mark}_{name.replace(' ', '_')}"
-        genomes = [f"{mark}_{n}_" for n in range(count)]
+        """Return events with one process each; each event has its own genome."""
+        genomes = [f"{self._prefix(name)}{index}_" for index in range(count)]
         return [{"type": "new_genebuild", "genome": genome, "event_id": genome} for genome in genomes]
 
-    def _post(self, events: list[dict[str, Any]], at_a_time: int) -> None:
-        def post(some: list[dict[str, Any]]) -> None:
-            session = self.place.session()
-            for event in some:
-                answer = session.post(f"{self.place.airflow.url}/event-hooks/jobs", json=event, timeout=60)
-                answer.raise_for_status()
+    def _prefix(self, name: str) -> str:
+        return f"{self._mark}_{name.replace(' ', '_')}_"
 
-        with ThreadPoolExecutor(at_a_time) as pool:
-            list(pool.map(post, (events[n::at_a_time] for n in range(at_a_time))))
+    def _post_each(self, events: list[dict[str, Any]], threads: int) -> None:
+        """Submit each event in a request of its own."""
+
+        def post(part: list[dict[str, Any]]) -> None:
+            session, url = self.environment.open_session(), self._url()
+            for event in part:
+                session.post(url, json=event, timeout=60).raise_for_status()
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(post, (events[start::threads] for start in range(threads))))
 
     def _post_array(self, events: list[dict[str, Any]]) -> None:
-        url = f"{self.place.airflow.url}/event-hooks/jobs"
-        self.place.session().post(url, json=events, timeout=60).raise_for_status()
+        """Submit all events in one request."""
+        session = self.environment.open_session()
+        session.post(self._url(), json=events, timeout=60).raise_for_status()
 
-    def _end_all(self, name: str, count: int) -> None:
-        """Let what is READY be DONE, twice a second, until so many ends were told."""
-        mark = f"{self._mark}_{name.replace(' ', '_')}_"
+    def _url(self) -> str:
+        return f"{self.environment.airflow.url}/event-hooks/jobs"
 
-        def all_told() -> bool:
-            self._end(mark)
+    def _finish_all(self, name: str, count: int) -> None:
+        """
+        Set READY jobs to DONE twice a second, until ``count`` of the events have their reports.
+
+        :raises TimeoutError: after ``MAX_SECONDS``.
+        """
+        prefix = self._prefix(name)
+
+        def is_reported() -> bool:
+            self._finish_jobs(prefix)
             time.sleep(0.5)
-            return sum(genome.startswith(mark) for genome in list(self.reports.ended)) == count
+            return sum(genome.startswith(prefix) for genome in list(self.reports.finished)) == count
 
-        until(all_told, 900, "reports of all")
+        wait_until(is_reported, MAX_SECONDS, "reports on all jobs")
 
-    def _end(self, genome: str) -> None:
-        """Let the jobs of genomes whose names hold this be DONE, as a worker would leave them."""
-        like = genome.replace("_", r"\_")
-        with self.place.hive.connect() as connection:
+    def _finish_jobs(self, genome: str) -> None:
+        """Set the READY jobs of genomes that contain the text to DONE, as a worker does."""
+        pattern = genome.replace("_", r"\_")
+        with self.environment.hive.connect() as connection:
             connection.exec_driver_sql(
                 "UPDATE job LEFT JOIN analysis_data"
                 " ON input_id = CONCAT('_extended_data_id ', analysis_data_id) SET job.status = 'DONE'"
-                f" WHERE job.status = 'READY' AND COALESCE(data, input_id) LIKE '%%{like}%%'"
+                f" WHERE job.status = 'READY' AND COALESCE(data, input_id) LIKE '%%{pattern}%%'"
             )
 
-    def _ready(self) -> int:
-        return int(self.place.ask(self.place.hive, "SELECT COUNT(*) FROM job WHERE status = 'READY'")[0][0])
+    def _count_ready_jobs(self) -> int:
+        query = "SELECT COUNT(*) FROM job WHERE status = 'READY'"
+        return int(self.environment.fetch_rows(self.environment.hive, query)[0][0])
 
 
-def measure() -> Iterator[Measured]:
-    """Yield each figure, once it is measured."""
+def measure() -> Iterator[Measurement]:
+    """Yield each measurement as soon as it is complete."""
     logging.getLogger("pika").setLevel(logging.WARNING)
-    with place() as one:
-        yield from Bench(one).run()
+    with bench_environment() as environment:
+        yield from Bench(environment).run()

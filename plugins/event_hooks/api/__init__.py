@@ -1,1 +1,1 @@
-"""What runs inside Airflow's API server."""
+"""The event API and the event board, which run inside Airflow's API server."""

@@ -1,4 +1,4 @@
-"""The app that Airflow's API server mounts at ``/event-hooks``."""
+"""The FastAPI app that Airflow's API server mounts at ``/event-hooks``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from event_hooks import metrics
 from event_hooks.api import health, openapi, routes
 from event_hooks.api.board import pages
 from event_hooks.api.board.beekeeper_status import BeekeeperStatusCache
-from event_hooks.api.health import Health
+from event_hooks.api.health import HealthMonitor
 from event_hooks.api.intake import EventIntake
-from event_hooks.api.run_starter import Start
 from event_hooks.exceptions import (
     AnalysisNotFound,
     EventHooksError,
@@ -31,13 +30,15 @@ from event_hooks.process_event.runs import start_run_from_api
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from event_hooks.api.run_starter import StartRun
+
 log = logging.getLogger(__name__)
 
 DESCRIPTION = """
-Events of the Ensembl staging server, the jobs that they become, and how these end.
+Submit events of the Ensembl staging server, and follow their processes and jobs.
 
 Log in to Airflow first, or send `Authorization: Bearer <token>`. Every error is `{"error": "…"}`, and names
-the field and what was expected.
+the field and the expected value.
 """
 
 _STATUSES: dict[type[EventHooksError], int] = {
@@ -45,25 +46,29 @@ _STATUSES: dict[type[EventHooksError], int] = {
     AnalysisNotFound: 404,
     EventInvalid: 422,
     EventKeyConflict: 409,
-    EventHooksError: 503,  # ledger, hive or lookups cannot be used now
+    EventHooksError: 503,  # the ledger, a hive or the lookups are unavailable
 }
+"""HTTP status of an error; the first matching class counts."""
 
-WRONG = (400, 404, 409, 413, 415, 422)
-"""Statuses of an event that is refused as it is."""
+RETRY_AFTER_SECONDS = 10
+"""Header ``Retry-After`` of a 503."""
+
+REJECTION_STATUSES = (400, 404, 409, 413, 415, 422)
+"""Statuses of a POST request that the metric of rejected events counts."""
 
 
-def create_app(start: Start = start_run_from_api) -> FastAPI:
+def create_app(start_run: StartRun = start_run_from_api) -> FastAPI:
     """
-    Make the app; it opens its connections with its first request.
+    Create the app; its connections are opened by the first request that needs them.
 
-    :param start: starts a run, as :class:`event_hooks.api.run_starter.Watch` takes it.
+    :param start_run: starts a run, as in :class:`event_hooks.api.run_starter.RunStarter`.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.intake = intake = EventIntake(start)
+        app.state.intake = intake = EventIntake(start_run)
         app.state.beekeepers = BeekeeperStatusCache(intake.hives)
-        app.state.health = Health(intake)
+        app.state.health = HealthMonitor(intake)
         yield
         await intake.close()
 
@@ -74,20 +79,20 @@ def create_app(start: Start = start_run_from_api) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        openapi_url=None,  # docs.py has them, behind the login
+        openapi_url=None,  # openapi.py serves all three to logged-in users only
     )
-    app.add_middleware(_WithoutSlash)
+    app.add_middleware(_TrailingSlashMiddleware)
     for router in (routes.router, health.router, openapi.router, pages.router):
         app.include_router(router)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(EventHooksError, _failed)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(RequestValidationError, _handle_validation_error)
+    app.add_exception_handler(EventHooksError, _handle_event_hooks_error)
+    app.add_exception_handler(Exception, _handle_unexpected_error)
     return app
 
 
-class _WithoutSlash:
-    """Takes ``/jobs/`` for ``/jobs``, as the event app did."""
+class _TrailingSlashMiddleware:
+    """Serve ``/jobs/`` like ``/jobs``, as the old event app does."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -98,37 +103,41 @@ class _WithoutSlash:
         await self.app(scope, receive, send)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    return _answer(request, error.status_code, str(error.detail), error.headers)
+    return _error_response(request, error.status_code, str(error.detail), error.headers)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _handle_validation_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     first = error.errors()[0]
-    return _answer(request, 422, f"{first['loc'][-1]}: {first['msg']}")
+    return _error_response(request, 422, f"{first['loc'][-1]}: {first['msg']}")
 
 
-async def _failed(request: Request, error: Exception) -> Response:
+async def _handle_event_hooks_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, EventHooksError):
         raise error
-    status = next(status for kind, status in _STATUSES.items() if isinstance(error, kind))
-    if status == 503:
-        log.warning("Could not do %s %s: %s", request.method, request.url.path, error)
-    return _answer(request, status, error.public_message, {"Retry-After": "10"} if status == 503 else None)
+    status = next(status for error_class, status in _STATUSES.items() if isinstance(error, error_class))
+    if status != 503:
+        return _error_response(request, status, error.public_message)
+    log.warning("%s %s failed: %s", request.method, request.url.path, error)
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return _error_response(request, status, error.public_message, headers)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
-    """Answer without a trace of it; Starlette passes the error on, and the server's log has it."""
-    return _answer(request, 500, "something went wrong here; the API server's log tells what")
+async def _handle_unexpected_error(request: Request, error: Exception) -> Response:
+    """Return a response without details; Starlette re-raises the error, and the API server logs it."""
+    return _error_response(request, 500, "internal error; see the API server log")
 
 
-def _answer(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Say what went wrong, to a program or to a person."""
-    if request.method == "POST" and status in WRONG:
-        metrics.rejected("api")
+def _error_response(
+    request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return an error as a page for the event board, and as JSON for all other routes."""
+    if request.method == "POST" and status in REJECTION_STATUSES:
+        metrics.count_rejected("api")
     if pages.is_page(request):
-        return pages.problem(request, status, detail)
+        return pages.render_error(request, status, detail)
     return JSONResponse({"error": detail}, status, headers=headers)

@@ -1,4 +1,4 @@
-"""Do in one go what has come in while the last go was under way."""
+"""Batch calls: process all calls that arrive during one batch together in the next."""
 
 from __future__ import annotations
 
@@ -14,61 +14,70 @@ R = TypeVar("R")
 
 class Batcher(Generic[T, R]):
     """
-    Many callers, one thread: while one deed is under way, what comes next gathers for the following one.
+    Queue items, and process them in batches in one worker thread.
 
-    Belongs to one event loop. A caller who is cancelled while it waits in line is left out.
+    While the worker thread processes a batch, new items wait in the queue; they form the next batch. If a
+    caller is cancelled while its item is in the queue, the item is skipped. Each batcher belongs to one event
+    loop.
 
-    :param deed: takes what has gathered, and gives an answer, or an error, for each; what it raises is the
-        answer to all of them.
+    :param name: name of the worker thread.
+    :param operation: processes a batch. It returns a result or an error for each item, in the order of the
+        items. An exception that it raises becomes the error of every item of the batch.
     """
 
-    def __init__(self, name: str, deed: Callable[[Sequence[T]], Sequence[R | BaseException]]) -> None:
-        self._deed = deed
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
-        self._waiting: list[tuple[T, asyncio.Future[R]]] = []
-        self._going: asyncio.Task[None] | None = None
-        self._since = 0.0
+    def __init__(self, name: str, operation: Callable[[Sequence[T]], Sequence[R | BaseException]]) -> None:
+        self._operation = operation
+        self._worker_thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._queue: list[tuple[T, asyncio.Future[R]]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._batch_started_at = 0.0
 
     @property
-    def busy_for(self) -> float:
-        """Seconds since the deed that is under way began; 0 if none is."""
-        return time.monotonic() - self._since if self._going else 0.0
+    def busy_seconds(self) -> float:
+        """Seconds since the current batch started; 0 while the worker thread is idle."""
+        return time.monotonic() - self._batch_started_at if self._task else 0.0
 
-    async def do(self, one: T) -> R:
-        """Have it done, and give its answer."""
-        return await self.begin(one)
+    async def submit(self, item: T) -> R:
+        """Process an item in the next batch, and return its result or raise its error."""
+        return await self.submit_nowait(item)
 
-    def begin(self, one: T) -> asyncio.Future[R]:
-        """Have it done, without waiting for it; an error of which nobody asks is logged."""
-        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._waiting.append((one, answer))
-        if self._going is None:
-            self._since = time.monotonic()
-            self._going = asyncio.create_task(self._go())
-        return answer
+    def submit_nowait(self, item: T) -> asyncio.Future[R]:
+        """Queue an item, and return its future; asyncio logs an error that no caller retrieves."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._queue.append((item, future))
+        if self._task is None:
+            self._batch_started_at = time.monotonic()
+            self._task = asyncio.create_task(self._process_queue())
+        return future
 
     async def close(self) -> None:
-        """Let what has come be done, and end the thread."""
-        if self._going:
-            await asyncio.wait([self._going])
-        self._thread.shutdown(wait=False)
+        """Process the items in the queue, then end the worker thread."""
+        if self._task:
+            await asyncio.wait([self._task])
+        self._worker_thread.shutdown(wait=False)
 
-    async def _go(self) -> None:
+    async def _process_queue(self) -> None:
+        while batch := [entry for entry in self._queue if not entry[1].done()]:
+            self._queue = []
+            self._batch_started_at = time.monotonic()
+            results = await self._process_batch([item for item, _ in batch])
+            for (_, future), result in zip(batch, results, strict=True):
+                _resolve(future, result)
+        self._queue = []
+        self._task = None
+
+    async def _process_batch(self, items: Sequence[T]) -> Sequence[R | BaseException]:
         loop = asyncio.get_running_loop()
-        while waiting := [pair for pair in self._waiting if not pair[1].done()]:
-            self._waiting = []
-            self._since = time.monotonic()
-            answers: Sequence[R | BaseException]
-            try:
-                answers = await loop.run_in_executor(self._thread, self._deed, [one for one, _ in waiting])
-            except Exception as error:
-                answers = [error] * len(waiting)
-            for (_, future), answer in zip(waiting, answers, strict=True):
-                if future.done():
-                    continue
-                if isinstance(answer, BaseException):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
-        self._waiting = []
-        self._going = None
+        try:
+            return await loop.run_in_executor(self._worker_thread, self._operation, items)
+        except Exception as error:
+            return [error] * len(items)
+
+
+def _resolve(future: asyncio.Future[R], result: R | BaseException) -> None:
+    if future.done():  # its caller was cancelled during the batch
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

@@ -1,15 +1,14 @@
-"""Whether all that event hooks stands on answers, for a monitor and for whoever is on call."""
+"""Health of the ledger, RabbitMQ, the hives and the triggerers, for monitoring and for operators."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.jobs.job import Job, JobState
-from airflow.utils.session import create_session
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy import select
@@ -21,17 +20,18 @@ from event_hooks.events import lookups
 from event_hooks.exceptions import EventHooksError
 from event_hooks.hive.hook import HiveHook
 from event_hooks.reports.hook import RabbitMQHook
+from event_hooks.runtime.api_server import count_alive_triggerers
 
 if TYPE_CHECKING:
     from event_hooks.api.intake import EventIntake
 
 log = logging.getLogger(__name__)
 
-FRESH = 10.0
-"""Seconds for which an answer is given to everybody: nobody can ask the servers more often through us."""
+CACHE_SECONDS = 10.0
+"""Time for which a result is cached for all callers: it limits the load on the servers behind this API."""
 
-LIMIT = 5.0
-"""Seconds that a part may take to answer."""
+TIMEOUT_SECONDS = 5.0
+"""Timeout of the check of one component."""
 
 HEALTHY, UNHEALTHY, UNKNOWN = "healthy", "unhealthy", "unknown"
 
@@ -41,89 +41,98 @@ router = APIRouter(tags=["health"])
 @router.get(
     "/health",
     dependencies=[MAY_READ],
-    response_model=models.Health,
-    responses={**models.answers({}), 503: {"model": models.Health}},
+    response_model=models.HealthResponse,
+    responses={**models.describe_responses({}), 503: {"model": models.HealthResponse}},
 )
-async def health(request: Request) -> JSONResponse:
+async def check_health(request: Request) -> JSONResponse:
     """
-    Tell whether ledger, RabbitMQ, hives and triggerers answer; 503 if one does not.
+    Check the ledger, RabbitMQ, the hives and the triggerers; the status is 503 if one of them is unhealthy.
 
-    An answer may be ten seconds old. The API server's log has more than its messages.
+    The result is cached for ten seconds. The API server log has the details of each problem.
     """
-    found: dict[str, Any] = await request.app.state.health.look()
-    return JSONResponse(found, 200 if found["status"] == HEALTHY else 503)
+    result: dict[str, Any] = await request.app.state.health.check()
+    return JSONResponse(result, 200 if result["status"] == HEALTHY else 503)
 
 
-class Health:
-    """Asks all parts at once, and remembers for a while."""
+class HealthMonitor:
+    """Check all components concurrently, and cache the result."""
 
     def __init__(self, intake: EventIntake) -> None:
         self._intake = intake
-        self._began = 0.0
-        self._asked: asyncio.Task[dict[str, Any]] | None = None
-        self._bad: set[str] = set()
+        self._started_at = 0.0
+        self._task: asyncio.Task[dict[str, Any]] | None = None
+        self._unhealthy: set[str] = set()
 
-    async def look(self) -> dict[str, Any]:
-        """Give the state of each part, and of all."""
-        is_old = time.monotonic() - self._began > FRESH
-        if self._asked is None or (self._asked.done() and is_old):
-            self._began, self._asked = time.monotonic(), asyncio.create_task(self._ask())
-        return await asyncio.shield(self._asked)
+    async def check(self) -> dict[str, Any]:
+        """Return the health of each component and of all together, as :class:`models.HealthResponse`."""
+        is_expired = time.monotonic() - self._started_at > CACHE_SECONDS
+        if self._task is None or (self._task.done() and is_expired):
+            self._started_at, self._task = time.monotonic(), asyncio.create_task(self._check_all())
+        return await asyncio.shield(self._task)
 
-    async def _ask(self) -> dict[str, Any]:
-        known = {one.hive_conn_id for one in lookups.load_cached().processes.values()}
-        names = sorted(known) if settings.write_through() else []
-        ledger, rabbitmq, triggerers, *hives = await asyncio.gather(
-            self._part("ledger", lambda: asyncio.to_thread(self._ledger)),
-            self._part("rabbitmq", lambda: asyncio.to_thread(_rabbitmq)),
-            self._part("triggerers", lambda: asyncio.to_thread(_triggerers)),
-            *(self._part(name, lambda name=name: self._hive(name)) for name in names),  # type: ignore[misc]
+    async def _check_all(self) -> dict[str, Any]:
+        conn_ids = {process.hive_conn_id for process in lookups.load_cached().processes.values()}
+        ledger, rabbitmq, triggerers, hives = await asyncio.gather(
+            self._check_component("ledger", partial(asyncio.to_thread, self._check_ledger)),
+            self._check_component("rabbitmq", partial(asyncio.to_thread, _check_rabbitmq)),
+            self._check_component("triggerers", partial(asyncio.to_thread, _check_triggerers)),
+            # With write_through off, the API server may be unable to reach the hives.
+            self._check_hives(sorted(conn_ids) if settings.write_through() else []),
         )
-        parts = [ledger, rabbitmq, triggerers, *hives]
-        is_well = all(part["status"] == HEALTHY for part in parts)
+        is_healthy = all(
+            component["status"] == HEALTHY for component in (ledger, rabbitmq, triggerers, *hives.values())
+        )
         return {
-            "status": HEALTHY if is_well else UNHEALTHY,
+            "status": HEALTHY if is_healthy else UNHEALTHY,
             "ledger": ledger,
             "rabbitmq": rabbitmq,
             "triggerers": triggerers,
-            # Where the API server may not reach the hives, nobody here can tell
-            "hives": {name: {"status": UNKNOWN} for name in known} | dict(zip(names, hives, strict=True)),
+            "hives": {conn_id: {"status": UNKNOWN} for conn_id in conn_ids} | hives,
         }
 
-    async def _part(self, name: str, ask: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-        try:
-            async with asyncio.timeout(LIMIT):
-                told = {"status": HEALTHY, **await ask()}
-        except Exception as error:
-            is_known = isinstance(error, EventHooksError | TimeoutError)
-            reason = str(error) or f"no answer within {LIMIT:g} s"
-            if name not in self._bad:
-                log.warning("%s is not healthy: %s", name, reason, exc_info=not is_known)
-            public = error.public_message if isinstance(error, EventHooksError) else "no answer"
-            told = {"status": UNHEALTHY, "message": public}
-        self._bad.discard(name)
-        if told["status"] != HEALTHY:
-            self._bad.add(name)
-        return told
+    async def _check_hives(self, conn_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+        checks = (self._check_component(conn_id, partial(self._check_hive, conn_id)) for conn_id in conn_ids)
+        return dict(zip(conn_ids, await asyncio.gather(*checks), strict=True))
 
-    def _ledger(self) -> dict[str, Any]:
+    async def _check_component(
+        self, name: str, check: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                result = {"status": HEALTHY, **await check()}
+        except Exception as error:
+            if name not in self._unhealthy:
+                _log_error(name, error)
+            message = error.public_message if isinstance(error, EventHooksError) else "no answer"
+            result = {"status": UNHEALTHY, "message": message}
+        self._unhealthy.discard(name)
+        if result["status"] != HEALTHY:
+            self._unhealthy.add(name)
+        return result
+
+    def _check_ledger(self) -> dict[str, Any]:
         self._intake.ledger().read(select(1))
         return {}
 
-    async def _hive(self, name: str) -> dict[str, Any]:
-        is_alive, _ = await self._intake.hives.ask(name, HiveHook.beekeeper, LIMIT)
+    async def _check_hive(self, conn_id: str) -> dict[str, Any]:
+        is_alive, _ = await self._intake.hives.run(conn_id, HiveHook.load_beekeeper_status, TIMEOUT_SECONDS)
         return {"beekeeper": is_alive}
 
 
-def _rabbitmq() -> dict[str, Any]:
-    RabbitMQHook().check(settings.report_exchange())
+def _log_error(name: str, error: Exception) -> None:
+    """Log why a component is unhealthy, with a traceback unless it is merely unavailable."""
+    is_expected = isinstance(error, EventHooksError | TimeoutError)
+    reason = str(error) or f"no answer within {TIMEOUT_SECONDS:g} s"
+    log.warning("%s is unhealthy: %s", name, reason, exc_info=not is_expected)
+
+
+def _check_rabbitmq() -> dict[str, Any]:
+    RabbitMQHook().check_exchange(settings.report_exchange())
     return {}
 
 
-def _triggerers() -> dict[str, Any]:
-    wanted = select(Job).where(Job.job_type == "TriggererJob", Job.state == JobState.RUNNING)
-    with create_session() as session:
-        alive = sum(job.is_alive() for job in session.scalars(wanted))
+def _check_triggerers() -> dict[str, Any]:
+    alive = count_alive_triggerers()
     if not alive:
-        return {"status": UNHEALTHY, "alive": 0, "message": "no triggerer is alive: nobody waits for jobs"}
+        return {"status": UNHEALTHY, "alive": 0, "message": "no triggerer is alive: jobs are not monitored"}
     return {"alive": alive}

@@ -1,4 +1,4 @@
-"""Hives as the API server speaks to them: none of them can hold up what concerns another."""
+"""Connections of the API server to the hives: a slow hive delays no request that uses another hive."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ Inputs = Mapping[str, Sequence[str]]
 """``{analysis: inputs}``."""
 
 JobIds = dict[tuple[str, str], int | EventHooksError]
-"""``{(analysis, input): job id, or why there is none}``."""
+"""``{(analysis, input): job id, or the error that prevented the submission}``."""
 
-READERS = 4
-"""Threads that look at one hive."""
+READER_THREADS = 4
+"""Threads that run read-only operations on one hive."""
 
 
 class HivePool:
-    """Submit to hives, and look at them, each in threads of its own and for a limited time."""
+    """
+    Submit to hives and read from them, in threads of each hive and with a timeout.
+
+    Each hive has one writer thread and up to ``READER_THREADS`` reader threads.
+    """
 
     def __init__(self) -> None:
         self._writers: dict[str, Batcher[Inputs, JobIds]] = {}
@@ -33,85 +37,93 @@ class HivePool:
 
     async def submit(self, hive: str, inputs: Inputs) -> JobIds:
         """
-        Put jobs into a hive, together with those of other requests.
+        Submit jobs to a hive, in one batch with the jobs of concurrent requests.
 
-        :raises HiveUnreachable: no answer, or none within the setting ``write_through_timeout``. The jobs may
-            be there none the less, or come to be there: the same again finds them.
+        :raises HiveUnreachable: no answer, or no answer within the setting ``write_through_timeout``. The
+            jobs may exist nevertheless, or be created later: a retry with the same inputs returns their ids.
         """
-        limit = settings.write_through_timeout()
+        timeout = settings.write_through_timeout()
         writer = self._writers.get(hive)
         if writer is None:
-            writer = self._writers[hive] = Batcher(f"hive {hive}", _Writer(hive).submit)
-        if writer.busy_for > limit:
-            raise HiveUnreachable(hive, f"no answer for {writer.busy_for:.0f} s")
+            writer = self._writers[hive] = Batcher(f"hive {hive}", _HiveWriter(hive).submit)
+        if writer.busy_seconds > timeout:
+            raise HiveUnreachable(hive, f"no answer for {writer.busy_seconds:.0f} s")
         try:
-            return await asyncio.wait_for(writer.do(inputs), limit)
+            return await asyncio.wait_for(writer.submit(inputs), timeout)
         except TimeoutError:
-            raise HiveUnreachable(hive, f"no answer within {limit:g} s") from None
+            raise HiveUnreachable(hive, f"no answer within {timeout:g} s") from None
 
-    async def ask(self, hive: str, question: Callable[[HiveHook], T], limit: float | None = None) -> T:
+    async def run(
+        self, hive: str, operation: Callable[[HiveHook], T], timeout_seconds: float | None = None
+    ) -> T:
         """
-        Ask a hive something.
+        Run an operation on a hive in one of its reader threads.
 
-        :param limit: seconds; default the setting ``view_timeout``.
-        :raises HiveUnreachable: no answer, or none in time.
+        :param timeout_seconds: defaults to the setting ``view_timeout``.
+        :raises HiveUnreachable: no answer, or no answer within the timeout.
         """
         readers = self._readers.get(hive)
         if readers is None:
-            readers = self._readers[hive] = ThreadPoolExecutor(READERS, thread_name_prefix=f"hive {hive}")
-        limit = limit or settings.view_timeout()
-        asked = asyncio.get_running_loop().run_in_executor(readers, lambda: question(HiveHook(hive)))
+            readers = self._readers[hive] = ThreadPoolExecutor(
+                READER_THREADS, thread_name_prefix=f"hive {hive}"
+            )
+        timeout = timeout_seconds or settings.view_timeout()
+        result = asyncio.get_running_loop().run_in_executor(readers, lambda: operation(HiveHook(hive)))
         try:
-            return await asyncio.wait_for(asked, limit)
+            return await asyncio.wait_for(result, timeout)
         except TimeoutError:
-            raise HiveUnreachable(hive, f"no answer within {limit:g} s") from None
+            raise HiveUnreachable(hive, f"no answer within {timeout:g} s") from None
 
     async def close(self) -> None:
-        """End the threads; one that waits for a hive ends by the hive's own time limit."""
+        """End the threads; a thread that waits for a hive ends with the timeout of its connection."""
         for writer in self._writers.values():
             await writer.close()
         for readers in self._readers.values():
             readers.shutdown(wait=False, cancel_futures=True)
 
 
-class _Writer:
-    """Puts jobs into one hive, over a connection that is kept as long as all goes well."""
+class _HiveWriter:
+    """Submit jobs to one hive over a connection that is reused until an error occurs."""
 
     def __init__(self, hive: str) -> None:
-        self.hook = HiveHook(hive, keeps=True)
+        self.hook = HiveHook(hive, keep_connections=True)
 
-    def submit(self, errands: Sequence[Inputs]) -> list[JobIds | BaseException]:
-        """Submit for several requests in one transaction."""
+    def submit(self, requests: Sequence[Inputs]) -> list[JobIds | BaseException]:
+        """Submit the inputs of several requests in one transaction."""
         try:
-            return _submit(self.hook, errands)
+            return _submit(self.hook, requests)
         except EventHooksError:
-            self.hook.close()  # the address may be another one by now
+            self.hook.close()  # the address of the connection may have changed
             raise
 
 
-def _submit(hook: HiveHook, errands: Sequence[Inputs]) -> list[JobIds | BaseException]:
-    gathered: dict[str, dict[str, None]] = {}
-    for errand in errands:
-        for analysis, inputs in errand.items():
-            gathered.setdefault(analysis, {}).update(dict.fromkeys(inputs))
-    found = _job_ids(hook, {analysis: list(inputs) for analysis, inputs in gathered.items()})
+def _submit(hook: HiveHook, requests: Sequence[Inputs]) -> list[JobIds | BaseException]:
+    merged: dict[str, dict[str, None]] = {}  # a dict as an ordered set: an input occurs once per analysis
+    for request in requests:
+        for analysis, inputs in request.items():
+            merged.setdefault(analysis, {}).update(dict.fromkeys(inputs))
+    job_ids = _submit_merged(hook, {analysis: list(inputs) for analysis, inputs in merged.items()})
     return [
-        {(analysis, text): found[analysis, text] for analysis, inputs in errand.items() for text in inputs}
-        for errand in errands
+        {(analysis, text): job_ids[analysis, text] for analysis, inputs in request.items() for text in inputs}
+        for request in requests
     ]
 
 
-def _job_ids(hook: HiveHook, inputs: Inputs) -> JobIds:
-    """Submit in one transaction; if the hive refuses, analysis by analysis: one shall spoil no other."""
+def _submit_merged(hook: HiveHook, inputs: Inputs) -> JobIds:
+    """
+    Submit in one transaction.
+
+    If the hive rejects it, submit analysis by analysis, so that a rejected analysis affects no other.
+    """
     try:
-        submitted = hook.submit_all(inputs)
-    except HiveRejected as refusal:
+        job_ids = hook.submit_all(inputs)
+    except HiveRejected as error:
         if len(inputs) == 1:
-            return {(analysis, text): refusal for analysis, texts in inputs.items() for text in texts}
-        parts = [_job_ids(hook, {analysis: texts}) for analysis, texts in inputs.items()]
+            return {(analysis, text): error for analysis, texts in inputs.items() for text in texts}
+        parts = [_submit_merged(hook, {analysis: texts}) for analysis, texts in inputs.items()]
         return {key: job_id for part in parts for key, job_id in part.items()}
     return {
         (analysis, text): job_id
         for analysis, texts in inputs.items()
-        for text, job_id in zip(texts, submitted[analysis], strict=True)
+        for text, job_id in zip(texts, job_ids[analysis], strict=True)
     }

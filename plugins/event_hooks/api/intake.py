@@ -1,4 +1,4 @@
-"""From a request's events to their jobs: first the ledger, then the hives, then the run that watches."""
+"""Accept the events of a request: store them in the ledger, submit their jobs, and start a run for them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import structlog
 
 from event_hooks import settings
 from event_hooks.api.batcher import Batcher
-from event_hooks.api.hive_pool import HivePool, JobIds
-from event_hooks.api.run_starter import RunStarter, Start
+from event_hooks.api.hive_pool import HivePool
+from event_hooks.api.run_starter import RunStarter, StartRun
 from event_hooks.events import lookups
 from event_hooks.events.models import Event, EventBatch, build_job_input
 from event_hooks.exceptions import EventHooksError, EventInvalid
@@ -23,8 +23,8 @@ from event_hooks.ledger.processes import load_statuses, store_jobs
 from event_hooks.ledger.records import (
     EventRequest,
     NewEvent,
+    ProcessState,
     ProcessStatus,
-    State,
     StoredEvent,
     event_key,
     idempotency_event_key,
@@ -36,162 +36,188 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-SHOWN = 20
-"""Ids that a line of the log has of each kind."""
+MAX_LOGGED_IDS = 20
+"""Ids of each kind in one log line."""
 
 SOURCE = "api"
+
+ProcessKey = tuple[int, str]
+"""(event id, process)."""
 
 
 @dataclass(frozen=True)
 class AcceptedEvent:
-    """An event that the ledger has, with what became of its jobs so far."""
+    """An event in the ledger, with its processes after the submission."""
 
-    entry: StoredEvent
+    event: StoredEvent
     processes: list[ProcessStatus]
     problems: dict[str, str]
-    """``{process: why its job is not there yet}``."""
+    """``{process: reason why its job is not in the hive yet}``."""
+
+    @property
+    def status_code(self) -> int:
+        """201 for a new event, 200 for a duplicate, 202 while a process has no job, or no plan."""
+        if any(status.job_id is None and status.state == ProcessState.PLANNED for status in self.processes):
+            return 202
+        if not (self.processes or self.event.is_new or self.event.is_planned):
+            return 202  # a duplicate that its run has not planned yet
+        return 201 if self.event.is_new else 200
 
 
 class EventIntake:
     """
-    Takes events in, for all requests of this process.
+    Accept events, for all requests of this process.
 
-    What comes in while the ledger or a hive is busy shares the next transaction there.
+    Requests that arrive while the ledger or a hive is busy share the next transaction there.
     """
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start_run: StartRun) -> None:
         self._ledger: Ledger | None = None
         self.hives = HivePool()
-        self._watch = RunStarter(self.ledger, start)
-        self._taking = Batcher("take in", self._watch.take)
-        self._noting = Batcher("note jobs", self._note)
+        self._run_starter = RunStarter(self.ledger, start_run)
+        self._event_batcher = Batcher("accept events", self._run_starter.accept)
+        self._job_id_batcher = Batcher("store job ids", self._store_job_ids)
 
     def ledger(self) -> Ledger:
         """
-        Give the ledger; it is opened once.
+        Return the ledger; the first call opens it.
 
-        :raises LedgerUnreachable: if it cannot be.
+        :raises LedgerUnreachable: the ledger cannot be opened.
         """
         if self._ledger is None:
             self._ledger = Ledger()
         return self._ledger
 
-    async def take(self, batch: EventBatch, user: str, name: str | None = None) -> list[AcceptedEvent]:
+    async def accept(
+        self, batch: EventBatch, user: str, idempotency_key: str | None = None
+    ) -> list[AcceptedEvent]:
         """
-        Write events down, and submit their jobs.
+        Store events in the ledger, and submit their jobs.
 
-        :param name: the request's ``Idempotency-Key``, if it has one.
-        :raises EventInvalid: nothing was written.
-        :raises EventKeyConflict: nothing was written.
-        :raises LedgerUnreachable: what was written is not known; the same again is harmless if it has an
-            ``event_id`` or an ``Idempotency-Key``.
+        :param idempotency_key: the request's header ``Idempotency-Key``, if it has one.
+        :raises EventInvalid: nothing was stored.
+        :raises EventKeyConflict: nothing was stored.
+        :raises LedgerUnreachable: the events may or may not be stored. The request can be repeated safely if
+            its events have an ``event_id``, or it has an ``Idempotency-Key``.
         """
-        known_lookups = lookups.load_cached()
-        arrival = await asyncio.to_thread(_arrival, batch, known_lookups, name)
-        entries = await self._taking.do((arrival, user))
-        standing = {
-            entry.id: [ProcessStatus(entry.id, entry.position, *one) for one in sorted(processes)]
-            for entry, processes in zip(entries, arrival.processes, strict=True)
-            if entry.is_new and not arrival.claims  # else the ledger has decided what is done
-        }
-        if unread := [entry.id for entry in entries if entry.id not in standing]:
-            known = await asyncio.to_thread(lambda: load_statuses(self.ledger(), unread))
-            for entry in entries:
-                standing.setdefault(entry.id, [])
-            for one in known:
-                standing[one.event_id].append(one)
-        taken = await self._submit(entries, standing)
-        _tell(taken, user)
-        return taken
+        request = await asyncio.to_thread(_build_request, batch, lookups.load_cached(), idempotency_key)
+        events = await self._event_batcher.submit((request, user))
+        statuses = await self._load_statuses(request, events)
+        accepted = await self._submit_jobs(events, statuses)
+        _log_accepted(accepted, user)
+        return accepted
 
     async def close(self) -> None:
-        """Finish what has come in."""
-        await self._taking.close()
-        await self._noting.close()
+        """Finish the accepted requests, start the open run, and close the connections."""
+        await self._event_batcher.close()
+        await self._job_id_batcher.close()
         await self.hives.close()
-        await asyncio.to_thread(self._watch.close)
+        await asyncio.to_thread(self._run_starter.close)
         if self._ledger:
             self._ledger.close()
 
-    async def _submit(
-        self, entries: Sequence[StoredEvent], standing: dict[int, list[ProcessStatus]]
+    async def _load_statuses(
+        self, request: EventRequest, events: Sequence[StoredEvent]
+    ) -> dict[int, list[ProcessStatus]]:
+        """Return ``{event id: its processes}``; new events without claims need no query."""
+        statuses = {
+            event.id: [ProcessStatus(event.id, event.position, *process) for process in sorted(processes)]
+            for event, processes in zip(events, request.processes, strict=True)
+            if event.is_new and not request.claims  # with claims, the ledger has selected the processes
+        }
+        if stored_ids := [event.id for event in events if event.id not in statuses]:
+            statuses |= {event_id: [] for event_id in stored_ids}
+            for status in await asyncio.to_thread(lambda: load_statuses(self.ledger(), stored_ids)):
+                statuses[status.event_id].append(status)
+        return statuses
+
+    async def _submit_jobs(
+        self, events: Sequence[StoredEvent], statuses: Mapping[int, Sequence[ProcessStatus]]
     ) -> list[AcceptedEvent]:
-        """Put the jobs that are missing into their hives, all hives at once."""
-        found: dict[tuple[int, str], int | EventHooksError] = {}
+        """Submit the missing jobs, to all hives concurrently."""
+        results: dict[ProcessKey, int | EventHooksError] = {}
         if settings.write_through():
-            missing = await asyncio.to_thread(_missing, entries, standing)
-            hives = list(missing)
-            answers = await asyncio.gather(*(self._put(hive, missing[hive]) for hive in hives))
-            for hive, answer in zip(hives, answers, strict=True):
-                for one, text in missing[hive]:
-                    known = answer if isinstance(answer, EventHooksError) else answer[one.analysis, text]
-                    found[one.event_id, one.process] = known
-            if jobs := {of: job_id for of, job_id in found.items() if isinstance(job_id, int)}:
-                self._noting.begin(jobs)  # beside the answer: should it get lost, the run notes the same
-        return [_taken(entry, standing[entry.id], found) for entry in entries]
+            missing = await asyncio.to_thread(_find_missing_jobs, events, statuses)
+            for hive_results in await asyncio.gather(*map(self._submit_to_hive, missing, missing.values())):
+                results |= hive_results
+            if job_ids := {key: job_id for key, job_id in results.items() if isinstance(job_id, int)}:
+                # The response does not wait for it: if the write fails, the run stores the same job ids.
+                self._job_id_batcher.submit_nowait(job_ids)
+        return [_build_accepted(event, statuses[event.id], results) for event in events]
 
-    def _note(self, found: Sequence[Mapping[tuple[int, str], int]]) -> Sequence[None]:
-        store_jobs(self.ledger(), {of: job_id for some in found for of, job_id in some.items()})
-        return [None] * len(found)
+    def _store_job_ids(self, batch: Sequence[Mapping[ProcessKey, int]]) -> Sequence[None]:
+        store_jobs(self.ledger(), {key: job_id for job_ids in batch for key, job_id in job_ids.items()})
+        return [None] * len(batch)
 
-    async def _put(self, hive: str, missing: Sequence[tuple[ProcessStatus, str]]) -> JobIds | EventHooksError:
+    async def _submit_to_hive(
+        self, hive: str, missing: Sequence[tuple[ProcessStatus, str]]
+    ) -> dict[ProcessKey, int | EventHooksError]:
         inputs: dict[str, list[str]] = {}
-        for one, text in missing:
-            inputs.setdefault(one.analysis, []).append(text)
+        for status, job_input in missing:
+            inputs.setdefault(status.analysis, []).append(job_input)
         try:
-            return await self.hives.submit(hive, inputs)
+            job_ids = await self.hives.submit(hive, inputs)
         except EventHooksError as error:
-            ids = [one.event_id for one, _ in missing[:SHOWN]]
-            log.warning("Events go on without their job ids", events=ids, hive=hive, reason=str(error))
-            return error
+            event_ids = [status.event_id for status, _ in missing[:MAX_LOGGED_IDS]]
+            log.warning("Events accepted without job ids", events=event_ids, hive=hive, reason=str(error))
+            return {(status.event_id, status.process): error for status, _ in missing}
+        return {
+            (status.event_id, status.process): job_ids[status.analysis, job_input]
+            for status, job_input in missing
+        }
 
 
-def _tell(taken: Sequence[AcceptedEvent], user: str) -> None:
-    """Leave a line with all ids by which an event is found again elsewhere."""
+def _log_accepted(accepted: Sequence[AcceptedEvent], user: str) -> None:
+    """Log the ids that find the events in other logs, in the ledger and in the hives."""
     log.info(
         "Events accepted",
-        count=len(taken),
-        new=sum(one.entry.is_new for one in taken),
-        runs=list(dict.fromkeys(one.entry.run_id for one in taken))[:SHOWN],
-        events=[one.entry.id for one in taken[:SHOWN]],
-        jobs=[process.job_id for one in taken for process in one.processes][:SHOWN],
+        count=len(accepted),
+        new=sum(item.event.is_new for item in accepted),
+        runs=list(dict.fromkeys(item.event.run_id for item in accepted))[:MAX_LOGGED_IDS],
+        events=[item.event.id for item in accepted[:MAX_LOGGED_IDS]],
+        jobs=[status.job_id for item in accepted for status in item.processes][:MAX_LOGGED_IDS],
         user=user,
     )
 
 
-def _missing(
-    entries: Sequence[StoredEvent], standing: Mapping[int, Sequence[ProcessStatus]]
+def _find_missing_jobs(
+    events: Sequence[StoredEvent], statuses: Mapping[int, Sequence[ProcessStatus]]
 ) -> dict[str, list[tuple[ProcessStatus, str]]]:
-    """Give what is not in its hive yet, with its input: ``{hive: [(standing, input), …]}``."""
+    """Return the jobs that are not in their hives yet: ``{hive: [(status, job input), …]}``."""
     missing: dict[str, list[tuple[ProcessStatus, str]]] = {}
-    for entry in {entry.id: entry for entry in entries if entry.run_id}.values():
-        for one in standing[entry.id]:
-            if one.state == State.PLANNED and one.job_id is None:
-                missing.setdefault(one.hive, []).append((one, _input(entry, one.process)))
+    for event in {event.id: event for event in events if event.run_id}.values():
+        for status in statuses[event.id]:
+            if status.state == ProcessState.PLANNED and status.job_id is None:
+                missing.setdefault(status.hive, []).append((status, _job_input(event, status.process)))
     return missing
 
 
-def _taken(
-    entry: StoredEvent,
-    standing: Sequence[ProcessStatus],
-    found: Mapping[tuple[int, str], int | EventHooksError],
+def _job_input(event: StoredEvent, process: str) -> str:
+    task_id = planning.submit_task_id(process)
+    return perl.dumps(build_job_input(event.payload, event.position, event.run_id or "", task_id))
+
+
+def _build_accepted(
+    event: StoredEvent,
+    statuses: Sequence[ProcessStatus],
+    results: Mapping[ProcessKey, int | EventHooksError],
 ) -> AcceptedEvent:
     processes, problems = [], {}
-    for one in standing:
-        answer = found.get((entry.id, one.process))
-        if isinstance(answer, int):
-            one = replace(one, job_id=answer, state=State.SUBMITTED)
-        elif answer:
-            problems[one.process] = answer.public_message
-        processes.append(one)
-    return AcceptedEvent(entry, processes, problems)
+    for status in statuses:
+        result = results.get((event.id, status.process))
+        if isinstance(result, int):
+            status = replace(status, job_id=result, state=ProcessState.SUBMITTED)
+        elif result:
+            problems[status.process] = result.public_message
+        processes.append(status)
+    return AcceptedEvent(event, processes, problems)
 
 
-def checked(body: object) -> EventBatch:
+def parse_events(body: object) -> EventBatch:
     """
-    Read a request's body: an event, or an array of them.
+    Parse the JSON value of a request's body: one event, or an array of events.
 
-    :raises EventInvalid: names the first wrong field and what was expected.
+    :raises EventInvalid: the message names the first invalid field and the expected value.
     """
     if isinstance(body, dict) and "events" in body:
         raise EventInvalid("events", "expected an event's fields; a batch is an array of events")
@@ -200,45 +226,39 @@ def checked(body: object) -> EventBatch:
     return batch
 
 
-def _arrival(batch: EventBatch, known: Lookups, name: str | None) -> EventRequest:
-    planned = planning.plan_batch(batch, known)
+def _build_request(batch: EventBatch, loaded: Lookups, idempotency_key: str | None) -> EventRequest:
+    planned = planning.plan_batch(batch, loaded)
     processes: list[list[tuple[str, str, str]]] = [[] for _ in batch.events]
-    for process, positions in planned.items():
-        for at in positions:
-            found = known.processes[process]
-            processes[at].append((process, found.hive_conn_id, found.analysis))
-    received = [
+    for name, positions in planned.items():
+        process = loaded.processes[name]
+        for position in positions:
+            processes[position].append((name, process.hive_conn_id, process.analysis))
+    payloads = {position: event.payload() for position, event in enumerate(batch.events)}
+    new_events = [
         NewEvent(
-            key(event, at, name) or idempotency_event_key(uuid4().hex, at),
+            find_event_key(event, position, idempotency_key) or idempotency_event_key(uuid4().hex, position),
             event.type,
             event.genome,
-            event.payload(),
+            payloads[position],
             SOURCE,
         )
-        for at, event in enumerate(batch.events)
+        for position, event in enumerate(batch.events)
     ]
-    payloads = {at: event.payload() for at, event in enumerate(batch.events)}
-    claims = planning.claims(payloads, planned, known)
-    return EventRequest(
-        received, processes, claims, idempotency_event_key(name, len(received)) if name else None
-    )
+    claims = planning.build_claims(payloads, planned, loaded)
+    conflict_key = idempotency_event_key(idempotency_key, len(new_events)) if idempotency_key else None
+    return EventRequest(new_events, processes, claims, conflict_key)
 
 
-def key(event: Event, position: int, name: str | None) -> str | None:
+def find_event_key(event: Event, position: int, idempotency_key: str | None) -> str | None:
     """
-    Give the key under which an event is known, as its sender has named it; None if they have not.
+    Return the key that identifies an event, or ``None`` if its sender has not identified it.
 
     :param position: in its request, from 0.
-    :param name: the request's ``Idempotency-Key``, if it has one.
-    :raises EventInvalid: if event and request are both named.
+    :param idempotency_key: the request's header ``Idempotency-Key``, if it has one.
+    :raises EventInvalid: both the event and the request are identified.
     """
     if event.event_id is None:
-        return idempotency_event_key(name, position) if name else None
-    if name:
-        raise EventInvalid("event_id", "expected none beside the header Idempotency-Key, which does the same")
+        return idempotency_event_key(idempotency_key, position) if idempotency_key else None
+    if idempotency_key:
+        raise EventInvalid("event_id", "expected either an event_id or the header Idempotency-Key, not both")
     return event_key(event.type, event.event_id)
-
-
-def _input(entry: StoredEvent, process: str) -> str:
-    task_id = planning.submit_task(process)
-    return perl.dumps(build_job_input(entry.payload, entry.position, entry.run_id or "", task_id))

@@ -1,184 +1,210 @@
-"""What the API answers, as OpenAPI describes it."""
+"""The API's responses, as OpenAPI documents them."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 
-class Problem(BaseModel):
-    """Why a request was not done."""
+class ErrorResponse(BaseModel):
+    """Reason why a request failed."""
 
-    error: str = Field(description="Names the field and what was expected.", examples=["type: expected …"])
+    error: str = Field(description="Names the field and the expected value.", examples=["type: expected …"])
 
 
-class Part(BaseModel):
-    """Something that event hooks stands on."""
+class ComponentHealth(BaseModel):
+    """Health of one component that event hooks depends on."""
 
     status: str = Field(description="healthy, unhealthy or unknown.")
-    message: str | None = Field(None, description="Why it is not healthy.")
-    alive: int | None = Field(None, description="Triggerers that live.")
-    beekeeper: bool | None = Field(None, description="Whether the hive knows a live one; null if not known.")
+    message: str | None = Field(None, description="Reason why it is unhealthy.")
+    alive: int | None = Field(None, description="Number of live triggerers.")
+    beekeeper: bool | None = Field(
+        None, description="Whether the hive has a live beekeeper; null if the hive keeps no record of it."
+    )
 
 
-class Health(BaseModel):
-    """Whether all of it answers; the API server's log says why not."""
+class HealthResponse(BaseModel):
+    """Health of all components; the API server log has the details of each problem."""
 
-    status: str = Field(description="healthy if all parts are.")
-    ledger: Part
-    rabbitmq: Part
-    triggerers: Part
-    hives: dict[str, Part] = Field(description="By connection; unknown if write_through is off.")
+    status: str = Field(description="healthy if all components are healthy.")
+    ledger: ComponentHealth
+    rabbitmq: ComponentHealth
+    triggerers: ComponentHealth
+    hives: dict[str, ComponentHealth] = Field(
+        description="By connection id; unknown if the setting write_through is off."
+    )
 
 
-class Progress(BaseModel):
-    """How far the tree of a job is."""
+class TreeProgress(BaseModel):
+    """Progress of a job tree."""
 
     complete: int = Field(description="Jobs that are done.")
     total: int = Field(description="Jobs known so far.")
-    message: str | None = Field(None, description="What the pipeline said last.")
+    message: str | None = Field(None, description="Newest progress message of the pipeline.")
 
 
-class Job(BaseModel):
-    """A job with what has grown from it."""
+class JobResponse(BaseModel):
+    """A job with its job tree."""
 
     id: int
-    input: Any = Field(description="The input hash; text if it cannot be read.")
+    input: Any = Field(description="The input hash; a string if it cannot be parsed.")
     status: str = Field(description="complete, failed, submitted, running or incomplete.")
     when_completed: str | None = Field(None, description="ISO 8601, in the hive's time zone.")
-    output: Any = Field(None, description="What the pipeline wrote into result.output.")
-    progress: Progress | None = None
+    output: Any = Field(None, description="Value of result.output, as the pipeline wrote it.")
+    progress: TreeProgress | None = None
     email: str | None = None
 
 
 class ProcessJob(BaseModel):
-    """The job that a process has for an event."""
+    """The job of a process for a submitted event."""
 
     process: str
     job: int | None = Field(description="job.job_id; null while it is not known.")
-    task: str = Field(description="Run and task that wait for it.")
+    task: str = Field(description="Run and task that wait for the job.")
     hive: str
     analysis: str
     state: str
-    message: str | None = Field(None, description="Why there is no job yet, or will be none.")
+    message: str | None = Field(
+        None, description="Reason why the job is not submitted yet, or why the process is skipped."
+    )
 
 
-class Submitted(BaseModel):
-    """An event that was taken in."""
+class SubmitResponse(BaseModel):
+    """An accepted event."""
 
     event: dict[str, Any]
-    id: int = Field(description="Of the event in the ledger.")
+    id: int = Field(description="Id of the event in the ledger.")
     run_id: str | None
-    job_id: int | None = Field(description="The job of the first process, by their names.")
+    job_id: int | None = Field(description="Job of the first process, in the order of their names.")
     processes: list[ProcessJob]
-    url: str = Field(description="Its page on the event board.")
+    url: str = Field(description="Page of the event on the event board.")
 
 
-class SubmittedOfBatch(Submitted):
-    """One of several events."""
+class BatchItemResponse(SubmitResponse):
+    """An accepted event of a batch."""
 
-    status_code: int = Field(description="201, 200 or 202, as if it had come alone.")
+    status_code: int = Field(description="201, 200 or 202, as for an event submitted on its own.")
 
 
-class ProcessState(BaseModel):
-    """How far a process is with an event, as the ledger has it: no hive is asked."""
+class _LedgerModel(BaseModel):
+    """Base of the models that are read from the attributes of the ledger's dataclasses."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class ProcessDetails(_LedgerModel):
+    """A process of an event, as the ledger has it; no hive is queried."""
 
     process: str
     hive: str
     analysis: str
-    job: int | None = Field(description="job.job_id; null while it is not known.")
+    job: int | None = Field(validation_alias="job_id", description="job.job_id; null while it is not known.")
     state: str = Field(
         description="planned, submitted, complete, failed, stopped, missing, timed_out, not_submitted,"
-        " unknown or skipped (another event has what is done once)."
+        " unknown or skipped (the process runs once per value, and has run for another event)."
     )
     is_finished: bool
-    done: int | None = Field(description="Jobs of its tree that are over; null before the first look.")
+    done: int | None = Field(description="Finished jobs of its tree; null before the first poll.")
     total: int | None = Field(description="Jobs of its tree known so far.")
-    failed: int | None = Field(description="Jobs of its tree that have failed.")
-    message: str | None = Field(description="What the pipeline said last.")
+    failed: int | None = Field(description="Failed jobs of its tree.")
+    message: str | None = Field(description="Newest progress message of the pipeline.")
     error: str | None
     submitted_at: datetime | None
-    started_at: datetime | None = Field(description="When a job of its tree was first seen at work.")
+    started_at: datetime | None = Field(
+        description="Time of the first poll that found a job of its tree running."
+    )
     finished_at: datetime | None
 
 
-class EventState(BaseModel):
-    """An event, and what has become of it."""
+class EventDetails(_LedgerModel):
+    """An event, as the ledger has it, with its payload and its page."""
 
-    id: int = Field(description="Of the event in the ledger.")
+    id: int = Field(description="Id of the event in the ledger.")
     event: dict[str, Any]
     type: str
     genome: str | None
-    source: str = Field(description="How it came in.")
+    source: str = Field(description="Interface that received the event.")
     received_at: datetime
-    run_id: str | None = Field(description="null until a run is started for it.")
+    run_id: str | None = Field(description="null until a run is started for the event.")
     state: str = Field(
-        description="waiting, running, complete or failed; one failed process makes it failed."
+        description="waiting, running, complete or failed; an event is failed if one of its processes is."
     )
-    is_finished: bool = Field(description="Whether all of its processes are.")
-    processes: list[ProcessState]
-    url: str = Field(description="Its page on the event board.")
+    is_finished: bool = Field(description="Whether all of its processes are finished.")
+    processes: list[ProcessDetails]
+    url: str = Field(description="Page of the event on the event board.")
 
 
 class PlannedProcess(BaseModel):
-    """What a process would do for an event."""
+    """A process that would run for an event."""
 
     process: str
     hive: str
     analysis: str
-    is_ready: bool | None = Field(description="Whether a job could be submitted; null if the hive is silent.")
+    is_ready: bool | None = Field(
+        description="Whether a job could be submitted now; null if the hive does not answer."
+    )
     problem: str | None
-    input: dict[str, Any] = Field(description="The job's input; run and token are made when it is submitted.")
-    perl: str = Field(description="The same as the hive gets it.")
+    input: dict[str, Any] = Field(
+        description="The job's input; run id and token are set when the job is submitted."
+    )
+    perl: str = Field(description="The job's input as the Perl hash that the hive receives.")
 
 
-class Unconcerned(BaseModel):
-    """A process that would do nothing."""
+class OtherProcess(BaseModel):
+    """A process that would not run for an event."""
 
     process: str
     reason: str
 
 
 class PlannedEvent(BaseModel):
-    """What an event would do."""
+    """The plan for one event."""
 
     event: dict[str, Any]
     processes: list[PlannedProcess]
-    others: list[Unconcerned]
+    others: list[OtherProcess]
 
 
-class Plan(BaseModel):
-    """What events would do."""
+class PlanResponse(BaseModel):
+    """The plan for a batch of events."""
 
     events: list[PlannedEvent]
 
 
-class Stopped(BaseModel):
-    """What was done to a job."""
+class StopResponse(BaseModel):
+    """Result of stopping a job tree."""
 
     id: int
     process: str
-    stopped: list[int] = Field(description="Jobs of its tree that had not begun, and will not.")
-    running: list[int] = Field(description="Jobs of its tree that run on.")
+    stopped: list[int] = Field(description="Jobs of its tree that were stopped before they started.")
+    running: list[int] = Field(description="Jobs of its tree that keep running.")
 
 
-_PROBLEMS = {
-    400: "Not JSON, or a query that makes no sense",
+_ERRORS = {
+    400: "Invalid JSON, or an invalid combination of query parameters",
     401: "Not logged in",
-    403: "Logged in, and not allowed to",
-    404: "No such type, process, analysis or job",
-    409: "Another event came under this event_id or Idempotency-Key",
+    403: "Permission denied",
+    404: "Unknown event type, process, analysis or job",
+    409: "Another event has this event_id or Idempotency-Key",
     413: "The body is too long",
-    415: "The body is not called JSON",
-    422: "A field is not as expected",
-    503: "Ledger, hive or lookups cannot be used now",
+    415: "The Content-Type is not JSON",
+    422: "A field is invalid",
+    503: "The ledger, a hive or the lookups are unavailable",
 }
 
 
-def answers(others: dict[int, str], *problems: int) -> dict[int | str, dict[str, Any]]:
-    """Give the answers of a route beside its usual one; 401 and 403 are among those of every route."""
-    fine: dict[int | str, dict[str, Any]] = {status: {"description": text} for status, text in others.items()}
-    bad = {status: {"model": Problem, "description": _PROBLEMS[status]} for status in (401, 403, *problems)}
-    return fine | bad
+def describe_responses(successes: dict[int, str], *errors: int) -> dict[int | str, dict[str, Any]]:
+    """
+    Return a route's ``responses`` for FastAPI.
+
+    :param successes: ``{status: description}`` besides the route's default status.
+    :param errors: statuses of its errors; 401 and 403, which every route has, are added.
+    """
+    described: dict[int | str, dict[str, Any]] = {
+        status: {"description": text} for status, text in successes.items()
+    }
+    return described | {
+        status: {"model": ErrorResponse, "description": _ERRORS[status]} for status in (401, 403, *errors)
+    }

@@ -1,4 +1,4 @@
-"""The API's own documentation, behind the same login, and from this machine alone."""
+"""Documentation of the API: it requires the same login, and the browser loads no file from another server."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 
 @router.get("/openapi.json", dependencies=[MAY_READ])
 async def openapi(request: Request) -> dict[str, Any]:
-    """Give the OpenAPI document."""
+    """Return the OpenAPI document."""
     document: dict[str, Any] = request.app.openapi()
     return {**document, "servers": [{"url": request.scope.get("root_path") or "/"}]}
 
 
 @router.get("/apidocs", dependencies=[MAY_READ])
 async def apidocs(request: Request) -> HTMLResponse:
-    """Show it as a page on which each example can be tried."""
+    """Return the Swagger UI page, on which each example can be sent."""
     root = request.scope.get("root_path", "")
-    code, style, icon = (f"{root}/apidocs/{name}" for name in FILES)
+    script, style, icon = (f"{root}/apidocs/{name}" for name in FILES)
     return get_swagger_ui_html(
         openapi_url=f"{root}/openapi.json",
         title="event hooks",
-        swagger_js_url=code,
+        swagger_js_url=script,
         swagger_css_url=style,
         swagger_favicon_url=icon,
     )
@@ -41,7 +41,7 @@ async def apidocs(request: Request) -> HTMLResponse:
 
 @router.get("/apidocs/{name}", dependencies=[MAY_READ])
 async def file(name: str) -> FileResponse:
-    """Give a file of the page."""
+    """Return a script, style sheet or icon of the page."""
     if name not in FILES:
         raise HTTPException(404, "no such file")
     return FileResponse(FOLDER / name)

@@ -1,15 +1,17 @@
-"""What events would do, told before they do it."""
+"""Plan events: return which jobs a submission would create, without a change to the ledger or the hives."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from event_hooks import settings
-from event_hooks.api.intake import EventIntake, key
+from event_hooks.api.intake import EventIntake, find_event_key
 from event_hooks.events import lookups
 from event_hooks.exceptions import HiveRejected, HiveUnreachable
 from event_hooks.hive import perl
@@ -20,126 +22,167 @@ from event_hooks.process_event import planning
 
 if TYPE_CHECKING:
     from event_hooks.events.lookups import Lookups, Process
-    from event_hooks.events.models import EventBatch
+    from event_hooks.events.models import Event, EventBatch
+    from event_hooks.events.rules import JoinRule
+    from event_hooks.ledger.database import Ledger
 
 log = logging.getLogger(__name__)
 
-LATER = "(made when it is submitted)"
+PLACEHOLDER = "(set when the job is submitted)"
+
+Reasons = dict[tuple[int, str], str]
+"""``{(position, process): reason why it would not run}``."""
 
 
-async def build_plan(batch: EventBatch, intake: EventIntake, name: str | None) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Plan:
+    """The plan of a batch, with the lookups that it was made from."""
+
+    lookups: Lookups
+    processes: Mapping[str, Collection[int]]
+    """``{process: positions of the events for which it would run}``."""
+
+    duplicates: Mapping[int, str | None]
+    """``{position: id of the run that has the event}``."""
+
+    reasons: Reasons
+    checks: Mapping[str, tuple[bool | None, str | None]]
+    """``{process: (is_ready, problem)}`` of its hive."""
+
+
+async def build_plan(
+    batch: EventBatch, intake: EventIntake, idempotency_key: str | None
+) -> list[dict[str, Any]]:
     """
-    Tell for each event which processes would run, and why the others would not.
+    Return for each event the processes that would run, and the reasons why the others would not.
 
-    :param name: the ``Idempotency-Key`` that it would come with.
-    :return: :class:`event_hooks.api.models.PlannedEvent` of each.
-    :raises EventInvalid: as :func:`event_hooks.process_event.planning.plan`.
-    :raises LedgerUnreachable: whether an event is known cannot be told.
+    :param idempotency_key: the header ``Idempotency-Key`` of the submission.
+    :return: the fields of :class:`event_hooks.api.models.PlannedEvent` for each event.
+    :raises EventInvalid: as :func:`event_hooks.process_event.planning.plan_events`.
+    :raises LedgerUnreachable: duplicates cannot be detected.
     """
-    known = lookups.load_cached()
-    planned = await asyncio.to_thread(planning.plan_batch, batch, known)
-    keys = [key(event, at, name) for at, event in enumerate(batch.events)]
-    named = [one for one in keys if one]
-    entries = await asyncio.to_thread(lambda: load_events_by_key(intake.ledger(), named)) if named else {}
-    done = {at: entries[one].run_id for at, one in enumerate(keys) if one in entries}
-    left = planning.without(planned, done)
-    claims = planning.claims({at: one.payload() for at, one in enumerate(batch.events)}, left, known)
-    skipped = await asyncio.to_thread(lambda: once.holders(intake.ledger(), claims)) if claims else {}
-    reasons = {key: once.why_skipped(key[1], claims[key], holder) for key, holder in skipped.items()}
-    left = {
-        process: [at for at in positions if (at, process) not in reasons]
-        for process, positions in left.items()
+    loaded = lookups.load_cached()
+    planned = await asyncio.to_thread(planning.plan_batch, batch, loaded)
+    duplicates = await asyncio.to_thread(_find_duplicates, batch, intake, idempotency_key)
+    planned = planning.exclude_positions(planned, duplicates)
+    reasons = await asyncio.to_thread(_find_skips, batch, planned, loaded, intake)
+    processes = {
+        process: {position for position in positions if (position, process) not in reasons}
+        for process, positions in planned.items()
     }
-    reasons |= await asyncio.to_thread(_why_waiting, batch, known, intake, done)
-    checks = await asyncio.gather(*(_problem(intake, known.processes[process]) for process in left))
-    problems = dict(zip(left, checks, strict=True))
-    mine: dict[int, list[str]] = {}
-    for process, positions in left.items():
-        for at in positions:
-            mine.setdefault(at, []).append(process)
+    reasons |= await asyncio.to_thread(_find_joins, batch, loaded, intake, duplicates)
+    checks = await asyncio.gather(
+        *(_check_analysis(intake, loaded.processes[process]) for process in processes)
+    )
+    plan = _Plan(loaded, processes, duplicates, reasons, dict(zip(processes, checks, strict=True)))
     return await asyncio.to_thread(
-        lambda: [
-            _event(at, batch, known, mine.get(at, []), problems, done, reasons)
-            for at in range(len(batch.events))
-        ]
+        lambda: [_planned_event(plan, position, event) for position, event in enumerate(batch.events)]
     )
 
 
-def _event(
-    at: int,
-    batch: EventBatch,
-    known: Lookups,
-    mine: list[str],
-    problems: dict[str, tuple[bool | None, str | None]],
-    done: dict[int, str | None],
-    reasons: dict[tuple[int, str], str],
-) -> dict[str, Any]:
-    event = batch.events[at]
-    job_input = {"event": event.payload(), "event_hooks": {"run_id": LATER, "token": LATER}}
-    processes = [
-        {
-            "process": process,
-            "hive": known.processes[process].hive_conn_id,
-            "analysis": known.processes[process].analysis,
-            "is_ready": problems[process][0],
-            "problem": problems[process][1],
-            "input": job_input,
-            "perl": perl.dumps(job_input),
-        }
-        for process in mine
-    ]
-    others = [
-        {
-            "process": process,
-            "reason": reasons.get((at, process)) or _reason(process, event.type, known, done.get(at)),
-        }
-        for process in known.processes
-        if process not in mine
-    ]
-    return {"event": event.payload(), "processes": processes, "others": others}
+def _find_duplicates(
+    batch: EventBatch, intake: EventIntake, idempotency_key: str | None
+) -> dict[int, str | None]:
+    """Return the events that the ledger has already: ``{position: run id}``."""
+    keys = {
+        position: key
+        for position, event in enumerate(batch.events)
+        if (key := find_event_key(event, position, idempotency_key))
+    }
+    if not keys:
+        return {}
+    stored = load_events_by_key(intake.ledger(), list(keys.values()))
+    return {position: stored[key].run_id for position, key in keys.items() if key in stored}
 
 
-def _reason(process: str, event_type: str, known: Lookups, run_id: str | None) -> str:
-    if process in known.rules.processes_for(event_type):
-        return f"the event is known, and not done again: run {run_id} has it"
-    types = [name for name in known.types if process in known.rules.processes_for(name)]
-    return f"it does not react to {event_type}, but to {', '.join(types) or 'no event'}"
+def _find_skips(
+    batch: EventBatch, planned: Mapping[str, list[int]], loaded: Lookups, intake: EventIntake
+) -> Reasons:
+    """Return the processes that run once per value, and have run for an earlier event."""
+    payloads = {position: event.payload() for position, event in enumerate(batch.events)}
+    claims = planning.build_claims(payloads, planned, loaded)
+    holders = once.find_holders(intake.ledger(), claims) if claims else {}
+    return {key: once.skip_reason(key[1], claims[key], holder) for key, holder in holders.items()}
 
 
-def _why_waiting(
-    batch: EventBatch, known: Lookups, intake: EventIntake, done: dict[int, str | None]
-) -> dict[tuple[int, str], str]:
-    """Tell for each event which processes wait for others: ``{(position, process): reason}``."""
-    reasons = {}
-    for at, event in enumerate(batch.events):
-        for process, join in known.rules.joins.items():
-            if event.type not in join.after or at in done:
-                continue
-            mine = joins.find(intake.ledger(), process, event.genome)
-            there = {one.type for one in mine.came} if mine else set()
-            missing = [name for name in join.after if name not in {*there, event.type}]
-            until = mine.expires_at if mine else datetime.now(UTC) + timedelta(seconds=join.within)
-            whose = f"for {event.genome}" if event.genome else "without a genome"
-            reasons[at, process] = (
-                f"it waits until {' and '.join(join.after)} have come {whose}: {' and '.join(missing)} is"
-                f" missing; on {until:%Y-%m-%d %H:%M} UTC it would {_THEN[join.then]}"
-                if missing
-                else f"it runs, by an event of its own, because {' and '.join(join.after)} have come {whose}"
-            )
-    return reasons
+def _find_joins(
+    batch: EventBatch, loaded: Lookups, intake: EventIntake, duplicates: Mapping[int, str | None]
+) -> Reasons:
+    """Return the processes that would wait for further events, or run for a joined event."""
+    return {
+        (position, process): _explain_join(intake.ledger(), process, join, event)
+        for position, event in enumerate(batch.events)
+        for process, join in loaded.rules.joins.items()
+        if event.type in join.after and position not in duplicates
+    }
 
 
-_THEN = {"run": "run with what came", "alert": "report a warning"}
+def _explain_join(ledger: Ledger, process: str, join: JoinRule, event: Event) -> str:
+    wait = joins.find_open_wait(ledger, process, event.genome)
+    received = {event.type, *(joined.type for joined in wait.events)} if wait else {event.type}
+    missing = " and ".join(name for name in join.after if name not in received)
+    types = " and ".join(join.after)
+    genome = f"for {event.genome}" if event.genome else "without a genome"
+    if not missing:
+        return f"runs for a joined event, because {types} have arrived {genome}"
+    expires_at = wait.expires_at if wait else datetime.now(UTC) + timedelta(seconds=join.within)
+    return (
+        f"waits for {types} {genome}; missing: {missing};"
+        f" times out at {expires_at:%Y-%m-%d %H:%M} UTC, then it {_TIMEOUT_ACTIONS[join.then]}"
+    )
 
 
-async def _problem(intake: EventIntake, process: Process) -> tuple[bool | None, str | None]:
-    """Tell whether a hive takes jobs of a process, and why not."""
-    question = partial(HiveHook.check, analysis=process.analysis)
+_TIMEOUT_ACTIONS = {"run": "runs with the received events", "alert": "reports a warning"}
+
+
+async def _check_analysis(intake: EventIntake, process: Process) -> tuple[bool | None, str | None]:
+    """Return whether a process's hive accepts jobs, ``None`` if it does not answer, and the problem."""
+    check = partial(HiveHook.check_analysis, analysis=process.analysis)
     try:
-        await intake.hives.ask(process.hive_conn_id, question, settings.write_through_timeout())
+        await intake.hives.run(process.hive_conn_id, check, settings.write_through_timeout())
     except HiveRejected as error:
-        log.warning("Told in a plan: %s", error)
+        log.warning("A plan reports a problem: %s", error)
         return False, error.public_message
     except HiveUnreachable as error:
         return None, error.public_message
     return True, None
+
+
+def _planned_event(plan: _Plan, position: int, event: Event) -> dict[str, Any]:
+    names = [process for process, positions in plan.processes.items() if position in positions]
+    job_input = {
+        "event": event.payload(),
+        "event_hooks": {"run_id": PLACEHOLDER, "token": PLACEHOLDER},
+    }
+    others = [
+        {"process": name, "reason": _explain(plan, position, event, name)}
+        for name in plan.lookups.processes
+        if name not in names
+    ]
+    processes = [_planned_process(plan, name, job_input) for name in names]
+    return {"event": event.payload(), "processes": processes, "others": others}
+
+
+def _planned_process(plan: _Plan, name: str, job_input: dict[str, Any]) -> dict[str, Any]:
+    process = plan.lookups.processes[name]
+    is_ready, problem = plan.checks[name]
+    return {
+        "process": name,
+        "hive": process.hive_conn_id,
+        "analysis": process.analysis,
+        "is_ready": is_ready,
+        "problem": problem,
+        "input": job_input,
+        "perl": perl.dumps(job_input),
+    }
+
+
+def _explain(plan: _Plan, position: int, event: Event, process: str) -> str:
+    """Return why a process would not run for an event."""
+    if reason := plan.reasons.get((position, process)):
+        return reason
+    rules = plan.lookups.rules
+    if process in rules.processes_for(event.type):
+        return f"the event is a duplicate: run {plan.duplicates.get(position)} has it"
+    types = [name for name in plan.lookups.event_types if process in rules.processes_for(name)]
+    return f"does not react to {event.type}; reacts to {', '.join(types) or 'no event type'}"

@@ -1,9 +1,9 @@
-"""The body of a request: JSON, of limited size."""
+"""Read the JSON body of a request, with a limit on its size."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 from fastapi import HTTPException, Request
 
@@ -22,7 +22,7 @@ _EXAMPLES = {
         ],
     },
 }
-_EVENT = {
+_EVENT_SCHEMA = {
     "type": "object",
     "properties": {
         "type": {"type": "string", "minLength": 1},
@@ -37,38 +37,44 @@ EVENT_BODY = {
         "required": True,
         "content": {
             "application/json": {
-                "schema": {"anyOf": [_EVENT, {"type": "array", "items": _EVENT, "minItems": 1}]},
+                "schema": {
+                    "anyOf": [_EVENT_SCHEMA, {"type": "array", "items": _EVENT_SCHEMA, "minItems": 1}]
+                },
                 "examples": _EXAMPLES,
             }
         },
     }
 }
-"""What OpenAPI shows of it: the routes read the body themselves, to limit it before it is read."""
+"""The body in OpenAPI. The routes parse it with :func:`read_json` instead of FastAPI, to limit its size."""
 
 
 async def read_json(request: Request) -> Any:
     """
-    Read the body of a request.
+    Return the JSON value of a request's body.
 
-    :raises HTTPException: 415 if it is not called JSON, 413 if it is too long, 400 if it is not JSON.
+    :raises HTTPException: 415 if the Content-Type is not JSON or the body is compressed, 413 if the body is
+        longer than the setting ``max_body_bytes``, 400 if it is not JSON.
     """
-    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise HTTPException(415, f"Content-Type: expected application/json, not {kind[:100] or 'nothing'}")
+    content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise HTTPException(
+            415, f"Content-Type: expected application/json, not {content_type[:100] or 'an empty value'}"
+        )
     if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise HTTPException(415, "Content-Encoding: expected none")
+        raise HTTPException(415, "Content-Encoding: expected an uncompressed body")
     limit, body = settings.max_body_bytes(), bytearray()
-    async for part in request.stream():
-        body += part
+    async for chunk in request.stream():
+        body += chunk
         if len(body) > limit:
             raise HTTPException(413, f"body: expected at most {limit} bytes")
     try:
-        return json.loads(body, parse_constant=_no_json)
+        return json.loads(body, parse_constant=_reject_constant)
     except RecursionError:
         raise HTTPException(400, "body: expected fewer levels of objects and arrays") from None
     except ValueError as error:
         raise HTTPException(400, f"body: expected JSON: {error}") from None
 
 
-def _no_json(word: str) -> None:
-    raise ValueError(f"{word} is none")
+def _reject_constant(name: str) -> NoReturn:
+    """Reject NaN and Infinity, which Python's parser accepts."""
+    raise ValueError(f"{name} is not a JSON value")

@@ -1,4 +1,8 @@
-"""Runs for what came in: one for all events of half a second, or of a burst, and at most 500 of them."""
+"""
+Assign accepted events to runs, and start the runs.
+
+A run takes all events of half a second, or of a longer window during a burst, and at most 500 of them.
+"""
 
 from __future__ import annotations
 
@@ -24,128 +28,151 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Start = Callable[[str, "Ledger", str], None]
-"""Starts a run, given its id, the ledger and the names of those who asked."""
+StartRun = Callable[[str, "Ledger", str], None]
+"""Starts a run; the arguments are its id, the ledger, and the comma-separated names of the users."""
 
-WINDOW = 0.5
-"""Seconds after a run's first event in which more may join it."""
+WINDOW_SECONDS = 0.5
+"""Time after a run's first event in which further events join the run."""
 
-LONGEST_WINDOW = 4.0
+MAX_WINDOW_SECONDS = 4.0
 """
-The same while events keep coming: each window is twice the last. Their jobs are in the hives meanwhile, and
-each run costs Airflow seconds of work, so that two runs a second for minutes would be more than it can do.
+Longest window. During a burst each window is twice as long as the previous one, because a run costs Airflow
+seconds of work, and two runs a second for minutes would overload it. The jobs of the events are in the hives
+meanwhile.
 """
 
-FULL = 500
-"""Events from which on no more join a run."""
+MAX_EVENTS_PER_RUN = 500
+"""A run with this many events takes no further request; a larger request gets a run of its own."""
 
 
 @dataclass
-class Run:
-    """A run that is not started yet."""
+class OpenRun:
+    """A run that still takes events, and is not started yet."""
 
     run_id: str
-    window: float = WINDOW
-    began: float = field(default_factory=time.monotonic)
-    count: int = 0
+    window_seconds: float = WINDOW_SECONDS
+    opened_at: float = field(default_factory=time.monotonic)
+    event_count: int = 0
     users: dict[str, None] = field(default_factory=dict)
+    """An ordered set of the users that sent its events."""
 
     @classmethod
-    def new(cls, window: float = WINDOW) -> Run:
-        """Make one with an id that no other process of us makes."""
-        return cls(f"{API_PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S}_{uuid4().hex[:12]}", window)
+    def create(cls, window_seconds: float = WINDOW_SECONDS) -> OpenRun:
+        """Return a run with a unique id, which begins with the time of its creation."""
+        run_id = f"{API_PREFIX}{datetime.now(UTC):%Y%m%dT%H%M%S}_{uuid4().hex[:12]}"
+        return cls(run_id, window_seconds)
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether its window has passed."""
+        return self.event_count > 0 and time.monotonic() - self.opened_at > self.window_seconds
 
 
 class RunStarter:
     """
-    Writes what comes in into the ledger under the id of a run, and starts that run a moment later.
+    Store events in the ledger under the id of the open run, and start that run when its window has passed.
 
-    A run that this process cannot start any more is started by ``maintain_ledger``.
+    If this process dies before it starts a run, ``maintain_ledger`` starts it.
 
-    :param ledger: gives the ledger.
+    :param open_ledger: returns the ledger.
     """
 
-    def __init__(self, ledger: Callable[[], Ledger], start: Start) -> None:
-        self._ledger = ledger
-        self._start = start
-        self._open = Run.new()
-        self._last = (-math.inf, WINDOW)  # when the last run ended, and its window
-        self._lock = threading.Lock()  # of the open run: its timer goes off in a thread of its own
-        self._starter = ThreadPoolExecutor(1, thread_name_prefix="start runs")
+    def __init__(self, open_ledger: Callable[[], Ledger], start_run: StartRun) -> None:
+        self._open_ledger = open_ledger
+        self._start_run = start_run
+        self._open_run = OpenRun.create()
+        self._last_closed_at, self._last_window_seconds = -math.inf, WINDOW_SECONDS
+        self._lock = threading.Lock()  # guards the open run, which a timer closes in another thread
+        self._start_thread = ThreadPoolExecutor(1, thread_name_prefix="start runs")
 
-    def take(self, asked: Sequence[tuple[EventRequest, str]]) -> list[list[StoredEvent] | BaseException]:
-        """Write down (arrival, user) pairs: their entries, or why nothing of one was written."""
-        answers: list[list[StoredEvent] | EventKeyConflict] = []
+    def accept(self, requests: Sequence[tuple[EventRequest, str]]) -> list[list[StoredEvent] | BaseException]:
+        """
+        Store the events of requests in the ledger.
+
+        :param requests: (request, user) pairs.
+        :return: for each request its stored events, or the error because of which none of them was stored.
+        """
+        results: list[list[StoredEvent] | EventKeyConflict] = []
         with self._lock:
-            while len(answers) < len(asked):
-                if self._open.count and time.monotonic() - self._open.began > self._open.window:
-                    self._end(
-                        self._open
-                    )  # its timer waits for us, and maintain_ledger does not wait for ever
-                answers += self._take(self._fitting(asked[len(answers) :]))
-                if self._open.count >= _full():
-                    self._end(self._open)
-        return list(answers)
+            while len(results) < len(requests):
+                if self._open_run.is_expired:
+                    # Its timer waits for the lock, and maintain_ledger starts a run that stays open for long.
+                    self._close_run(self._open_run)
+                results += self._store(self._select_fitting(requests[len(results) :]))
+                if self._open_run.event_count >= _max_events():
+                    self._close_run(self._open_run)
+        return list(results)
 
     def close(self) -> None:
-        """Start what is left, and wait for it."""
-        self._end_in_time(self._open)
-        self._starter.shutdown(wait=True)
+        """Start the open run, and wait for it."""
+        self._close_run_locked(self._open_run)
+        self._start_thread.shutdown(wait=True)
 
-    def _fitting(self, asked: Sequence[tuple[EventRequest, str]]) -> Sequence[tuple[EventRequest, str]]:
-        """Give as many as the open run has room for; a large batch gets a run of its own."""
-        room = _full() - self._open.count
-        for number, (arrival, _) in enumerate(asked):
-            room -= len(arrival.events)
-            if room < 0:
-                if number == 0 and self._open.count:
-                    self._end(self._open)
-                    return self._fitting(asked)
-                return asked[: max(number, 1)]
-        return asked
+    def _select_fitting(
+        self, requests: Sequence[tuple[EventRequest, str]]
+    ) -> Sequence[tuple[EventRequest, str]]:
+        """Return the first requests that fit into the open run; a large request gets a run of its own."""
+        capacity = _max_events() - self._open_run.event_count
+        for index, (request, _) in enumerate(requests):
+            capacity -= len(request.events)
+            if capacity < 0:
+                if index == 0 and self._open_run.event_count:
+                    self._close_run(self._open_run)
+                    return self._select_fitting(requests)
+                return requests[: max(index, 1)]
+        return requests
 
-    def _take(self, asked: Sequence[tuple[EventRequest, str]]) -> list[list[StoredEvent] | EventKeyConflict]:
-        if not self._open.count:
-            ended, window = self._last
-            goes_on = time.monotonic() - ended < WINDOW
-            # Made now, for its id tells when its first event came
-            self._open = Run.new(min(2 * window, LONGEST_WINDOW) if goes_on else WINDOW)
-        run = self._open
+    def _store(
+        self, requests: Sequence[tuple[EventRequest, str]]
+    ) -> list[list[StoredEvent] | EventKeyConflict]:
+        run = self._open_run if self._open_run.event_count else self._renew_open_run()
+        events = [request for request, _ in requests]
         try:
-            answers, new = accept_requests(
-                self._ledger(), [arrival for arrival, _ in asked], run.run_id, run.count
-            )
+            results, new_count = accept_requests(self._open_ledger(), events, run.run_id, run.event_count)
         except BaseException:
-            # Whether it is written is not known, so the run gets no more: two events must not have one place.
-            self._end(run)
+            # The transaction may have been committed. The run gets no further events, because their positions
+            # could be taken.
+            self._close_run(run)
             raise
-        if new and not run.count:
-            timer = threading.Timer(run.window, self._end_in_time, [run])
-            timer.daemon = True
-            timer.start()
-        run.count += new
-        for (_, user), answer in zip(asked, answers, strict=True):
-            if isinstance(answer, list) and any(entry.is_new for entry in answer):
+        if new_count and not run.event_count:
+            self._start_timer(run)
+        run.event_count += new_count
+        for (_, user), result in zip(requests, results, strict=True):
+            if isinstance(result, list) and any(event.is_new for event in result):
                 run.users[user] = None
-        return answers
+        return results
 
-    def _end_in_time(self, run: Run) -> None:
+    def _renew_open_run(self) -> OpenRun:
+        """Replace an open run without events: the new id holds the time of its first event."""
+        is_burst = time.monotonic() - self._last_closed_at < WINDOW_SECONDS
+        window_seconds = (
+            min(2 * self._last_window_seconds, MAX_WINDOW_SECONDS) if is_burst else WINDOW_SECONDS
+        )
+        self._open_run = OpenRun.create(window_seconds)
+        return self._open_run
+
+    def _start_timer(self, run: OpenRun) -> None:
+        timer = threading.Timer(run.window_seconds, self._close_run_locked, [run])
+        timer.daemon = True
+        timer.start()
+
+    def _close_run_locked(self, run: OpenRun) -> None:
         with self._lock:
-            self._end(run)
+            self._close_run(run)
 
-    def _end(self, run: Run) -> None:
-        """Let no more events into a run, and start it."""
-        if run is self._open:
-            self._last = (time.monotonic(), run.window)
-            self._open = Run.new()
-            self._starter.submit(self._start_logged, run)
+    def _close_run(self, run: OpenRun) -> None:
+        """Accept no further events for a run, and start it; do nothing if it is closed already."""
+        if run is self._open_run:
+            self._last_closed_at, self._last_window_seconds = time.monotonic(), run.window_seconds
+            self._open_run = OpenRun.create()
+            self._start_thread.submit(self._start, run)
 
-    def _start_logged(self, run: Run) -> None:
+    def _start(self, run: OpenRun) -> None:
         try:
-            self._start(run.run_id, self._ledger(), ", ".join(run.users)[:200])
+            self._start_run(run.run_id, self._open_ledger(), ", ".join(run.users)[:200])
         except Exception:
-            log.exception("Run %s could not be started now: maintain_ledger does it", run.run_id)
+            log.exception("Run %s could not be started; maintain_ledger retries", run.run_id)
 
 
-def _full() -> int:
-    return min(FULL, settings.max_events())
+def _max_events() -> int:
+    return min(MAX_EVENTS_PER_RUN, settings.max_events())

@@ -1,8 +1,8 @@
 """
-Refuse a wrong event when it is triggered, over REST and from the web page alike.
+Reject an invalid event when a run is triggered, through the REST API and through the web UI.
 
-Airflow checks each of a DAG's params by itself. Whether they make an event together (a type is there, or a
-batch, and not both) it cannot ask, and it would start a run that fails. This middleware asks first.
+Airflow validates each param of a DAG on its own. It cannot check their combination (either an event type or a
+batch must be set, not both), and would start a run that fails. This middleware validates ``conf`` first.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
-from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
-from airflow.api_fastapi.core_api.security import resolve_user_from_token
-from fastapi import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -24,6 +21,7 @@ from event_hooks.events.models import EventBatch
 from event_hooks.exceptions import EventInvalid, LookupInvalid
 from event_hooks.process_event import planning
 from event_hooks.process_event.runs import build_note
+from event_hooks.runtime.api_server import COOKIE_NAME_JWT_TOKEN, is_authenticated
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,71 +29,73 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROUTE = f"/api/v2/dags/{settings.DAG_ID}/dagRuns"
-"""Where runs are triggered: the web page posts to it as well."""
+"""Airflow's route that triggers runs; the web UI uses it too."""
 
 
 class TriggerValidation:
-    """Answer 400 with the reason to a known caller whose ``conf`` holds no event that can be run."""
+    """Respond with 400 and the reason if a logged-in user triggers a run with invalid events in ``conf``."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything else on as it came."""
+        """Pass all other requests to Airflow unchanged."""
         if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].endswith(ROUTE):
             await self.app(scope, receive, send)
             return
         request = Request(scope, receive)
         body = await request.body()
-        # In a thread: a large batch takes a while to read, and other requests shall not wait for it.
-        if await _is_known(request):
-            reason, body = await asyncio.to_thread(_checked, body)
+        if await _is_authenticated(request):  # Airflow answers all others with its own 401
+            # In a thread, because the validation of a large batch would block the event loop.
+            reason, body = await asyncio.to_thread(_validate, body)
             if reason:
-                log.info("Refused an event: %s", reason)
-                metrics.rejected("api")
+                log.info("Rejected an event: %s", reason)
+                metrics.count_rejected("api")
                 await JSONResponse({"detail": reason}, 400)(scope, receive, send)
                 return
-            headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
-            scope = {**scope, "headers": [*headers, (b"content-length", str(len(body)).encode())]}
-        await self.app(scope, _again(body, receive), send)
+            scope = _with_content_length(scope, len(body))
+        await self.app(scope, _replay(body, receive), send)
 
 
-def _checked(body: bytes) -> tuple[str | None, bytes]:
+def _validate(body: bytes) -> tuple[str | None, bytes]:
     """
-    Give what is wrong with the events of a request, and its body with the events' comments as the run's note.
+    Validate the events of a request.
 
-    What is wrong is None also where Airflow itself will refuse the request.
+    :return: the error message, or ``None`` if the events are valid or Airflow itself rejects the request; and
+        the body, in which the comments of the events are the run's note unless it has one.
     """
     try:
-        asked = json.loads(body)
-        batch = EventBatch.from_conf(asked.get("conf") or {})
+        trigger = json.loads(body)
+        batch = EventBatch.from_conf(trigger.get("conf") or {})
         batch.reject_internal_fields()
         planning.plan_batch(batch, lookups.load_cached())
-        if not asked.get("note") and (note := build_note([event.payload() for event in batch.events])):
-            body = json.dumps({**asked, "note": note}).encode()
+        if not trigger.get("note") and (note := build_note([event.payload() for event in batch.events])):
+            body = json.dumps({**trigger, "note": note}).encode()
     except EventInvalid as error:
         return str(error), body
     except LookupInvalid as error:
-        log.warning("Events go unchecked: %s", error)
+        log.warning("Events are not validated: %s", error)
     except (ValueError, AttributeError):
-        log.debug("No JSON object: Airflow will say so")
+        log.debug("The body is not a JSON object; Airflow rejects it")
     except RecursionError:
         return "conf: expected fewer levels of objects and arrays", body
     return None, body
 
 
-async def _is_known(request: Request) -> bool:
-    """Tell whether the caller has logged in; who has not gets Airflow's own 401."""
+async def _is_authenticated(request: Request) -> bool:
+    """Return whether the request has the token of a logged-in user."""
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     token = bearer if scheme.lower() == "bearer" else request.cookies.get(COOKIE_NAME_JWT_TOKEN)
-    try:
-        return bool(await resolve_user_from_token(token))
-    except HTTPException:
-        return False
+    return await is_authenticated(token)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """Give the body, which was read here, to the next who asks."""
+def _with_content_length(scope: Scope, length: int) -> Scope:
+    headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
+    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that yields a body that was read already."""
     unread = [body]
 
     async def replay() -> Message:

@@ -1,1 +1,1 @@
-"""The command `event-hooks`."""
+"""The command ``event-hooks``."""

@@ -1,4 +1,4 @@
-"""``python -m event_hooks.cli`` is the command ``event-hooks``."""
+"""``python -m event_hooks.cli`` runs the command ``event-hooks``."""
 
 import sys
 

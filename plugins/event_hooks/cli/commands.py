@@ -1,8 +1,8 @@
 """
-The verbs of the command.
+The commands of ``event-hooks``; their docstrings are the help texts.
 
-Each takes what the command line says, prints, and gives the exit status: 0, or 1 if a process failed or
-something is not as it should be.
+Each takes the parsed options, prints its result and returns the exit status: 0, or 1 if a process failed or a
+check found a problem.
 """
 
 from __future__ import annotations
@@ -14,111 +14,109 @@ from os import environ
 from pathlib import Path
 from typing import Any
 
-from event_hooks.cli import follow as following
 from event_hooks.cli import output
+from event_hooks.cli.follow import follow_events, format_outcomes
 from event_hooks.cli.input import read_events
-from event_hooks.client import EventClient, load_token, log_in
-
-Told = dict[str, Any]
+from event_hooks.client import EventClient, JsonObject, load_token, log_in
 
 
-def submit(asked: Namespace) -> int:
-    """Have events done; with ``--follow`` show how until they are over."""
-    events = read_events(asked.events)
-    client = _client(asked)
-    answer = client.submit(events, asked.idempotency_key)
-    answers = answer if isinstance(answer, list) else [answer]
-    if asked.follow:
-        return _follow(client, [one["id"] for one in answers], asked)
-    _print(asked, answer, lambda: output.submitted(answers))
+def submit(options: Namespace) -> int:
+    """Submit events; with ``--follow``, show their progress until they are finished."""
+    events = read_events(options.events)
+    client = _make_client(options)
+    result = client.submit(events, options.idempotency_key)
+    submissions = result if isinstance(result, list) else [result]
+    if options.follow:
+        return _follow(client, [submission["id"] for submission in submissions], options)
+    _print_result(options, result, lambda: output.print_submissions(submissions))
     return 0
 
 
-def plan(asked: Namespace) -> int:
-    """Show what events would do, whether the hives are ready, and why other processes do nothing."""
-    plan = _client(asked).plan(read_events(asked.events), asked.idempotency_key)
-    _print(asked, plan, lambda: output.planned(plan))
+def plan(options: Namespace) -> int:
+    """Show the jobs that events would create, if the hives are ready, and why other processes do not run."""
+    plan = _make_client(options).plan(read_events(options.events), options.idempotency_key)
+    _print_result(options, plan, lambda: output.print_plan(plan))
     return int(any(not process["is_ready"] for event in plan["events"] for process in event["processes"]))
 
 
-def retrieve(asked: Namespace) -> int:
-    """Show a job, with what has grown from it."""
-    client = _client(asked)
-    if asked.failures:
-        told: Told = client.failures(asked.process, asked.job)
+def retrieve(options: Namespace) -> int:
+    """Show a job with the progress of its job tree."""
+    client = _make_client(options)
+    if options.failures:
+        result: JsonObject = client.failures(options.process, options.job)
     else:
-        told = client.retrieve(asked.process, asked.job, asked.email)
-    _print(asked, told, lambda: output.fields(told))
+        result = client.retrieve(options.process, options.job, options.email)
+    _print_result(options, result, lambda: output.print_fields(result))
     return 0
 
 
-def list_jobs(asked: Namespace) -> int:
-    """List the jobs of a process, the newest first."""
-    jobs = list(_client(asked).list(asked.process))
-    _print(asked, jobs, lambda: output.jobs(jobs))
+def list_jobs(options: Namespace) -> int:
+    """List the jobs of a process, newest first."""
+    jobs = list(_make_client(options).list(options.process))
+    _print_result(options, jobs, lambda: output.print_jobs(jobs))
     return 0
 
 
-def delete(asked: Namespace) -> int:
-    """Stop what has not begun of a job; nothing is deleted, and what runs, runs on."""
-    told = _client(asked).delete(asked.process, asked.job)
-    _print(asked, told, lambda: output.fields(told))
+def delete(options: Namespace) -> int:
+    """Stop the jobs of a job tree that are not started; running jobs continue, and nothing is deleted."""
+    result = _make_client(options).delete(options.process, options.job)
+    _print_result(options, result, lambda: output.print_fields(result))
     return 0
 
 
-def events(asked: Namespace) -> int:
-    """List the types of events."""
-    names = _client(asked).events()
-    _print(asked, names, lambda: output.lines(names))
+def list_events(options: Namespace) -> int:
+    """List the event types."""
+    names = _make_client(options).events()
+    _print_result(options, names, lambda: output.print_lines(names))
     return 0
 
 
-def processes(asked: Namespace) -> int:
+def list_processes(options: Namespace) -> int:
     """List the processes."""
-    names = _client(asked).processes()
-    _print(asked, names, lambda: output.lines(names))
+    names = _make_client(options).processes()
+    _print_result(options, names, lambda: output.print_lines(names))
     return 0
 
 
-def follow(asked: Namespace) -> int:
-    """Show how events are until all are over."""
-    return _follow(_client(asked), asked.ids, asked)
+def follow(options: Namespace) -> int:
+    """Show the progress of events until they are finished."""
+    return _follow(_make_client(options), options.ids, options)
 
 
-def lint(asked: Namespace) -> int:
-    """Check the lookup files, and ask the hives that they name; needs Airflow, whose connections it uses."""
+def lint(options: Namespace) -> int:
+    """Check the lookup files and the hives that they name; needs Airflow, because it uses its connections."""
     try:
         from event_hooks.cli.lint import lint as check
     except ImportError as error:
-        raise ValueError(f"lint needs what requirements.txt names: {error}") from error
-    findings = list(check(asked.event_lookup, asked.process_lookup, is_offline=asked.offline))
-    lines = [str(one) for one in findings] or ["The lookups are as they should be"]
-    _print(asked, [one._asdict() for one in findings], lambda: output.lines(lines))
-    return int(any(one.level == "error" for one in findings))
+        raise ValueError(f"lint needs the packages in requirements.txt: {error}") from error
+    findings = list(check(options.event_lookup, options.process_lookup, is_offline=options.offline))
+    lines = [str(finding) for finding in findings] or ["No problem found in the lookups"]
+    _print_result(options, [finding._asdict() for finding in findings], lambda: output.print_lines(lines))
+    return int(any(finding.level == "error" for finding in findings))
 
 
-def _client(asked: Namespace) -> EventClient:
-    return EventClient(asked.uri, _token(asked))
+def _make_client(options: Namespace) -> EventClient:
+    return EventClient(options.uri, _find_token(options))
 
 
-def _token(asked: Namespace) -> str | None:
-    """Find a token: a file, the environment, or a login whose password nobody sees."""
-    if asked.token_file:
-        return Path(asked.token_file).read_text()
-    if (token := load_token()) or not asked.user:
+def _find_token(options: Namespace) -> str | None:
+    """Return a token from a file, from the environment or from a login; the prompt hides the password."""
+    if options.token_file:
+        return Path(options.token_file).read_text()
+    if (token := load_token()) or not options.user:
         return token
-    password = environ.get("EVENT_HOOKS_PASSWORD") or getpass(f"Password of {asked.user}: ")
-    return log_in(asked.uri, asked.user, password)
+    password = environ.get("EVENT_HOOKS_PASSWORD") or getpass(f"Password of {options.user}: ")
+    return log_in(options.uri, options.user, password)
 
 
-def _follow(client: EventClient, ids: Sequence[int], asked: Namespace) -> int:
-    ended = following.follow(client, ids, asked.timeout, is_quiet=asked.output == "json")
-    _print(asked, ended, lambda: output.lines(following.verdict(ended)))
-    return int(any(event["state"] == "failed" for event in ended))
+def _follow(client: EventClient, event_ids: Sequence[int], options: Namespace) -> int:
+    events = follow_events(client, event_ids, options.timeout, is_quiet=options.output == "json")
+    _print_result(options, events, lambda: output.print_lines(format_outcomes(events)))
+    return int(any(event["state"] == "failed" for event in events))
 
 
-def _print(asked: Namespace, value: Any, show_it: Callable[[], None]) -> None:
-    if asked.output == "json":
-        output.as_json(value)
+def _print_result(options: Namespace, result: Any, print_text: Callable[[], None]) -> None:
+    if options.output == "json":
+        output.print_json(result)
     else:
-        show_it()
+        print_text()

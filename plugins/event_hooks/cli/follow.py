@@ -1,55 +1,71 @@
-"""Watching events until they are over."""
+"""Follow events and show their progress until they are finished."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from event_hooks.cli import output
-from event_hooks.client import EventClient, ServerUnreachable
-
-Told = dict[str, Any]
+from event_hooks.client import EventClient, JsonObject, ServerUnreachable
 
 
-def follow(client: EventClient, ids: Sequence[int], timeout: float | None, is_quiet: bool) -> list[Told]:
+def follow_events(
+    client: EventClient, event_ids: Sequence[int], timeout: float | None, is_quiet: bool
+) -> list[JsonObject]:
     """
-    Show how events are until all are over.
+    Show the progress of events until all are finished.
 
-    :param timeout: seconds; default none.
-    :param is_quiet: show nothing on standard output.
-    :return: how each event ended, in the order of ``ids``.
+    On an interruption, standard error says how to follow the unfinished events again; they continue.
+
+    :param timeout: seconds; default: no limit.
+    :param is_quiet: print nothing on standard output.
+    :return: the final state of each event, in the order of ``event_ids``.
     :raises TimeoutError: as :meth:`event_hooks.client.client.EventClient.follow`.
     """
-    last: dict[int, Told] = {}
+    events: dict[int, JsonObject] = {}
     try:
-        with _view(is_quiet) as view:
-            for event in client.follow(ids, timeout=timeout):
-                last[event["id"]] = event
+        with _open_view(is_quiet) as view:
+            for event in client.follow(event_ids, timeout=timeout):
+                events[event["id"]] = event
                 view.update(event)
     except (KeyboardInterrupt, TimeoutError, ServerUnreachable):
-        left = [str(one) for one in ids if not last.get(one, {}).get("is_finished")]
-        print(f"The events go on. To follow them again: event-hooks follow {' '.join(left)}", file=sys.stderr)
+        unfinished = [
+            str(event_id) for event_id in event_ids if not events.get(event_id, {}).get("is_finished")
+        ]
+        command = f"event-hooks follow {' '.join(unfinished)}"
+        print(f"The events continue. To follow them again: {command}", file=sys.stderr)
         raise
-    return [last[one] for one in ids]
+    return [events[event_id] for event_id in event_ids]
 
 
-class View(Protocol):
-    """Shows events."""
+def format_outcomes(events: Iterable[JsonObject]) -> Iterator[str]:
+    """Return a line with the final state of each event, and below it the errors of its processes."""
+    for event in events:
+        yield f"event {event['id']} ({event['type']}, {event['genome'] or '-'}): {event['state']}"
+        for process in event["processes"]:
+            if output.is_failed(process):
+                reason = process["error"] or process["message"] or process["state"]
+                indented = reason.strip().replace("\n", "\n    ")
+                yield f"  {process['process']}, job {process['job'] or '-'}: {indented}"
 
-    def update(self, event: Told) -> None:
-        """Take in how an event is now."""
+
+class ProgressView(Protocol):
+    """Shows the progress of events."""
+
+    def update(self, event: JsonObject) -> None:
+        """Show the current state of an event."""
 
 
 @contextmanager
-def _view(is_quiet: bool) -> Iterator[View]:
+def _open_view(is_quiet: bool) -> Iterator[ProgressView]:
     if is_quiet:
-        yield _Nothing()
+        yield _QuietView()
     elif not sys.stdout.isatty():
-        yield _Lines()
+        yield _LineView()
     else:
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -58,57 +74,51 @@ def _view(is_quiet: bool) -> Iterator[View]:
             TextColumn("{task.fields[state]}", markup=False),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=output.console()) as bars:
-            yield _Bars(bars)
+        with Progress(*columns, console=output.make_console()) as progress:
+            yield _BarView(progress)
 
 
-class _Nothing:
-    def update(self, event: Told) -> None:
-        """Show nothing."""
+class _QuietView:
+    def update(self, event: JsonObject) -> None:
+        """Print nothing."""
 
 
-class _Lines:
-    """Prints a line whenever a process has changed."""
+class _LineView:
+    """Prints a line for each change of a process."""
 
     def __init__(self) -> None:
-        self._shown: dict[tuple[int, str], str] = {}
+        self._printed: dict[tuple[int, str], str] = {}
 
-    def update(self, event: Told) -> None:
-        """Print what is new."""
+    def update(self, event: JsonObject) -> None:
+        """Print a line for each process that changed."""
         for process in event["processes"]:
-            key, line = (event["id"], process["process"]), output.progress(event, process)
-            if self._shown.get(key) != line:
-                self._shown[key] = line
-                output.lines([line])
+            key, line = (event["id"], process["process"]), output.format_progress(event, process)
+            if self._printed.get(key) != line:
+                self._printed[key] = line
+                output.print_lines([line])
 
 
-class _Bars:
-    """Shows a bar for each process."""
+class _BarView:
+    """Shows a progress bar for each process."""
 
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._tasks: dict[tuple[int, str], TaskID] = {}
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bars: dict[tuple[int, str], TaskID] = {}
 
-    def update(self, event: Told) -> None:
-        """Move the bars of an event."""
+    def update(self, event: JsonObject) -> None:
+        """Update the bars of an event."""
         for process in event["processes"]:
             key = event["id"], process["process"]
-            if key not in self._tasks:
-                self._tasks[key] = self._bars.add_task(output.label(event, process), total=None, state="")
-            # The last look before the end may have missed some jobs: over is over.
-            total = process["total"] or (1 if process["is_finished"] else None)
-            done = total if process["is_finished"] else process["done"]
-            self._bars.update(self._tasks[key], completed=done or 0, total=total, state=process["state"])
-            if process["is_finished"]:
-                self._bars.stop_task(self._tasks[key])
+            if key not in self._bars:
+                label = output.format_label(event, process)
+                self._bars[key] = self._progress.add_task(label, total=None, state="")
+            self._update_bar(self._bars[key], process)
 
-
-def verdict(events: Iterable[Told]) -> Iterator[str]:
-    """Say in a line for each event how it ended, and below it what failed of it."""
-    for event in events:
-        yield f"event {event['id']} ({event['type']}, {event['genome'] or '-'}): {event['state']}"
-        for process in event["processes"]:
-            if output.is_wrong(process):
-                reason = process["error"] or process["message"] or process["state"]
-                told = reason.strip().replace("\n", "\n    ")
-                yield f"  {process['process']}, job {process['job'] or '-'}: {told}"
+    def _update_bar(self, bar: TaskID, process: JsonObject) -> None:
+        is_finished = process["is_finished"]
+        # The last poll may miss the end of some jobs, so the bar of a finished process is always complete.
+        total = process["total"] or (1 if is_finished else None)
+        completed = total if is_finished else process["done"]
+        self._progress.update(bar, completed=completed or 0, total=total, state=process["state"])
+        if is_finished:
+            self._progress.stop_task(bar)

@@ -1,4 +1,4 @@
-"""Events as people give them to a command: as text, in a file, or piped in."""
+"""Read the events of a command from an argument, a file or standard input."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from typing import Any, NoReturn
 
 def read_events(source: str | None) -> Any:
     """
-    Read JSON: one event, an array of them, or one after the other (as in JSON lines).
+    Read JSON: one event, an array of events, or several values in a row (such as JSON lines).
 
-    :param source: JSON that begins with { or [; a file, with or without @ before it; - for what is piped in,
-        as is None.
-    :raises ValueError: names the place, and what was expected there.
+    :param source: JSON that begins with { or [; or a file, with or without @ before its name; or - for
+        standard input. None is standard input, too, unless that is a terminal.
+    :raises ValueError: names the source and the expected value.
     """
     if source is None and sys.stdin.isatty():
-        raise ValueError("event: expected JSON, a file, or something piped in")
+        raise ValueError("event: expected JSON, a file, or JSON on standard input")
     if source in (None, "-"):
-        return parse(sys.stdin.read(), "standard input")
+        return parse_json_values(sys.stdin.read(), "standard input")
     if source.lstrip()[:1] in ("{", "["):
-        return parse(source, "event")
+        return parse_json_values(source, "event")
     file = Path(source.removeprefix("@"))
     try:
-        return parse(file.read_text(), str(file))
+        return parse_json_values(file.read_text(), str(file))
     except OSError as error:
         raise ValueError(f"event: expected JSON or a file, not {source!r}: {error.strerror}") from None
 
 
-def parse(text: str, where: str) -> Any:
+def parse_json_values(text: str, source: str) -> Any:
     """
-    Give the value in a text, or a list of its values if there are several.
+    Return the value in a text, or the list of values if there are several.
 
-    :param where: how errors name the text.
-    :raises ValueError: says what is no JSON.
+    :param source: name of the text in error messages.
+    :raises ValueError: the text is empty or is not JSON.
     """
-    decoder, values, rest = json.JSONDecoder(parse_constant=_no_json), [], text.lstrip()
+    decoder, values, rest = json.JSONDecoder(parse_constant=_reject_constant), [], text.lstrip()
     while rest:
         try:
             value, end = decoder.raw_decode(text, len(text) - len(rest))
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{where}: expected JSON: {error}") from None
+            raise ValueError(f"{source}: expected JSON: {error}") from None
         values.append(value)
         rest = text[end:].lstrip()
     if not values:
-        raise ValueError(f"{where}: expected JSON, found nothing")
+        raise ValueError(f"{source}: expected JSON, not an empty text")
     return values[0] if len(values) == 1 else values
 
 
-def _no_json(word: str) -> NoReturn:
-    raise ValueError(f"{word} is none")
+def _reject_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,7 +1,7 @@
 """
-Check the lookups before they are used: the files, what they say together, and the hives that they name.
+Check the lookups before they are used: each file, both files together, and the hives that they name.
 
-``event-hooks lint`` prints what is found.
+``event-hooks lint`` prints the findings.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from event_hooks.hive.hook import HiveHook
 if TYPE_CHECKING:
     from event_hooks.events.lookups import Lookups, Process
 
-AT_ONCE = 8
-"""Hives that are asked at the same time."""
+MAX_PARALLEL_HIVES = 8
+"""Hives that are checked at the same time."""
 
 
 class Finding(NamedTuple):
-    """What is not as it should be, and what to do."""
+    """A problem in a lookup file; the message says how to fix it."""
 
     level: Literal["error", "warning"]
     file: str
@@ -36,7 +36,7 @@ class Finding(NamedTuple):
     message: str
 
     def __str__(self) -> str:
-        """Give it as a line."""
+        """Return the finding as a line of text."""
         return f"{self.level}: {self.file}: {self.key}: {self.message}"
 
 
@@ -44,71 +44,71 @@ def lint(
     event_lookup: Path | None = None, process_lookup: Path | None = None, *, is_offline: bool = False
 ) -> Iterator[Finding]:
     """
-    Check two lookup files; a file that cannot be used at all is the only finding.
+    Check two lookup files; an invalid file is the only finding.
 
-    :param event_lookup: default that of the settings, as for the other.
-    :param is_offline: ask no hive, and for no connection.
+    :param event_lookup: default: the file in the settings.
+    :param process_lookup: default: the file in the settings.
+    :param is_offline: check neither hives nor connections.
     """
-    events, processes = event_lookup or settings.event_lookup(), process_lookup or settings.process_lookup()
+    event_lookup = event_lookup or settings.event_lookup()
+    process_lookup = process_lookup or settings.process_lookup()
     try:
-        found = lookups.load(events, processes)
+        loaded = lookups.load(event_lookup, process_lookup)
     except LookupInvalid as error:
         yield Finding("error", error.file, error.key, error.expected)
         return
-    yield from _unused(found, str(processes))
-    yield from _follow_ups(found, str(processes))
-    yield from _passwords(found, str(processes))
+    yield from _find_unused_processes(loaded, str(process_lookup))
+    yield from _find_unknown_follow_ups(loaded, str(process_lookup))
+    yield from _find_passwords(loaded, str(process_lookup))
     if not is_offline:
-        yield from _hives(found, str(processes))
+        yield from _check_hives(loaded, str(process_lookup))
 
 
-def _unused(found: Lookups, file: str) -> Iterator[Finding]:
-    used = {name for event_type in found.types for name in found.rules.processes_for(event_type)}
-    for name in found.processes:
+def _find_unused_processes(loaded: Lookups, file: str) -> Iterator[Finding]:
+    used = {name for event_type in loaded.event_types for name in loaded.rules.processes_for(event_type)}
+    for name in loaded.processes:
         if name not in used:
-            advice = "no event type names it: name it in the event lookup, or take it out"
-            yield Finding("warning", file, name, advice)
+            message = "no event type has this process: add it to the event lookup, or remove it here"
+            yield Finding("warning", file, name, message)
 
 
-def _follow_ups(found: Lookups, file: str) -> Iterator[Finding]:
-    for name, process in found.processes.items():
+def _find_unknown_follow_ups(loaded: Lookups, file: str) -> Iterator[Finding]:
+    for name, process in loaded.processes.items():
         for position, event_type in enumerate(process.emits):
-            if event_type not in found.types:
-                known = ", ".join(found.types)
-                yield Finding(
-                    "error", file, f"{name}.emits[{position}]", f"expected one of {known}, not {event_type!r}"
-                )
+            if event_type not in loaded.event_types:
+                message = f"expected one of {', '.join(loaded.event_types)}, not {event_type!r}"
+                yield Finding("error", file, f"{name}.emits[{position}]", message)
 
 
-def _passwords(found: Lookups, file: str) -> Iterator[Finding]:
-    for name, process in found.processes.items():
+def _find_passwords(loaded: Lookups, file: str) -> Iterator[Finding]:
+    for name, process in loaded.processes.items():
         if process.hive_uri and make_url(process.hive_uri.get_secret_value()).password:
-            advice = "there is a password in it: make an Airflow connection, and name that as hive_conn_id"
-            yield Finding("warning", file, f"{name}.hive_uri", advice)
+            message = "it contains a password: create an Airflow connection, and set its id as hive_conn_id"
+            yield Finding("warning", file, f"{name}.hive_uri", message)
 
 
-def _hives(found: Lookups, file: str) -> Iterator[Finding]:
-    # A command is not told where connections are; so it also looks where Airflow's own commands do.
+def _check_hives(loaded: Lookups, file: str) -> Iterator[Finding]:
+    # Only with this context, which Airflow's own commands set, are connections loaded from its database.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for problem in pool.map(_problem, found.processes.values()):
+    with ThreadPoolExecutor(MAX_PARALLEL_HIVES) as pool:
+        for problem in pool.map(_check_hive, loaded.processes.values()):
             if problem:
                 yield Finding("error", file, *problem)
 
 
-def _problem(process: Process) -> tuple[str, str] | None:
-    """Ask a hive whether it takes jobs of a process; give key and message if not."""
-    place = f"{process.name}.{'hive_uri' if process.hive_uri else 'hive_conn_id'}"
+def _check_hive(process: Process) -> tuple[str, str] | None:
+    """Return key and message if the hive does not accept jobs of a process."""
+    key = f"{process.name}.{'hive_uri' if process.hive_uri else 'hive_conn_id'}"
     try:
         uri = process.hive_uri
-        at = resolve_hive_uri(uri.get_secret_value()) if uri else resolve_hive(process.hive_conn_id)
-        HiveHook(process.hive_conn_id, at).check(process.analysis)
+        engine_args = resolve_hive_uri(uri.get_secret_value()) if uri else resolve_hive(process.hive_conn_id)
+        HiveHook(process.hive_conn_id, engine_args).check_analysis(process.analysis)
     except AnalysisNotFound as error:
-        return f"{process.name}.analysis", f"{error}: mend the name, or add it to the pipeline"
+        return f"{process.name}.analysis", f"{error}: correct the name, or add it to the pipeline"
     except HiveTooOld as error:
-        return place, f"{error}: apply eHive's own patches (sql/patch_*) to it"
+        return key, f"{error}: apply eHive's patches (sql/patch_*) to its database"
     except HiveRejected as error:
-        return place, f"{error}: mend the connection, or the rights of its user"
+        return key, f"{error}: fix the connection, or the permissions of its user"
     except HiveUnreachable as error:
-        return place, f"{error}: make or mend the connection, or see that its server runs"
+        return key, f"{error}: create or fix the connection, or check that the server runs"
     return None

@@ -1,116 +1,126 @@
-"""What the command prints, for people and for programs."""
+"""Print results on standard output, as text or as JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-Told = dict[str, Any]
+if TYPE_CHECKING:
+    from event_hooks.client import JsonObject
 
-WIDE = 10_000
-"""Columns where no terminal limits them: a program that reads the lines wants them whole."""
+PIPE_COLUMNS = 10_000
+"""Width of the output where standard output is not a terminal: programs need complete lines."""
 
-WRONG = ("failed", "stopped", "missing", "timed_out", "not_submitted")
+FAILURE_STATES = ("failed", "stopped", "missing", "timed_out", "not_submitted")
+"""States of a finished process without success."""
 
 
-def console() -> Console:
-    """Give what prints to standard output; a job's message is text, whatever brackets it has."""
-    width = None if sys.stdout.isatty() else WIDE
+def make_console() -> Console:
+    """Return a console for standard output; it prints brackets in messages of jobs as they are."""
+    width = None if sys.stdout.isatty() else PIPE_COLUMNS
     return Console(markup=False, highlight=False, emoji=False, width=width)
 
 
-def as_json(value: Any) -> None:
-    """Print a value for a program."""
-    console().out(json.dumps(value, indent=2, ensure_ascii=False), highlight=False)
+def print_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    make_console().out(json.dumps(value, indent=2, ensure_ascii=False), highlight=False)
 
 
-def lines(texts: Iterable[str]) -> None:
-    """Print lines."""
-    for text in texts:
-        console().print(text, soft_wrap=True)
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines of text."""
+    for line in lines:
+        make_console().print(line, soft_wrap=True)
 
 
-def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows below the names of their columns; None is left empty."""
-    found = Table(*names, box=None, pad_edge=False, header_style="bold")
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows below their headers; None is an empty cell."""
+    table = Table(*headers, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        found.add_row(*("" if cell is None else str(cell) for cell in row))
-    console().print(found)
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    make_console().print(table)
 
 
-def submitted(answers: Sequence[Told]) -> None:
-    """Print what was taken in."""
+def print_submissions(submissions: Sequence[JsonObject]) -> None:
+    """Print accepted events with their jobs."""
+    no_process = {"process": "(no process reacts)", "job": None, "state": ""}
     rows = [
-        (one["id"], *_names(one["event"]), process["process"], process["job"], _state(process))
-        for one in answers
-        for process in one["processes"] or [{"process": "(none reacts)", "job": None, "state": ""}]
+        (
+            submission["id"],
+            *_type_and_genome(submission["event"]),
+            process["process"],
+            process["job"],
+            _format_state(process),
+        )
+        for submission in submissions
+        for process in submission["processes"] or [no_process]
     ]
-    table(("event", "type", "genome", "process", "job", "state"), rows)
+    print_table(("event", "type", "genome", "process", "job", "state"), rows)
 
 
-def planned(plan: Told) -> None:
-    """Print what would run where, and why the rest would not."""
-    for one in plan["events"]:
-        lines([" ".join(name for name in _names(one["event"]) if name) + ":"])
+def print_plan(plan: JsonObject) -> None:
+    """Print the processes that would run for each event, and why the other processes would not."""
+    for event in plan["events"]:
+        print_lines([" ".join(filter(None, _type_and_genome(event["event"]))) + ":"])
         rows = [
-            ("  runs", found["process"], found["hive"], found["analysis"], _readiness(found))
-            for found in one["processes"]
+            ("  runs", process["process"], process["hive"], process["analysis"], _format_readiness(process))
+            for process in event["processes"]
         ]
-        rows += [("  not", other["process"], "", "", other["reason"]) for other in one["others"]]
-        table(("", "process", "hive", "analysis", ""), rows)
+        rows += [("  does not run", other["process"], "", "", other["reason"]) for other in event["others"]]
+        print_table(("", "process", "hive", "analysis", ""), rows)
 
 
-def jobs(found: Iterable[Told]) -> None:
-    """Print jobs, a line for each."""
+def print_jobs(jobs: Iterable[JsonObject]) -> None:
+    """Print a line for each job."""
     rows = []
-    for job in found:
+    for job in jobs:
         event = job["input"].get("event", {}) if isinstance(job["input"], dict) else {}
         progress = job["progress"]
         done = f"{progress['complete']}/{progress['total']}"
-        rows.append((job["id"], job["status"], done, *_names(event), job.get("when_completed")))
-    table(("job", "status", "done", "type", "genome", "completed"), rows)
+        rows.append((job["id"], job["status"], done, *_type_and_genome(event), job.get("when_completed")))
+    print_table(("job", "status", "done", "type", "genome", "completed"), rows)
 
 
-def fields(told: Told) -> None:
-    """Print an answer, a line for each field."""
-    lines(
+def print_fields(result: JsonObject) -> None:
+    """Print a line for each field of a result; a value that is not text is printed as JSON."""
+    print_lines(
         f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-        for name, value in told.items()
+        for name, value in result.items()
     )
 
 
-def progress(event: Told, process: Told) -> str:
-    """Say in a line how a process of an event is."""
+def format_progress(event: JsonObject, process: JsonObject) -> str:
+    """Return a line with the state of a process of an event."""
+    line = f"{format_label(event, process)}: {process['state']}"
     if process["is_finished"]:
-        return f"{label(event, process)}: {process['state']}"
-    counted = f", {process['done'] or 0} of {process['total']} jobs done" if process["total"] else ""
-    said = f", {process['message']}" if process["message"] else ""
-    return f"{label(event, process)}: {process['state']}{counted}{said}"
+        return line
+    if process["total"]:
+        line += f", {process['done'] or 0} of {process['total']} jobs done"
+    return f"{line}, {process['message']}" if process["message"] else line
 
 
-def label(event: Told, process: Told) -> str:
-    """Name a process of an event."""
+def format_label(event: JsonObject, process: JsonObject) -> str:
+    """Return a label for a process of an event."""
     return f"event {event['id']} ({event['genome'] or event['type']}) {process['process']}"
 
 
-def is_wrong(process: Told) -> bool:
-    """Tell whether a process is over, and not well."""
-    return process["state"] in WRONG
+def is_failed(process: JsonObject) -> bool:
+    """Return whether a process is finished without success."""
+    return process["state"] in FAILURE_STATES
 
 
-def _state(process: Told) -> str:
+def _type_and_genome(event: JsonObject) -> tuple[str, str]:
+    return str(event.get("type") or ""), str(event.get("genome") or "")
+
+
+def _format_state(process: JsonObject) -> str:
     reason = process.get("error") or process.get("message")
     return f"{process['state']}: {reason}" if reason else str(process["state"])
 
 
-def _names(event: Told) -> tuple[str, str]:
-    return str(event.get("type") or ""), str(event.get("genome") or "")
-
-
-def _readiness(found: Told) -> str:
-    return "ready" if found["is_ready"] else str(found["problem"] or "the hive does not answer")
+def _format_readiness(process: JsonObject) -> str:
+    return "ready" if process["is_ready"] else str(process["problem"] or "the hive does not answer")

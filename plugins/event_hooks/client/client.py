@@ -1,7 +1,7 @@
 """
-The client of the event API: what the programs use that announce changes.
+Client of the event API, for programs that submit events.
 
-It needs ``requests``, and nothing of Airflow.
+It needs ``requests``, but not Airflow.
 """
 
 from __future__ import annotations
@@ -18,175 +18,185 @@ from uuid import uuid4
 
 from event_hooks.client.http import HttpSession, RequestRejected
 
-URI = "http://localhost:8080/event-hooks"
+DEFAULT_URI = "http://localhost:8080/event-hooks"
 API_PATH = "/event-hooks"
-"""Where the API is below the root of Airflow."""
+"""Path of the event API below the root of Airflow."""
 
-TIMEOUT = 30
+TIMEOUT_SECONDS = 30
+PAGE_SIZE = 1000
+"""Jobs that one request lists."""
 
-Event = Mapping[str, Any]
-Told = dict[str, Any]
-Names = list[str]
+JsonObject = dict[str, Any]
 
 
 class EventClient:
     """
-    Submit events, and see what becomes of them.
+    Submit events and follow them until they are finished.
 
-    Every method raises ``RequestRejected`` if the API says no (the message names the field), and
-    ``ServerUnreachable`` if it does not answer. What is harmless to repeat is tried four times, in some
-    seconds, or after the pause that the server asks for.
+    Every method raises ``RequestRejected`` if the API rejects the request (the message names the field), and
+    ``ServerUnreachable`` if the API does not answer. Idempotent requests are retried up to three times,
+    within a few seconds or after the delay that the server requests.
 
-    :param uri: of the API, with or without a slash at its end.
-    :param token: of Airflow, as :func:`log_in` gives it; default what :func:`load_token` finds.
+    :param uri: address of the API, with or without a slash at its end.
+    :param token: token of Airflow, as :func:`log_in` returns it; default: the result of :func:`load_token`.
     :param timeout: seconds to connect, and to wait for each part of an answer.
+    :raises ValueError: the address or the token is invalid.
     """
 
-    def __init__(self, uri: str = URI, token: str | None = None, *, timeout: float = TIMEOUT) -> None:
-        self._requester = HttpSession(uri, token or load_token(), timeout)
-        self.uri = self._requester.root
+    def __init__(
+        self, uri: str = DEFAULT_URI, token: str | None = None, *, timeout: float = TIMEOUT_SECONDS
+    ) -> None:
+        self._http = HttpSession(uri, token or load_token(), timeout)
+        self.uri = self._http.root
 
-    def submit(self, events: Event | Sequence[Event], idempotency_key: str | None = None) -> Any:
+    def submit(
+        self, events: Mapping[str, Any] | Sequence[Mapping[str, Any]], idempotency_key: str | None = None
+    ) -> Any:
         """
-        Have events done: one, or several that are taken in together or not at all.
+        Submit one event or a batch; the API accepts a batch completely or rejects it.
 
-        An event with an ``event_id`` is done once, however often it is sent. A request whose events have
-        none gets a key of its own, unless one is given here, and so is repeated when no answer came. A mixed
-        request cannot have a key: it is sent once, and after an error it is not known whether it arrived.
+        An event with an ``event_id`` is processed once, however often it is submitted. A request without any
+        ``event_id`` gets a random idempotency key unless one is passed, so it can be retried as well. A batch
+        that mixes events with and without an ``event_id`` cannot have a key: it is sent once, and after an
+        error it is unknown whether it arrived.
 
         :return: ``{"id", "event", "run_id", "job_id", "processes": [{"process", "job", "hive", "analysis",
-            "state"[, "message"]}, …], "url", …}``; for several events, a list of that.
+            "state"[, "message"]}, …], "url", …}``; for a batch, a list of these.
         """
-        named = [_is_named(event) for event in ([events] if isinstance(events, Mapping) else events)]
-        if idempotency_key is None and not any(named):
+        has_id = [_has_event_id(event) for event in ([events] if isinstance(events, Mapping) else events)]
+        if idempotency_key is None and not any(has_id):
             idempotency_key = str(uuid4())
-        is_idempotent = idempotency_key is not None or all(named)
+        is_idempotent = idempotency_key is not None or all(has_id)
         return self._post("/jobs", events, idempotency_key, is_idempotent)
 
-    def plan(self, events: Event | Sequence[Event], idempotency_key: str | None = None) -> Told:
+    def plan(
+        self, events: Mapping[str, Any] | Sequence[Mapping[str, Any]], idempotency_key: str | None = None
+    ) -> JsonObject:
         """
-        Ask what these events would do; nothing is written.
+        Return the jobs that these events would create; nothing is written.
 
         :return: ``{"events": [{"event", "processes": [{"process", "hive", "analysis", "is_ready", "problem",
             "input", "perl"}, …], "others": [{"process", "reason"}, …]}, …]}``.
         """
         return dict(self._post("/plan", events, idempotency_key))
 
-    def retrieve(self, process: str, job_id: int, email: str | None = None) -> Told:
+    def retrieve(self, process: str, job_id: int, email: str | None = None) -> JsonObject:
         """
-        Show a job, with what has grown from it.
+        Return a job with the progress of its job tree.
 
-        :param email: given back as ``email``, as the event app did.
+        :param email: returned as ``email``, as in the old event app.
         :return: ``{"id", "input", "status", "progress": {"complete", "total"[, "message"]}[,
             "when_completed", "output"]}``; ``status`` is complete, failed, submitted, running or incomplete.
         """
-        asked = {"format": "email", "email": email} if email else None
-        return dict(self._get(_job(process, job_id), params=asked))
+        params = {"format": "email", "email": email} if email else None
+        return dict(self._get(_job_path(process, job_id), params=params))
 
     def failures(self, process: str, job_id: int) -> dict[str, str]:
-        """Give the messages of what failed of a job: ``{job id: message}``."""
-        return dict(self._get(_job(process, job_id), params={"format": "failures"}))
+        """Return the error messages of the failed jobs in a job tree: ``{job id: message}``."""
+        return dict(self._get(_job_path(process, job_id), params={"format": "failures"}))
 
-    def delete(self, process: str, job_id: int) -> Told:
+    def delete(self, process: str, job_id: int) -> JsonObject:
         """
-        Stop what has not begun of a job; nothing is deleted, and what runs, runs on.
+        Stop the jobs of a job tree that are not started; running jobs continue, and nothing is deleted.
 
         :return: ``{"id", "process", "stopped": [job id, …], "running": [job id, …]}``.
         """
-        return dict(self._requester.ask("DELETE", _job(process, job_id))[0])
+        return dict(self._http.request("DELETE", _job_path(process, job_id))[0])
 
-    def events(self) -> Names:
-        """List the types of events."""
+    def events(self) -> Sequence[str]:
+        """Return the event types."""
         return list(self._get("/events"))
 
-    def processes(self) -> Names:
-        """List the processes."""
+    def processes(self) -> Sequence[str]:
+        """Return the names of the processes."""
         return list(self._get("/processes"))
 
-    def event(self, event_id: int) -> Told:
+    def event(self, event_id: int) -> JsonObject:
         """
-        Tell how an event is.
+        Return the state of an event.
 
-        :param event_id: the ``id`` that :meth:`submit` gave.
-        :return: ``{"id", "event", "type", "genome", "state", "is_finished", "processes": [{"process", "state",
-            "is_finished", "job", "done", "total", "failed", "message", "error", …}, …], …}``; ``state`` is
-            waiting, running, complete or failed.
+        :param event_id: ``id`` in the result of :meth:`submit`.
+        :return: ``{"id", "event", "type", "genome", "state", "is_finished", "processes": [{"process",
+            "state", "is_finished", "job", "done", "total", "failed", "message", "error", …}, …], …}``;
+            ``state`` is waiting, running, complete or failed.
         """
         return dict(self._get(f"/events/{event_id}"))
 
     def follow(
-        self, ids: Iterable[int], *, interval: float = 2, timeout: float | None = None
-    ) -> Iterator[Told]:
+        self, event_ids: Iterable[int], *, interval: float = 2, timeout: float | None = None
+    ) -> Iterator[JsonObject]:
         """
-        Tell how events are, again and again, until all are over.
+        Poll events until all are finished, and return each state.
 
-        :param ids: as :meth:`event` takes them.
-        :param interval: seconds between two rounds.
-        :param timeout: seconds for all of it; default none.
-        :return: what :meth:`event` gives, each time it was asked; the last one of each event is over.
-        :raises TimeoutError: names the events that are not over.
+        :param event_ids: as for :meth:`event`.
+        :param interval: seconds between two polls of the same event.
+        :param timeout: seconds for the whole call; default: no limit.
+        :return: results of :meth:`event`; the last result of each event is finished.
+        :raises TimeoutError: the message names the unfinished events.
         """
-        waiting, limit = list(dict.fromkeys(ids)), time.monotonic() + (inf if timeout is None else timeout)
+        unfinished = list(dict.fromkeys(event_ids))
+        deadline = time.monotonic() + (inf if timeout is None else timeout)
         while True:
-            for event_id in tuple(waiting):
-                state = self.event(event_id)
-                if state["is_finished"]:
-                    waiting.remove(event_id)
-                yield state
-            if not waiting:
+            for event_id in tuple(unfinished):
+                event = self.event(event_id)
+                if event["is_finished"]:
+                    unfinished.remove(event_id)
+                yield event
+            if not unfinished:
                 return
-            if time.monotonic() + interval > limit:
-                raise TimeoutError(f"not over within {timeout:g} s: {', '.join(map(str, waiting))}")
+            if time.monotonic() + interval > deadline:
+                names = ", ".join(map(str, unfinished))
+                raise TimeoutError(f"events not finished within {timeout:g} s: {names}")
             time.sleep(interval)
 
-    def list(self, process: str) -> Iterator[Told]:
-        """List the jobs of a process, the newest first, as :meth:`retrieve` gives them; page by page."""
-        path = f"/jobs/{quote(process, safe='')}?limit=1000"
+    def list(self, process: str) -> Iterator[JsonObject]:
+        """Return the jobs of a process as :meth:`retrieve` does, newest first; one request per page."""
+        path = f"/jobs/{quote(process, safe='')}?limit={PAGE_SIZE}"
         while path:
-            jobs, answer = self._requester.ask("GET", path)
+            jobs, response = self._http.request("GET", path)
             yield from jobs
-            following = urlsplit(answer.links.get("next", {}).get("url", ""))
-            # Its query alone: no answer leads us, and our token, elsewhere.
-            path = f"{path.partition('?')[0]}?{following.query}" if following.query else ""
+            next_page = urlsplit(response.links.get("next", {}).get("url", ""))
+            # Only the query is used, so no answer can redirect the client, and its token, to another server.
+            path = f"{path.partition('?')[0]}?{next_page.query}" if next_page.query else ""
 
-    def _get(self, path: str, **given: Any) -> Any:
-        return self._requester.ask("GET", path, **given)[0]
+    def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
+        return self._http.request("GET", path, params=params)[0]
 
-    def _post(self, path: str, events: Any, key: str | None, is_idempotent: bool = True) -> Any:
+    def _post(self, path: str, events: Any, idempotency_key: str | None, is_idempotent: bool = True) -> Any:
         body = json.dumps(events, allow_nan=False).encode()
-        headers = {
-            "Content-Type": "application/json",
-            **({"Idempotency-Key": key} if key is not None else {}),
-        }
-        return self._requester.ask("POST", path, is_idempotent=is_idempotent, data=body, headers=headers)[0]
+        headers = {"Content-Type": "application/json"}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        return self._http.request("POST", path, is_idempotent=is_idempotent, data=body, headers=headers)[0]
 
 
 def load_token() -> str | None:
-    """Give the token in ``EVENT_HOOKS_TOKEN``, or in the file that ``EVENT_HOOKS_TOKEN_FILE`` names."""
+    """Return the token in ``EVENT_HOOKS_TOKEN``, or in the file that ``EVENT_HOOKS_TOKEN_FILE`` names."""
     if token := os.environ.get("EVENT_HOOKS_TOKEN"):
         return token
     file = os.environ.get("EVENT_HOOKS_TOKEN_FILE")
     return Path(file).read_text() if file else None
 
 
-def log_in(uri: str, user: str, password: str, *, timeout: float = TIMEOUT) -> str:
+def log_in(uri: str, user: str, password: str, *, timeout: float = TIMEOUT_SECONDS) -> str:
     """
-    Log in to Airflow, and give the token.
+    Log in to Airflow and return the token.
 
-    :param uri: of the API; Airflow's own is the part before ``/event-hooks``.
-    :raises RequestRejected: user or password are wrong.
-    :raises ServerUnreachable: no answer.
+    :param uri: address of the API; the part before ``/event-hooks`` is the address of Airflow.
+    :param timeout: as for :class:`EventClient`.
+    :raises RequestRejected: user or password is wrong, or the server is not Airflow.
+    :raises ServerUnreachable: the server does not answer.
     """
-    airflow = HttpSession(uri.rstrip("/").removesuffix(API_PATH), None, timeout)
-    told, _ = airflow.ask("POST", "/auth/token", json={"username": user, "password": password})
-    if not isinstance(told, dict) or "access_token" not in told:
-        raise RequestRejected(200, f"{airflow.root} gives no token: is it Airflow?")
-    return str(told["access_token"])
+    http = HttpSession(uri.rstrip("/").removesuffix(API_PATH), None, timeout)
+    answer, _ = http.request("POST", "/auth/token", json={"username": user, "password": password})
+    if not isinstance(answer, dict) or "access_token" not in answer:
+        raise RequestRejected(200, f"{http.root} returns no token: check that it is the address of Airflow")
+    return str(answer["access_token"])
 
 
-def _is_named(event: Any) -> bool:
+def _has_event_id(event: Any) -> bool:
     return isinstance(event, Mapping) and event.get("event_id") is not None
 
 
-def _job(process: str, job_id: int) -> str:
+def _job_path(process: str, job_id: int) -> str:
     return f"/jobs/{quote(process, safe='')}/{job_id}"

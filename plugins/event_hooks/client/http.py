@@ -1,50 +1,48 @@
 """
-Requests to a server, as the client makes them: limited in time, repeated where that is harmless.
+HTTP requests of the client, with timeouts; idempotent requests are retried.
 
-* ClientError           what a caller of the client has to expect
-  + RequestRejected      the server said no              the same again cannot help
-  + ServerUnreachable   no answer, or none that helps   the same again may help
+* ClientError             base class of the client's errors
+  + RequestRejected       the server rejects the request              a retry cannot help
+  + ServerUnreachable     the server does not answer, or with 5xx     a retry may help
 
-These stand apart from ``exceptions.py``, because the client does without Airflow.
+They are not in ``exceptions.py``, because that module needs Airflow.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+MAX_RETRIES = 3
+RETRY_STATUSES = (502, 503, 504)
+"""HTTP statuses of a temporary problem."""
 
-RETRIES = 3
-PASSING = (502, 503, 504)
-"""Statuses that another moment may change."""
+BACKOFF_SECONDS = 0.5
+"""urllib3 retries at once, then after twice this time, then after four times this time."""
 
-PAUSE = 0.5
-"""Seconds before the second repetition, twice as many before the third; the first comes at once."""
-
-LONGEST_PAUSE = 30
-"""Seconds, whatever the server asks for."""
+MAX_RETRY_AFTER_SECONDS = 30
+"""Upper bound of the delay that a server requests with ``Retry-After``."""
 
 ADVICE = {
-    401: "log in with user and password, or give another token: one is good for a day",
-    403: "this user has no right to do that, or the token is too old: ask for the right, or log in again",
+    401: "log in with user and password, or use another token: a token is valid for a day",
+    403: "this user has no permission, or the token is too old: ask for the permission, or log in again",
 }
+"""How to fix the error, by HTTP status."""
 
 
 class ClientError(Exception):
-    """Base of what the client raises."""
+    """Base class of the client's errors."""
 
 
 class RequestRejected(ClientError):
     """
-    The server said no.
+    The server rejects the request.
 
-    :ivar status: of HTTP.
+    :ivar status: HTTP status of the answer.
     """
 
     def __init__(self, status: int, reason: str) -> None:
@@ -53,119 +51,124 @@ class RequestRejected(ClientError):
 
 
 class ServerUnreachable(ClientError):
-    """The server does not answer, or cannot do it now."""
+    """The server does not answer, or cannot process the request now."""
 
 
 class HttpSession:
     """
     Send requests to one server.
 
-    :param root: address, without a slash at its end.
-    :param token: for ``Authorization: BearerAuth``; none is sent without.
+    :param root: address of the server, with or without a slash at its end.
+    :param token: sent as ``Authorization: Bearer``; without a token, the header is not sent.
     :param timeout: seconds to connect, and to wait for each part of the answer.
-    :raises ValueError: the address or the token cannot be used; neither is shown if it holds a secret.
+    :raises ValueError: the address or the token is invalid; the message never shows a secret.
     """
 
     def __init__(self, root: str, token: str | None, timeout: float) -> None:
-        self.root = checked(root)
+        self.root = validate_url(root)
         self.timeout = timeout
         auth = BearerAuth(token) if token else None
-        self._once, self._patient = (_session(auth, retries) for retries in (0, RETRIES))
+        self._session = _build_session(auth, 0)
+        self._retrying_session = _build_session(auth, MAX_RETRIES)
 
-    def ask(
-        self, method: str, path: str, *, is_idempotent: bool = True, **given: Any
+    def request(
+        self, method: str, path: str, *, is_idempotent: bool = True, **options: Any
     ) -> tuple[Any, requests.Response]:
         """
-        Send a request, and give the JSON of its answer, and the answer.
+        Send a request; return the JSON of the answer, and the answer.
 
-        :param path: below the address.
-        :param is_idempotent: whether doing it twice is as good as once.
-        :param given: what ``requests`` shall send.
-        :raises RequestRejected: status 3xx or 4xx, or the answer is no JSON.
+        :param path: path below the address.
+        :param is_idempotent: whether the request may be retried.
+        :param options: further arguments of ``requests.Session.request``.
+        :raises RequestRejected: status 3xx or 4xx, or the answer is not JSON.
         :raises ServerUnreachable: no answer, or status 5xx.
         """
-        session = self._patient if is_idempotent else self._once
+        session = self._retrying_session if is_idempotent else self._session
         try:
-            answer = session.request(
-                method, self.root + path, timeout=self.timeout, allow_redirects=False, **given
+            response = session.request(
+                method, self.root + path, timeout=self.timeout, allow_redirects=False, **options
             )
         except requests.RequestException as error:
-            raise ServerUnreachable(f"no answer from {self.root}: {_innermost(error)}") from error
-        told = parse_json(answer)
-        if answer.status_code >= 500:
-            raise ServerUnreachable(
-                f"{self.root} answers {answer.status_code}: {error_message(told, answer)}"
-            )
-        if answer.status_code >= 300:
-            raise RequestRejected(answer.status_code, error_message(told, answer))
-        if told is None:
-            raise RequestRejected(
-                answer.status_code, f"{self.root} answers no JSON: is it the right address?"
-            )
-        return told, answer
+            raise ServerUnreachable(f"no answer from {self.root}: {_root_cause(error)}") from error
+        return self._check_response(response), response
+
+    def _check_response(self, response: requests.Response) -> Any:
+        """Return the JSON of a successful answer."""
+        status, body = response.status_code, parse_json(response)
+        if status >= 500:
+            raise ServerUnreachable(f"{self.root} answers {status}: {error_message(body, response)}")
+        if status >= 300:
+            raise RequestRejected(status, error_message(body, response))
+        if body is None:
+            raise RequestRejected(status, f"the answer of {self.root} is not JSON: check the address")
+        return body
 
 
 class BearerAuth(requests.auth.AuthBase):
-    """Sends a token; a ``~/.netrc`` then has no say."""
+    """Send a token; ``requests`` then ignores ``~/.netrc``."""
 
     def __init__(self, token: str) -> None:
         self.token = token.strip()
         if not (self.token.isascii() and self.token.isprintable()) or " " in self.token:
-            raise ValueError("token: expected one word of ASCII signs")
+            raise ValueError("token: expected printable ASCII characters without spaces")
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self.token}"
         return request
 
 
-def checked(root: str) -> str:
+def validate_url(url: str) -> str:
     """
-    Give an address without a slash at its end.
+    Return an HTTP address without the slash at its end.
 
-    :raises ValueError: it is none, or holds a password; it is not shown.
+    :raises ValueError: it is not an HTTP address, or contains user or password; the message does not show it.
     """
-    parts = urlsplit(root)
+    parts = urlsplit(url)
     if "@" in parts.netloc:
-        raise ValueError("uri: expected no user and password in it")
+        raise ValueError("uri: expected an address without user and password")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError("uri: expected an address like http://host:8080/event-hooks")
-    return root.rstrip("/")
+    return url.rstrip("/")
 
 
-def _session(auth: BearerAuth | None, retries: int) -> requests.Session:
-    again = Retry(
-        total=retries,
-        status_forcelist=PASSING,
-        allowed_methods=None,  # any: the caller knows what is harmless
-        backoff_factor=PAUSE,
-        retry_after_max=LONGEST_PAUSE,
-        raise_on_status=False,
-    )
-    session = requests.Session()
-    session.auth = auth
-    session.mount("http://", HTTPAdapter(max_retries=again))
-    session.mount("https://", HTTPAdapter(max_retries=again))
-    return session
-
-
-def _innermost(error: BaseException) -> str:
-    """Give the reason without the layers that libraries have put around it."""
-    while isinstance(inner := getattr(error, "reason", None) or next(iter(error.args), None), BaseException):
-        error = inner
-    return str(error)
-
-
-def parse_json(answer: requests.Response) -> Any:
-    """Give what an answer holds; None if that is no JSON."""
+def parse_json(response: requests.Response) -> Any:
+    """Return the JSON of an answer, or None if it is not JSON."""
     try:
-        return answer.json()
+        return response.json()
     except ValueError:
         return None
 
 
-def error_message(told: Any, answer: requests.Response) -> str:
-    """Give what the API, or Airflow, says of its refusal."""
-    if answer.is_redirect:
-        return f"moved to {answer.headers['Location']}: give that address"
-    said: Mapping[str, Any] = told if isinstance(told, dict) else {}
-    return str(said.get("error") or said.get("detail") or f"{answer.status_code} {answer.reason}")
+def error_message(body: Any, response: requests.Response) -> str:
+    """
+    Return the error message of the event API (``error``) or of Airflow (``detail``).
+
+    :param body: JSON of the answer.
+    """
+    if response.is_redirect:
+        return f"moved to {response.headers['Location']}: use that address"
+    errors = body if isinstance(body, dict) else {}
+    return str(errors.get("error") or errors.get("detail") or f"{response.status_code} {response.reason}")
+
+
+def _build_session(auth: BearerAuth | None, max_retries: int) -> requests.Session:
+    retry = Retry(
+        total=max_retries,
+        status_forcelist=RETRY_STATUSES,
+        allowed_methods=None,  # All methods: the caller selects this session for idempotent requests only.
+        backoff_factor=BACKOFF_SECONDS,
+        retry_after_max=MAX_RETRY_AFTER_SECONDS,
+        raise_on_status=False,
+    )
+    session = requests.Session()
+    session.auth = auth
+    session.mount("http://", HTTPAdapter(max_retries=retry))
+    session.mount("https://", HTTPAdapter(max_retries=retry))
+    return session
+
+
+def _root_cause(error: BaseException) -> str:
+    """Return the message of the innermost error; requests and urllib3 wrap it several times."""
+    while isinstance(cause := getattr(error, "reason", None) or next(iter(error.args), None), BaseException):
+        error = cause
+    return str(error)

@@ -1,1 +1,1 @@
-"""The DAG `collect_events`: read events from ensembl_metadata and start runs for them."""
+"""The DAG `collect_events`: read ensembl_metadata and start runs for its events."""

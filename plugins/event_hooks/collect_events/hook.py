@@ -1,4 +1,4 @@
-"""Read ensembl_metadata."""
+"""The Airflow hook of the ensembl_metadata database."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
-from sqlalchemy import Connection, Select, String, Table, create_engine, literal, null, select
+from sqlalchemy import Connection, Select, String, Table, literal, null, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from event_hooks import settings
 from event_hooks.collect_events import tables
-from event_hooks.collect_events.metadata_event import Found
-from event_hooks.database_url import engine_args_from_connection
+from event_hooks.collect_events.metadata_event import MetadataEvent
+from event_hooks.database_url import engine_args_from_connection, make_engine
 from event_hooks.exceptions import MetadataUnreachable
 
 CONN_ID = "ensembl_metadata"
@@ -24,9 +24,9 @@ CONN_ID = "ensembl_metadata"
 
 class MetadataHook(BaseHook):
     """
-    Read the events of ensembl_metadata, over a connection that cannot write and whose times are UTC.
+    Read the events of ensembl_metadata, over a read-only connection with UTC times.
 
-    :param metadata_conn_id: of type mysql. Its user needs no right but SELECT.
+    :param metadata_conn_id: an Airflow connection of type mysql. Its user needs only the permission SELECT.
     """
 
     conn_name_attr = "metadata_conn_id"
@@ -37,30 +37,37 @@ class MetadataHook(BaseHook):
         super().__init__()
         self.metadata_conn_id = metadata_conn_id
 
-    def events(self, start: datetime, end: datetime) -> list[Found]:
+    def list_events(self, start: datetime, end: datetime) -> list[MetadataEvent]:
         """
-        Give the events of ``[start, end)``, all kinds and sources, in the order of their times.
+        Return the events of ``[start, end)``, of all kinds and sources, in the order of their times.
 
-        Times have seconds: what was written in the second of ``end`` belongs to the next window.
+        The database stores whole seconds: an event of the second of ``end`` belongs to the next window.
 
-        :raises MetadataUnreachable: no answer, none in time, or the tables are not there.
+        :raises MetadataUnreachable: the server does not answer within the setting ``metadata_timeout``, the
+            connection is missing, or the tables are.
         """
-        found = []
-        with self._reading() as connection:
-            for statement in (_of_genomes(), *(_of_database(*pair) for pair in tables.DATABASE_EVENTS)):
+        statements = [_select_genome_events()]
+        statements += [_select_database_events(*pair) for pair in tables.DATABASE_EVENTS]
+        events: list[MetadataEvent] = []
+        with self.connect_read_only() as connection:
+            for statement in statements:
                 time = statement.selected_columns["creation_time"]
-                wanted = statement.where(time >= _naive(start), time < _naive(end))
-                found += [Found(**row) for row in connection.execute(wanted).mappings()]
-        return sorted(found, key=lambda one: (one.creation_time, one.table, one.id))
+                in_window = statement.where(time >= _naive_utc(start), time < _naive_utc(end))
+                events += [MetadataEvent(**row) for row in connection.execute(in_window).mappings()]
+        return sorted(events, key=lambda event: (event.creation_time, event.table, event.id))
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def connect_read_only(self) -> Iterator[Connection]:
+        """
+        Open a read-only connection with UTC times, and close it again.
+
+        :raises MetadataUnreachable: as :meth:`list_events`; also for errors of statements inside.
+        """
         try:
-            url, options = engine_args_from_connection(
+            engine_args = engine_args_from_connection(
                 self.get_connection(self.metadata_conn_id), settings.metadata_timeout()
             )
-            engine = create_engine(url, connect_args=options, hide_parameters=True, poolclass=NullPool)
-            with engine.connect() as connection:
+            with make_engine(engine_args, poolclass=NullPool).connect() as connection:
                 connection.exec_driver_sql("SET SESSION time_zone = '+00:00'")
                 connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")
                 connection.commit()
@@ -74,27 +81,7 @@ class MetadataHook(BaseHook):
             raise MetadataUnreachable(self.metadata_conn_id, reason) from error
 
 
-def _naive(instant: datetime) -> datetime:
-    return instant.astimezone(UTC).replace(tzinfo=None)
-
-
-def _selected(event: Table, **columns: Any) -> Select[Any]:
-    """Select what :class:`Found` has; what a kind of event has not is null."""
-    columns |= {
-        "division": tables.division.c.name,
-        "release": tables.data_release.c.ensembl_version,
-        "eg_release": tables.data_release.c.ensembl_genomes_version,
-    }
-    common = [event.c[name] for name in ("id", "type", "source", "creation_time", "details")]
-    given = {"table": literal(event.name, String), **columns}
-    names = Found.__dataclass_fields__.keys() - {column.key for column in common}
-    return select(
-        *(column.label(column.key) for column in common),
-        *(given.get(name, null()).label(name) for name in sorted(names)),
-    )
-
-
-def _of_genomes() -> Select[Any]:
+def _select_genome_events() -> Select[Any]:
     event, genome = tables.genome_event, tables.genome
     joined = (
         event.join(genome, genome.c.genome_id == event.c.subject_id)
@@ -103,7 +90,7 @@ def _of_genomes() -> Select[Any]:
         .join(tables.division, tables.division.c.division_id == genome.c.division_id)
         .join(tables.data_release, tables.data_release.c.data_release_id == genome.c.data_release_id)
     )
-    return _selected(
+    return _select_events(
         event,
         name=tables.organism.c.name,
         subject=tables.organism.c.name,
@@ -113,11 +100,32 @@ def _of_genomes() -> Select[Any]:
     ).select_from(joined)
 
 
-def _of_database(event: Table, subject: Table) -> Select[Any]:
-    """Select the events of a kind that are of no genome."""
+def _select_database_events(event: Table, subject: Table) -> Select[Any]:
+    """Select the events without a genome, of one kind of database."""
     joined = (
         event.join(subject, subject.c.id == event.c.subject_id)
         .join(tables.division, tables.division.c.division_id == subject.c.division_id)
         .join(tables.data_release, tables.data_release.c.data_release_id == subject.c.data_release_id)
     )
-    return _selected(event, subject=subject.c.dbname).select_from(joined)
+    return _select_events(event, subject=subject.c.dbname).select_from(joined)
+
+
+def _select_events(event: Table, **columns: Any) -> Select[Any]:
+    """Select the fields of :class:`MetadataEvent`; fields without a column are null."""
+    columns |= {
+        "table": literal(event.name, String),
+        "division": tables.division.c.name,
+        "release": tables.data_release.c.ensembl_version,
+        "eg_release": tables.data_release.c.ensembl_genomes_version,
+    }
+    common = [event.c[name] for name in ("id", "type", "source", "creation_time", "details")]
+    names = MetadataEvent.__dataclass_fields__.keys() - {column.key for column in common}
+    return select(
+        *(column.label(column.key) for column in common),
+        *(columns.get(name, null()).label(name) for name in sorted(names)),
+    )
+
+
+def _naive_utc(instant: datetime) -> datetime:
+    """Return an instant as the database stores it: UTC, without a zone."""
+    return instant.astimezone(UTC).replace(tzinfo=None)

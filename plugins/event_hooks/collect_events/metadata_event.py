@@ -1,4 +1,4 @@
-"""An event as ensembl_metadata has it, and as we hand it over."""
+"""An event of ensembl_metadata, and the event that event hooks make of it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,32 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-LONGEST = 2000
-"""Characters of details that are no JSON; they are for people."""
+MAX_DETAILS_LENGTH = 2000
+"""Characters of details that are not JSON. Old rows hold free text there."""
+
+RESERVED_FIELDS = ("force", "reason", "follows", "joined", "event_hooks")
+"""Fields of the details that are left out, because they have another meaning in an event."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """A row of one of the three event tables, with what it is about."""
+class MetadataEvent:
+    """A row of one of the three event tables, with the genome or database that it is about."""
 
     table: str
     id: int
     type: str
     source: str | None
     creation_time: datetime
-    """UTC, without a zone; whole seconds."""
+    """UTC, without a zone, in whole seconds."""
 
     details: str | None
+    """JSON, or free text in old rows; MySQL may have cut it at 64 KiB."""
+
     subject: str | None
-    """What is told apart by it: the organism's name, or the database's."""
+    """Name of the organism, or of the database."""
 
     name: str | None
-    """The organism's; None where an event is of no genome."""
+    """Name of the organism; ``None`` for an event without a genome."""
 
     division: str | None
     release: int | None
@@ -39,16 +44,17 @@ class Found:
     genebuild: str | None
 
     @property
-    def kind(self) -> str:
-        """Give the type as our lookups spell it: ``New assembly`` is ``new_assembly``."""
+    def lookup_type(self) -> str:
+        """Return the type as the event lookup spells it: ``new_assembly`` for ``New assembly``."""
         return re.sub(r"[^a-z0-9.]+", "_", self.type.strip().lower()).strip("_") or "other"
 
     @property
     def event_id(self) -> str:
         """
-        Give what tells this event from all others.
+        Return an id that no other event has.
 
-        Not its id alone: that is given anew after a genome was handed over again, with its events deleted.
+        The row's id is not enough: a second handover of a genome deletes its events, and the database may
+        assign their ids again.
         """
         time = self.creation_time.strftime("%Y%m%dT%H%M%S")
         subject = "/".join(str(part) for part in (self.division, self.release, self.subject))
@@ -56,13 +62,33 @@ class Found:
 
     def payload(self, is_safe: Callable[[str, Any], bool]) -> dict[str, Any]:
         """
-        Give the event as it is handed over.
+        Return the event's fields; the details come first and cannot replace any of the other fields.
 
-        :param is_safe: tells whether a field of its details can be given to a job; else it is left out, and
-            named in ``left_out``: a comment shall not keep an event from being done.
+        :param is_safe: return whether a job can receive this field (name, value) of the details. Unsafe
+            fields are left out and named in ``left_out``, so an unsafe comment does not reject the event.
         """
-        about = {
-            "type": self.kind,
+        return {**self._parse_details(is_safe), **self._common_fields(), **self._subject_fields()}
+
+    def _parse_details(self, is_safe: Callable[[str, Any], bool]) -> dict[str, Any]:
+        """Return the email, comment, database and further fields of the details."""
+        if not self.details:
+            return {}
+        try:
+            details = json.loads(self.details)
+        except (ValueError, RecursionError):
+            details = None
+        fields = details if isinstance(details, dict) else {"details": self.details[:MAX_DETAILS_LENGTH]}
+        safe = {
+            name: value
+            for name, value in fields.items()
+            if name not in RESERVED_FIELDS and is_safe(name, value)
+        }
+        left_out = sorted(map(str, set(fields) - set(safe)))
+        return {**safe, "left_out": left_out} if left_out else safe
+
+    def _common_fields(self) -> dict[str, Any]:
+        return {
+            "type": self.lookup_type,
             "genome": self.name,
             "event_id": self.event_id,
             "source": self.source,
@@ -71,32 +97,12 @@ class Found:
             "release": self.release,
             "eg_release": self.eg_release,
         }
-        if self.name is not None:
-            about |= {
-                "assembly": self.assembly,
-                "assembly_accession": self.assembly_accession,
-                "genebuild": self.genebuild,
-            }
-        else:
-            about["subject"] = self.subject
-        return {**self._details(is_safe), **about}
 
-    def _details(self, is_safe: Callable[[str, Any], bool]) -> dict[str, Any]:
-        """Give email, comment, database and what else there is; old rows hold text, which may be cut."""
-        if not self.details:
-            return {}
-        try:
-            read = json.loads(self.details)
-        except (ValueError, RecursionError):
-            read = None
-        fields = read if isinstance(read, dict) else {"details": self.details[:LONGEST]}
-        kept = {name: value for name, value in fields.items() if name not in _OURS and is_safe(name, value)}
-        return (
-            kept
-            if len(kept) == len(fields)
-            else {**kept, "left_out": sorted(map(str, set(fields) - set(kept)))}
-        )
-
-
-_OURS = ("force", "reason", "follows", "joined", "event_hooks")
-"""Fields that would say something else in an event."""
+    def _subject_fields(self) -> dict[str, Any]:
+        if self.name is None:
+            return {"subject": self.subject}
+        return {
+            "assembly": self.assembly,
+            "assembly_accession": self.assembly_accession,
+            "genebuild": self.genebuild,
+        }

@@ -14,35 +14,43 @@ Reprocess = Literal["none", "failed", "all"]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which events are collected, and how."""
+class CollectParams:
+    """The window and the filters of a run, and how it treats duplicates."""
 
     start: datetime
+    """First instant of the window."""
+
     end: datetime
+    """First instant after the window."""
+
     source: str = "Handover"
-    """``any`` for all, also for those without one."""
+    """``any`` selects all sources, also events without a source."""
 
     division: str | None = None
+    """As in EnsemblVertebrates; ``None`` selects all."""
+
     types: Sequence[str] = ()
-    """As our lookups spell them; all of them if none is named."""
+    """As the event lookup spells them; all types if empty."""
 
     genome: str = "*"
-    """A pattern, as in homo_*."""
+    """A pattern, as in ``homo_*``."""
 
-    is_dry: bool = False
-    """Whether to tell only what would be done."""
+    is_dry_run: bool = False
+    """Whether to log only which events a run would start."""
 
     reprocess: Reprocess = "none"
-    """What of the known events to do again: nothing, the processes that failed, or everything."""
+    """Which duplicates to process again: no event, the failed processes, or all processes."""
 
     reason: str = ""
-    """Why everything is done again."""
+    """Why all processes run again; required with ``reprocess: all``."""
 
 
-# Null where a param may be left out: the form of the web page takes no empty text, and no empty list
+# Optional params accept null, because the trigger form sends null for an empty text or an empty list.
 PARAMS = {
     "source": Param(
-        "Handover", type="string", description="Of the events; `any` for all. A pre-release load is no news."
+        "Handover",
+        type="string",
+        description="Source of the events; `any` for all. A pre-release load changes nothing on staging.",
     ),
     "division": Param(None, type=["null", "string"], description="As in EnsemblVertebrates; empty for all."),
     "types": Param(
@@ -51,51 +59,70 @@ PARAMS = {
         items={"type": "string"},
         description="As in new_genebuild; empty for all.",
     ),
-    "genome": Param("*", type="string", description="Pattern of its name, as in homo_*."),
+    "genome": Param("*", type="string", description="Pattern of the genome's name, as in homo_*."),
     "start": Param(
-        None, type=["null", "string"], format="date-time", description="Instead of the data interval's."
+        None,
+        type=["null", "string"],
+        format="date-time",
+        description="Start of the window; empty for the start of the data interval.",
     ),
-    "end": Param(None, type=["null", "string"], format="date-time", description="Just after the last event."),
-    "dry_run": Param(False, type="boolean", description="Only tell what would be done."),
+    "end": Param(
+        None,
+        type=["null", "string"],
+        format="date-time",
+        description="End of the window, exclusive; empty for the end of the data interval.",
+    ),
+    "dry_run": Param(False, type="boolean", description="Only log which events would be started."),
     "reprocess": Param(
-        "none", enum=["none", "failed", "all"], description="What to do again of what is known."
+        "none", enum=["none", "failed", "all"], description="Which duplicates to process again."
     ),
-    "force": Param(False, type="boolean", description="Needed for `reprocess`: `all`."),
-    "reason": Param(None, type=["null", "string"], description="Why everything is done again."),
+    "force": Param(False, type="boolean", description="Required for `reprocess`: `all`."),
+    "reason": Param(None, type=["null", "string"], description="Why all processes run again."),
 }
 
 
-def asked(context: Any) -> Wanted:
-    """Read what a run is to do from its params and its data interval."""
+def parse_params(context: Any) -> CollectParams:
+    """
+    Read the params and the data interval of a run.
+
+    :param context: Airflow's task context.
+    :raises AirflowFailException: a param is unknown or invalid; a retry cannot help.
+    """
     params = context["params"]
     if unknown := sorted(set(params) - set(PARAMS)):
         raise AirflowFailException(f"{unknown[0]}: expected a param out of {', '.join(PARAMS)}")
-    start, end = (_time(context, name) for name in ("start", "end"))
-    if start is None or end is None or start >= end:
-        raise AirflowFailException(
-            f"start, end: expected two times, the first before the second, not {start}, {end}"
-        )
+    start, end = _parse_window(context)
     reason = (params["reason"] or "").strip()
     if params["reprocess"] == "all" and not (params["force"] and reason):
         raise AirflowFailException("force, reason: expected both with reprocess: all")
-    return Wanted(
+    return CollectParams(
         start,
         end,
         source=params["source"],
         division=params["division"] or None,
         types=params["types"] or (),
         genome=params["genome"],
-        is_dry=params["dry_run"],
+        is_dry_run=params["dry_run"],
         reprocess=params["reprocess"],
         reason=reason,
     )
 
 
-def _time(context: Any, name: str) -> datetime | None:
+def _parse_window(context: Any) -> tuple[datetime, datetime]:
+    start, end = (_parse_time(context, name) for name in ("start", "end"))
+    if start is None or end is None or start >= end:
+        raise AirflowFailException(
+            f"start, end: expected two times, the first before the second, not {start}, {end}"
+        )
+    return start, end
+
+
+def _parse_time(context: Any, name: str) -> datetime | None:
+    """Return a time of the window; a time without a zone is UTC."""
     text = context["params"][name]
     try:
-        at = datetime.fromisoformat(text) if text else context.get(f"data_interval_{name}")
+        time = datetime.fromisoformat(text) if text else context.get(f"data_interval_{name}")
     except ValueError:
         expected = f"{name}: expected a time, as in 2026-11-01T00:00:00Z, not {text[:50]!r}"
         raise AirflowFailException(expected) from None
-    return at.replace(tzinfo=at.tzinfo or UTC) if at else None
+    return time.replace(tzinfo=time.tzinfo or UTC) if time else None

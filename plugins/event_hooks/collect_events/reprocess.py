@@ -1,4 +1,4 @@
-"""What was handed over before, and is done again: each time under an ``event_id`` of its own."""
+"""Process duplicates again. Each repetition is an event with an ``event_id`` of its own."""
 
 from __future__ import annotations
 
@@ -9,88 +9,114 @@ from typing import TYPE_CHECKING, Any
 
 from event_hooks.ledger.events import load_events_by_key
 from event_hooks.ledger.processes import load_statuses
-from event_hooks.ledger.records import BAD, NewEvent, ProcessStatus, StoredEvent, event_key
+from event_hooks.ledger.records import FAILURE_STATES, NewEvent, ProcessStatus, StoredEvent, event_key
 
 if TYPE_CHECKING:
     from event_hooks.events.lookups import Lookups
     from event_hooks.ledger.database import Ledger
 
 SOURCE = "ensembl_metadata"
+"""``source`` of these events in the ledger."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An event that is wanted, under the id that it has now, with what is known of it."""
+    """An event that passes the filters, under its present ``event_id``."""
 
-    received: NewEvent
+    new_event: NewEvent
     planned: tuple[tuple[str, str, str], ...] = ()
-    """(process, hive, analysis) of what is done again; empty if the lookup decides."""
+    """(process, hive, analysis) of the processes that run again; the lookups decide if empty."""
 
-    entry: StoredEvent | None = None
-    is_mine: bool = True
-    """Whether it is of the window, and not of the overlap before it."""
+    stored_event: StoredEvent | None = None
+    """The event in the ledger; ``None`` if the ledger does not have it, or was not read."""
+
+    is_in_window: bool = True
+    """False for an event of the overlap before the window."""
+
+    @property
+    def key(self) -> str:
+        """Return the event's key in the ledger."""
+        return self.new_event.key
 
 
-def received(payload: Mapping[str, Any]) -> NewEvent:
-    """Give an event as the ledger takes it."""
+def build_new_event(payload: Mapping[str, Any]) -> NewEvent:
+    """Return a collected event in the form that the ledger stores."""
     key = event_key(payload["type"], payload["event_id"])
     return NewEvent(key, payload["type"], payload["genome"], payload, SOURCE)
 
 
-def failed_again(ledger: Ledger, known: Sequence[Candidate], lookups: Lookups) -> list[Candidate]:
-    """Give the events of which a process failed, where all are over, with these processes alone."""
-    last = list(latest(ledger, known))
-    standing = standing_of(ledger, [one.entry for one, _ in last if one.entry])
-    again = []
-    for one, number in last:
-        mine = standing[one.entry.id] if one.entry else []
+def find_stored(ledger: Ledger, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates that the ledger has, with ``stored_event``."""
+    stored = load_events_by_key(ledger, [candidate.key for candidate in candidates])
+    return [
+        replace(candidate, stored_event=stored[candidate.key])
+        for candidate in candidates
+        if candidate.key in stored
+    ]
+
+
+def select_failed(ledger: Ledger, duplicates: Sequence[Candidate], lookups: Lookups) -> list[Candidate]:
+    """Return repetitions of the finished events that have failed processes, with only these processes."""
+    latest = list(iter_latest(ledger, duplicates))
+    statuses = load_statuses_by_event(
+        ledger, [candidate.stored_event for candidate, _ in latest if candidate.stored_event]
+    )
+    repetitions = []
+    for candidate, number in latest:
+        event_statuses = statuses[candidate.stored_event.id] if candidate.stored_event else []
         failed = tuple(
-            (each.process, process.hive_conn_id, process.analysis)
-            for each in mine
-            if each.state in BAD and (process := lookups.processes.get(each.process))
+            (status.process, process.hive_conn_id, process.analysis)
+            for status in event_statuses
+            if status.state in FAILURE_STATES and (process := lookups.processes.get(status.process))
         )
-        if failed and all(each.is_finished for each in mine):
-            again.append(replace(_renamed(one, f"#{number + 1}"), planned=failed))
-    return again
+        if failed and all(status.is_finished for status in event_statuses):
+            repetitions.append(replace(_repetition(candidate, f"#{number + 1}"), planned=failed))
+    return repetitions
 
 
-def all_again(ledger: Ledger, known: Sequence[Candidate], asked_by: str, reason: str) -> list[Candidate]:
+def select_all(
+    ledger: Ledger, duplicates: Sequence[Candidate], collect_run_id: str, reason: str
+) -> list[Candidate]:
     """
-    Give all events, by force; what the same run has asked for before is left out.
+    Return forced repetitions of all events, without those that the same run has already started.
 
-    :param asked_by: that run.
+    :param collect_run_id: the run that collects. Its digest is part of the repetitions' ids, so a retry of
+        the run starts each repetition once.
     """
-    mark = hashlib.sha256(asked_by.encode()).hexdigest()[:8]
-    again = [_renamed(one, f"#{mark}", force=True, reason=reason) for one in known]
-    done = load_events_by_key(ledger, [one.received.key for one in again])
-    return [one for one in again if one.received.key not in done]
+    digest = hashlib.sha256(collect_run_id.encode()).hexdigest()[:8]
+    repetitions = [
+        _repetition(candidate, f"#{digest}", force=True, reason=reason) for candidate in duplicates
+    ]
+    stored = load_events_by_key(ledger, [repetition.key for repetition in repetitions])
+    return [repetition for repetition in repetitions if repetition.key not in stored]
 
 
-def latest(ledger: Ledger, known: Sequence[Candidate]) -> Iterator[tuple[Candidate, int]]:
-    """Give the last repetition of each event, with its number; the first time is 1."""
-    number, left = 1, list(known)
-    while left:
-        following = [_renamed(one, f"#{number + 1}") for one in left]
-        entries = load_events_by_key(ledger, [one.received.key for one in following])
-        pairs = list(zip(left, following, strict=True))
-        yield from ((one, number) for one, after in pairs if after.received.key not in entries)
-        left = [
-            replace(after, entry=entries[after.received.key])
-            for _, after in pairs
-            if after.received.key in entries
+def iter_latest(ledger: Ledger, duplicates: Sequence[Candidate]) -> Iterator[tuple[Candidate, int]]:
+    """Yield the last stored repetition of each event, with its number; the original has number 1."""
+    number, candidates = 1, list(duplicates)
+    while candidates:
+        repetitions = [_repetition(candidate, f"#{number + 1}") for candidate in candidates]
+        stored = load_events_by_key(ledger, [repetition.key for repetition in repetitions])
+        for candidate, repetition in zip(candidates, repetitions, strict=True):
+            if repetition.key not in stored:
+                yield candidate, number
+        candidates = [
+            replace(repetition, stored_event=stored[repetition.key])
+            for repetition in repetitions
+            if repetition.key in stored
         ]
         number += 1
 
 
-def standing_of(ledger: Ledger, entries: Sequence[StoredEvent]) -> dict[int, list[ProcessStatus]]:
-    """Give how the processes of events stand: ``{event id: …}``."""
-    standing: dict[int, list[ProcessStatus]] = {entry.id: [] for entry in entries}
-    for one in load_statuses(ledger, list(standing)):
-        standing[one.event_id].append(one)
-    return standing
+def load_statuses_by_event(ledger: Ledger, events: Sequence[StoredEvent]) -> dict[int, list[ProcessStatus]]:
+    """Return the statuses of the events' processes: ``{event id: statuses}``."""
+    statuses: dict[int, list[ProcessStatus]] = {event.id: [] for event in events}
+    for status in load_statuses(ledger, list(statuses)):
+        statuses[status.event_id].append(status)
+    return statuses
 
 
-def _renamed(one: Candidate, mark: str, **more: Any) -> Candidate:
-    payload = one.received.payload
-    before = str(payload["event_id"]).partition("#")[0]
-    return Candidate(received({**payload, "event_id": f"{before}{mark}", **more}))
+def _repetition(candidate: Candidate, suffix: str, **fields: Any) -> Candidate:
+    payload = candidate.new_event.payload
+    original_id = str(payload["event_id"]).partition("#")[0]
+    return Candidate(build_new_event({**payload, "event_id": f"{original_id}{suffix}", **fields}))

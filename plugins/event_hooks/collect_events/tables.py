@@ -68,4 +68,4 @@ genome_event = _event_table("genome")
 DATABASE_EVENTS = [
     (_event_table(name), _database_table(name)) for name in ("compara_analysis", "data_release_database")
 ]
-"""Events of no genome, each kind with the table of the databases that they are of."""
+"""Event tables without a genome, each with the table of the databases that its events are about."""

@@ -1,4 +1,4 @@
-"""What the event lookup says of a process beyond its name: what it waits for, and what it does only once."""
+"""The rules of the event lookup: joins, and processes that run once per value."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict
 
 from event_hooks.exceptions import LookupInvalid
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class JoinRule(BaseModel):
-    """A process that runs once per genome, when all of several events have come."""
+    """A process that runs once per genome, after events of several types have arrived."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -23,75 +23,73 @@ class JoinRule(BaseModel):
     """Types of the events."""
 
     within: float
-    """Seconds from the first of them."""
+    """Timeout in seconds, from the arrival of the first event."""
 
     then: Literal["run", "alert"]
-    """What to do when the time is over: run with what came, or report it as WARN."""
+    """Action after the timeout: run with the events that arrived, or send a WARN report."""
 
 
 class EventRules(BaseModel):
-    """The event lookup, read."""
+    """The parsed event lookup."""
 
     model_config = ConfigDict(frozen=True)
 
     process_names: dict[str, tuple[str, ...]]
-    """Processes that react to an event of a type by itself."""
+    """``{event type: processes that react to one event of this type}``."""
 
     joins: dict[str, JoinRule]
-    """Processes that wait for several."""
+    """``{process: rule}`` of the processes that wait for several events."""
 
     once_per: dict[str, tuple[str, ...]]
-    """Fields of the event for whose values a process runs no second time."""
+    """``{process: fields of the event}``: the process runs once for the same values of these fields."""
 
     def processes_for(self, event_type: str) -> list[str]:
-        """Give the processes that have to do with a type of event, by itself or with others."""
+        """Return the processes that react to a type of event, by itself or in a join."""
         joined = [name for name, join in self.joins.items() if event_type in join.after]
         return [*self.process_names.get(event_type, ()), *joined]
 
 
 def parse_rules(event_lookup: Mapping[str, Sequence[Any]], file: object) -> EventRules:
     """
-    Read an event lookup that fits its schema.
+    Parse an event lookup that matches its schema.
 
-    :raises LookupInvalid: two entries contradict each other, or one waits for a type that is not there.
+    :param file: name of the file in error messages.
+    :raises LookupInvalid: two entries contradict each other, or a join waits for an unknown type.
     """
     names: dict[str, list[str]] = {event_type: [] for event_type in event_lookup}
     joins: dict[str, JoinRule] = {}
     once_per: dict[str, tuple[str, ...]] = {}
-    for event_type, key, entry in _entries(event_lookup):
-        name, once = entry["process"], tuple(entry.get("once_per", ()))
-        if once_per.setdefault(name, once) != once:
-            raise LookupInvalid(file, key, f"expected the same once_per wherever {name!r} stands")
+    for event_type, key, entry in _iter_entries(event_lookup):
+        name, fields = entry["process"], tuple(entry.get("once_per", ()))
+        if once_per.setdefault(name, fields) != fields:
+            raise LookupInvalid(file, key, f"expected the same once_per in all entries of {name!r}")
         if "after" not in entry:
             names[event_type].append(name)
             continue
         _check_types(event_type, entry["after"], event_lookup, file, key)
-        fields = {"after": entry["after"], "within": _seconds(entry["within"]), "then": entry["then"]}
-        join = JoinRule(process=name, **fields)
+        join = _parse_join(entry)
         if joins.setdefault(name, join) != join:
             raise LookupInvalid(
-                file, key, f"expected the same after, within and then wherever {name!r} waits"
+                file, key, f"expected the same after, within and then in all entries of {name!r}"
             )
-    for name, join in joins.items():
-        for event_type in join.after:
-            if name in names[event_type]:
-                wrong = f"expected {name!r} either by itself, or after {', '.join(join.after)}; found both"
-                raise LookupInvalid(file, event_type, wrong)
+    _check_either_alone_or_joined(names, joins, file)
     return EventRules(
-        process_names=names, joins=joins, once_per={name: once for name, once in once_per.items() if once}
+        process_names=names,
+        joins=joins,
+        once_per={name: fields for name, fields in once_per.items() if fields},
     )
 
 
 def iter_process_names(event_lookup: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, str]]:
-    """Give each process that an event lookup names, with the key of the place: ``(key, process)``."""
-    return ((key, entry["process"]) for _, key, entry in _entries(event_lookup))
+    """Yield each process name of an event lookup with its key in the file: ``(key, process)``."""
+    return ((key, entry["process"]) for _, key, entry in _iter_entries(event_lookup))
 
 
 def find_cycle(rules: EventRules, emits: Mapping[str, Sequence[str]]) -> list[str]:
     """
-    Give a chain of events that ends where it begins: type, process, emitted type, …; empty if there is none.
+    Return a cycle of follow-up events, as type, process, emitted type, …, first type; [] without a cycle.
 
-    :param emits: ``{process: types that follow}``.
+    :param emits: ``{process: types of its follow-up events}``.
     """
     graph: TopologicalSorter[tuple[str, str]] = TopologicalSorter()
     for event_type in rules.process_names:
@@ -109,9 +107,10 @@ def find_cycle(rules: EventRules, emits: Mapping[str, Sequence[str]]) -> list[st
     return []
 
 
-def _entries(event_lookup: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for event_type, listed in event_lookup.items():
-        for position, entry in enumerate(listed):
+def _iter_entries(event_lookup: Mapping[str, Sequence[Any]]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield ``(event type, key in the file, entry)``; an entry that is a name becomes an object."""
+    for event_type, entries in event_lookup.items():
+        for position, entry in enumerate(entries):
             key = f"{event_type}[{position}]"
             yield event_type, key, {"process": entry} if isinstance(entry, str) else entry
 
@@ -120,14 +119,34 @@ def _check_types(
     event_type: str, after: Sequence[str], event_lookup: Mapping[str, Any], file: object, key: str
 ) -> None:
     if event_type not in after:
-        raise LookupInvalid(
-            file, f"{key}.after", f"expected {event_type!r} among them, under which it stands"
-        )
-    for position, other in enumerate(after):
-        if other not in event_lookup:
-            known = ", ".join(sorted(event_lookup))
-            raise LookupInvalid(file, f"{key}.after[{position}]", f"expected one of {known}, not {other!r}")
+        expected = f"expected {event_type!r} among them, the type of this entry"
+        raise LookupInvalid(file, f"{key}.after", expected)
+    for position, name in enumerate(after):
+        if name not in event_lookup:
+            expected = f"expected one of {', '.join(sorted(event_lookup))}, not {name!r}"
+            raise LookupInvalid(file, f"{key}.after[{position}]", expected)
 
 
-def _seconds(text: str) -> float:
-    return float(text[:-1]) * _SECONDS[text[-1]]
+def _parse_join(entry: Mapping[str, Any]) -> JoinRule:
+    return JoinRule(
+        process=entry["process"],
+        after=tuple(entry["after"]),
+        within=_parse_seconds(entry["within"]),
+        then=entry["then"],
+    )
+
+
+def _parse_seconds(text: str) -> float:
+    return float(text[:-1]) * _UNIT_SECONDS[text[-1]]
+
+
+def _check_either_alone_or_joined(
+    names: Mapping[str, Sequence[str]], joins: Mapping[str, JoinRule], file: object
+) -> None:
+    for name, join in joins.items():
+        for event_type in join.after:
+            if name in names[event_type]:
+                types = ", ".join(join.after)
+                raise LookupInvalid(
+                    file, event_type, f"expected {name!r} either by itself, or after {types}; found both"
+                )

@@ -1,4 +1,4 @@
-"""The events that follow from the success of a process."""
+"""Build the follow-up events of a success."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from event_hooks.events.models import EventBatch, build_causation
 from event_hooks.exceptions import EventInvalid
 from event_hooks.ledger.records import FollowUpEvent
 
-OF_THE_CAUSE = ("type", "event_id", "force", "reason", "follows", "joined")
-"""Fields that an event has for itself; the others are given on, for they tell of the same genome."""
+NOT_INHERITED_FIELDS = ("type", "event_id", "force", "reason", "follows", "joined")
+"""Fields that a follow-up event does not inherit; the other fields describe the same genome."""
 
-RETURNED = "events"
-"""Where a job's result has the events that it returns."""
+RETURNED_EVENTS_KEY = "events"
+"""The key of a job's result that holds the events that it returns."""
 
 
 def build_follow_ups(
@@ -27,41 +27,58 @@ def build_follow_ups(
     emits: Sequence[str],
 ) -> list[FollowUpEvent]:
     """
-    Make the events that follow from a success: those that the lookup names, then those that the job returned.
+    Build the follow-up events of a success: events that the lookup names, then events that the job returned.
 
-    The same arguments give the same events, with the same ``event_id``.
+    The same arguments return the same events, with the same ``event_id``.
 
-    :param cause: payload of the event that the process has done; it came as this position of this run.
-    :param event_id: of that event, in the ledger.
-    :param result: what the pipeline wrote; ``{"events": [{"type": …, …}, …]}`` if it returns some.
+    :param cause: payload of the event that the process succeeded for.
+    :param position: of that event in the run.
+    :param event_id: id of that event in the ledger.
+    :param result: of the pipeline; ``{"events": [{"type": …, …}, …]}`` if it returns events.
     :param emits: types that the lookup names.
-    :return: each with an error if it cannot be handed on.
+    :return: invalid events have an ``error``.
     """
-    subject = {name: value for name, value in cause.items() if name not in OF_THE_CAUSE}
-    wanted: list[Any] = [{**subject, "type": name} for name in emits]
-    returned = result.get(RETURNED) if isinstance(result, dict) else None
+    inherited = {name: value for name, value in cause.items() if name not in NOT_INHERITED_FIELDS}
+    events: list[Any] = [{**inherited, "type": event_type} for event_type in emits]
     genome = {"genome": cause["genome"]} if "genome" in cause else {}
-    for fields in returned if isinstance(returned, list) else [returned] if returned else []:
-        wanted.append({**genome, **fields} if isinstance(fields, dict) else fields)
+    for fields in _list_returned(result):
+        events.append({**genome, **fields} if isinstance(fields, dict) else fields)
     follows = build_causation(cause, run_id, position, process)
     return [
-        FollowUpEvent(event_id, process, at, *_checked(fields, follows, at, len(emits)))
-        for at, fields in enumerate(wanted)
+        FollowUpEvent(event_id, process, index, *_build_payload(fields, follows, index, len(emits)))
+        for index, fields in enumerate(events)
     ]
 
 
-def _checked(
-    fields: Any, follows: Mapping[str, Any], at: int, emitted: int
+def _list_returned(result: Any) -> list[Any]:
+    """Return the events of a job's result, which may be invalid; one event need not be in a list."""
+    returned = result.get(RETURNED_EVENTS_KEY) if isinstance(result, dict) else None
+    if isinstance(returned, list):
+        return returned
+    return [returned] if returned else []
+
+
+def _build_payload(
+    fields: Any, follows: Mapping[str, Any], index: int, emitted_count: int
 ) -> tuple[dict[str, Any], str | None]:
-    """Give an event the id and origin that it has whenever it is made again; tell what is wrong with it."""
-    identity = f"{follows['causation_id']}/{at}".encode("utf-8", "replace")
-    own = {"event_id": hashlib.sha256(identity).hexdigest()[:32], "follows": dict(follows)}
-    payload = {**fields, **own} if isinstance(fields, dict) else {"returned": fields, **own}
+    """
+    Return the payload of an event, with an id that only depends on its cause and index, and its error.
+
+    :param emitted_count: number of events before the returned ones.
+    """
+    identity = f"{follows['causation_id']}/{index}".encode("utf-8", "replace")
+    own_fields = {"event_id": hashlib.sha256(identity).hexdigest()[:32], "follows": dict(follows)}
+    is_object = isinstance(fields, dict)
+    payload = {**fields, **own_fields} if is_object else {"returned": fields, **own_fields}
     try:
-        batch = EventBatch.from_conf({"events": [payload if isinstance(fields, dict) else fields]})
+        batch = EventBatch.from_conf({"events": [payload if is_object else fields]})
         batch.reject_internal_fields()
     except EventInvalid as error:
-        place = "event" if at < emitted else f"{RETURNED}[{at - emitted}]"
-        wrong = str(error)
-        return payload, wrong.replace("events[0]", place, 1) if "events[0]" in wrong else f"{place}.{wrong}"
+        name = "event" if index < emitted_count else f"{RETURNED_EVENTS_KEY}[{index - emitted_count}]"
+        return payload, _name_event(str(error), name)
     return payload, None
+
+
+def _name_event(error: str, name: str) -> str:
+    """Return an error message on the only event of a batch with the event's name."""
+    return error.replace("events[0]", name, 1) if "events[0]" in error else f"{name}.{error}"

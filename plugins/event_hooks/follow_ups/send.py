@@ -1,10 +1,12 @@
-"""Hand on the events that follow from others to an event server."""
+"""Send follow-up events to an event server."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from more_itertools import sliced
 
 from event_hooks.exceptions import EventRejected
 from event_hooks.follow_ups.hook import EventServerHook
@@ -19,44 +21,44 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 100
-"""Events of one request."""
+MAX_EVENTS_PER_REQUEST = 100
 
 
 def send_follow_ups(ledger: Ledger, hook: EventServerHook | None = None) -> int:
     """
-    Hand on the events that are owed.
+    Send the pending follow-up events.
 
-    What the server refuses is noted, and reported as FATAL; the others go on.
+    An event that the server rejects is recorded and reported as FATAL, and does not stop the other events.
 
-    :return: how many it took.
-    :raises EventServerUnreachable: what it has not taken is still owed.
+    :return: number of events that the server has accepted.
+    :raises EventServerUnreachable: the events that the server has not accepted are still pending.
     """
     hook, count = hook or EventServerHook(), 0
-    while owed_now := follow_ups.load_pending_follow_ups(ledger):
-        for start in range(0, len(owed_now), AT_ONCE):
-            count += _hand_on(ledger, hook, owed_now[start : start + AT_ONCE])
+    while pending := follow_ups.load_pending_follow_ups(ledger):
+        for batch in sliced(pending, MAX_EVENTS_PER_REQUEST):
+            count += _send_batch(ledger, hook, batch)
     return count
 
 
-def _hand_on(ledger: Ledger, hook: EventServerHook, some: Sequence[FollowUpEvent]) -> int:
+def _send_batch(ledger: Ledger, hook: EventServerHook, events: Sequence[FollowUpEvent]) -> int:
     try:
-        hook.submit([one.payload for one in some])
+        hook.submit([event.payload for event in events])
     except EventRejected as error:
-        if len(some) > 1:
-            return sum(_hand_on(ledger, hook, [one]) for one in some)
-        log.error("An event that follows is refused: %s", error)  # noqa: TRY400 (the message says it all)
-        _refuse(ledger, some[0], str(error))
+        if len(events) > 1:
+            return sum(_send_batch(ledger, hook, [event]) for event in events)
+        # The message is complete; a traceback would not add to it.
+        log.error("The event server has rejected a follow-up event: %s", error)  # noqa: TRY400
+        _record_rejection(ledger, events[0], str(error))
         return 0
-    follow_ups.mark_sent(ledger, [one.id for one in some])
-    return len(some)
+    follow_ups.mark_sent(ledger, [event.id for event in events])
+    return len(events)
 
 
-def _refuse(ledger: Ledger, one: FollowUpEvent, error: str) -> None:
-    entry = load_event(ledger, one.event_id)
-    told: list[PendingReport] = []
-    if entry and entry.run_id:
-        story = ReportBuilder({"events": [entry.payload]}, entry.run_id, first=entry.position)
-        report = story.follow_up_rejected(entry.position, one.process, one.payload, error)
-        told = to_pending([report], entry.run_id, {entry.position: entry.id})
-    follow_ups.mark_rejected(ledger, one, error, told)
+def _record_rejection(ledger: Ledger, event: FollowUpEvent, error: str) -> None:
+    cause = load_event(ledger, event.event_id)
+    reports: list[PendingReport] = []
+    if cause and cause.run_id:
+        builder = ReportBuilder({"events": [cause.payload]}, cause.run_id, first_position=cause.position)
+        report = builder.follow_up_rejected(cause.position, event.process, event.payload, error)
+        reports = to_pending([report], cause.run_id, {cause.position: cause.id})
+    follow_ups.mark_rejected(ledger, event, error, reports)

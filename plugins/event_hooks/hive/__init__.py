@@ -1,1 +1,1 @@
-"""Everything that knows eHive."""
+"""Hook, operator, sensor and trigger for jobs of eHive databases; usable by any DAG."""

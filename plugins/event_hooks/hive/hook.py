@@ -1,40 +1,57 @@
-"""Speak to one hive."""
+"""Hook for one hive: submit, find, list, reset and stop jobs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseHook
-from sqlalchemy import URL, Engine, create_engine
-from sqlalchemy import Connection as DatabaseConnection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from event_hooks.database_url import EngineArgs, make_engine
 from event_hooks.exceptions import HiveRejected, HiveUnreachable
 from event_hooks.hive.connection import resolve_hive
-from event_hooks.hive.sql import control, diagnosis, job_views, submission
+from event_hooks.hive.sql import beekeepers, control, job_views, submission
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection as DatabaseConnection
+    from sqlalchemy import Engine
 
 T = TypeVar("T")
 
 REJECTION_CODES = (1044, 1045, 1049, 1142, 1143, 1146, 1227, 1290, 1836)
-"""MySQL's errors that the same statement will meet again: no right, no such database or table, read-only."""
+"""
+MySQL error codes that a retry of the same statement cannot resolve.
 
+They mean: no permission, no such database or table, or a read-only server.
+"""
+
+LOCK_CODES = (1205, 1213)
+"""MySQL error codes for a lock wait timeout and for a deadlock."""
+
+MAX_ATTEMPTS = 5
+"""Attempts of a transaction that fails because another transaction holds a lock."""
+
+MAX_RETRY_DELAY_SECONDS = 5
+"""Upper bound of the random delay between two of these attempts."""
 
 MAX_LOGGED_JOBS = 20
-"""Job ids in one line of a log."""
+"""Jobs that one log line names, and that one poll logs in lines of their own."""
 
 
 class HiveHook(BaseHook):
     """
-    Speak to one hive, over a connection that is opened for each call and closed after it.
+    Run operations on the jobs of one hive, each in a transaction of its own.
 
-    :param hive_conn_id: as :func:`event_hooks.hive.connection.resolve_hive` takes it.
-    :param place: what ``resolve_hive_async`` gave, inside a trigger, which must not block.
-    :param keeps: whether connections are kept for the next call, as long as the address is the same, and
-        looked at before they are used again. :meth:`close` ends it.
+    Each call opens a connection and closes it, unless ``keep_connections`` is set.
+
+    :param hive_conn_id: an id that :func:`event_hooks.hive.connection.resolve_hive` accepts.
+    :param engine_args: result of ``resolve_hive_async``, to pass in a trigger, which must not block.
+    :param keep_connections: keep the connection for the next call, as long as the hive's address stays the
+        same; it is tested before it is used again. :meth:`close` closes it.
     """
 
     conn_name_attr = "hive_conn_id"
@@ -44,157 +61,179 @@ class HiveHook(BaseHook):
     def __init__(
         self,
         hive_conn_id: str = default_conn_name,
-        place: tuple[URL, dict[str, Any]] | None = None,
+        engine_args: EngineArgs | None = None,
         *,
-        keeps: bool = False,
+        keep_connections: bool = False,
     ) -> None:
         super().__init__()
         self.hive_conn_id = hive_conn_id
-        self.place = place
-        self.keeps = keeps
-        self._kept: dict[str, tuple[object, Engine]] = {}
+        self.engine_args = engine_args
+        self.keep_connections = keep_connections
+        self._cached_engine: tuple[tuple[str, EngineArgs], Engine] | None = None
 
     def close(self) -> None:
-        """Close connections that were kept."""
-        for _, engine in self._kept.values():
-            engine.dispose()
-        self._kept.clear()
+        """Close the connection that ``keep_connections`` left open."""
+        if self._cached_engine:
+            self._cached_engine[1].dispose()
+            self._cached_engine = None
 
     def submit(self, analysis: str, inputs: Sequence[str]) -> list[int]:
         """
-        Give each input its job, all in one transaction; the same input again gives the same job.
+        Create one job per input in one transaction; an input that has a job already keeps that job.
 
         :param analysis: ``analysis_base.logic_name``.
-        :param inputs: Perl hashes of :mod:`event_hooks.hive.perl`, all different.
-        :return: ``job.job_id`` of each input, in the inputs' order.
+        :param inputs: Perl hashes as :func:`event_hooks.hive.perl.dumps` writes them, all different.
+        :return: ``job.job_id`` of each input, in the order of the inputs.
         :raises HiveRejected: a retry cannot help; nothing was written.
-        :raises HiveUnreachable: a retry may help, and is harmless.
+        :raises HiveUnreachable: a retry may help; it is idempotent.
         """
         job_ids = self.submit_all({analysis: inputs})[analysis]
-        self.log.info("Jobs of %s in %s: %s", analysis, self.hive_conn_id, format_job_ids(job_ids))
+        self.log.info("Submitted to %s in %s: %s", analysis, self.hive_conn_id, format_job_ids(job_ids))
         return job_ids
 
     def submit_all(self, inputs: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
-        """Submit to several analyses in one transaction: ``{analysis: inputs}`` gives ``{analysis: ids}``."""
+        """
+        Submit to several analyses in one transaction; errors as in :meth:`submit`.
+
+        :param inputs: ``{analysis: inputs}``, inputs as in :meth:`submit`.
+        :return: ``{analysis: job ids}``.
+        """
 
         def submit(connection: DatabaseConnection) -> dict[str, list[int]]:
-            return {  # in one order, so that two transactions do not lock each other
-                analysis: submission.submit(connection, self.hive_conn_id, analysis, inputs[analysis])
+            # All transactions lock the analyses in the same order, which avoids deadlocks between them.
+            return {
+                analysis: submission.submit_jobs(connection, self.hive_conn_id, analysis, inputs[analysis])
                 for analysis in sorted(inputs)
             }
 
-        return self._ask(submit, "READ COMMITTED")
+        return self._run(submit, "READ COMMITTED")
 
-    def view(
+    def list_jobs(
         self, analysis: str, job_id: int | None = None, *, before: int | None = None, limit: int = 1
     ) -> list[job_views.JobView]:
         """
-        Show jobs of an analysis, the newest first.
+        Return jobs of an analysis with the state of their job trees, the newest first.
 
-        :param job_id: only this one; nothing if it is of another analysis.
-        :param before: only jobs with a lower id.
+        :param job_id: return only this job; nothing if it belongs to another analysis.
+        :param before: return only jobs with a lower id.
+        :param limit: return at most this many jobs.
+        :raises HiveRejected: the hive has no such analysis, or cannot be read.
+        :raises HiveUnreachable: the hive did not answer in time.
         """
 
-        def look(connection: DatabaseConnection) -> list[job_views.JobView]:
-            analysis_id = submission.find_analysis(connection, self.hive_conn_id, analysis)
-            return job_views.look(connection, analysis_id, job_id, before, limit)
+        def list_jobs(connection: DatabaseConnection) -> list[job_views.JobView]:
+            analysis_id = submission.find_analysis_id(connection, self.hive_conn_id, analysis)
+            return job_views.load_job_views(connection, analysis_id, job_id, before, limit)
 
-        return self._ask(look, "AUTOCOMMIT")
+        return self._run(list_jobs, "AUTOCOMMIT")
 
-    def check(self, analysis: str) -> None:
+    def check_analysis(self, analysis: str) -> None:
         """
-        Ask whether jobs of an analysis could be submitted; writes nothing.
+        Check that jobs of an analysis can be submitted, without writing anything.
 
-        :raises HiveRejected: they could not.
-        :raises HiveUnreachable: nobody answered.
+        :raises HiveRejected: the hive has no such analysis, or its schema is not supported.
+        :raises HiveUnreachable: the hive did not answer in time.
         """
-        self._ask(
-            lambda connection: submission.find_analysis(connection, self.hive_conn_id, analysis), "AUTOCOMMIT"
+        self._run(
+            lambda connection: submission.find_analysis_id(connection, self.hive_conn_id, analysis),
+            "AUTOCOMMIT",
         )
 
-    def beekeeper(self) -> tuple[bool | None, str]:
-        """Tell whether its beekeeper is alive, as :func:`event_hooks.hive.sql.diagnosis.load_beekeeper_status`."""
-        return self._ask(diagnosis.load_beekeeper_status, "AUTOCOMMIT")
+    def load_beekeeper_status(self) -> tuple[bool | None, str]:
+        """Return the result of :func:`event_hooks.hive.sql.beekeepers.load_beekeeper_status`."""
+        return self._run(beekeepers.load_beekeeper_status, "AUTOCOMMIT")
 
-    def find(self, analysis: str, inputs: Sequence[str]) -> dict[str, list[int]]:
-        """Give the jobs that hold one of these inputs, ``{input: job ids}``; errors as of :meth:`check`."""
-
-        def question(connection: DatabaseConnection) -> dict[str, list[int]]:
-            analysis_id = submission.find_analysis(connection, self.hive_conn_id, analysis)
-            return submission.find(connection, analysis_id, inputs)
-
-        return self._ask(question, "AUTOCOMMIT")
-
-    def reset(self, job_ids: Sequence[int]) -> control.Change:
+    def find_jobs(self, analysis: str, inputs: Sequence[str]) -> dict[str, list[int]]:
         """
-        Let what failed, or was stopped, of these jobs and their trees run again, all in one transaction.
+        Return the jobs of each input that has any: ``{input: job ids}``.
+
+        :raises HiveRejected: as in :meth:`check_analysis`.
+        :raises HiveUnreachable: as in :meth:`check_analysis`.
+        """
+
+        def find_jobs(connection: DatabaseConnection) -> dict[str, list[int]]:
+            analysis_id = submission.find_analysis_id(connection, self.hive_conn_id, analysis)
+            return submission.find_jobs(connection, analysis_id, inputs)
+
+        return self._run(find_jobs, "AUTOCOMMIT")
+
+    def reset_jobs(self, job_ids: Sequence[int]) -> control.ControlResult:
+        """
+        Set failed and stopped jobs in the trees of these jobs to READY or SEMAPHORED, in one transaction.
 
         :raises HiveRejected: a retry cannot help; nothing was written.
-        :raises HiveUnreachable: a retry may help, and is harmless.
+        :raises HiveUnreachable: a retry may help; it is idempotent.
         """
-        return self._ask(lambda connection: control.reset(connection, job_ids), "READ COMMITTED")
+        return self._run(lambda connection: control.reset_jobs(connection, job_ids), "READ COMMITTED")
 
-    def stop(self, job_ids: Sequence[int]) -> control.Change:
-        """Stop what has not begun of these jobs and their trees; errors as of :meth:`reset`."""
-        return self._ask(lambda connection: control.stop(connection, job_ids), "READ COMMITTED")
+    def stop_jobs(self, job_ids: Sequence[int]) -> control.ControlResult:
+        """Stop the jobs in the trees of these jobs that have not started; errors as in :meth:`reset_jobs`."""
+        return self._run(lambda connection: control.stop_jobs(connection, job_ids), "READ COMMITTED")
 
-    def _ask(self, question: Callable[[DatabaseConnection], T], isolation: str) -> T:
-        attempts = Retrying(
-            retry=retry_if_exception_type(_Passing),
-            stop=stop_after_attempt(5),
-            wait=wait_random_exponential(max=5),
+    def _run(self, operation: Callable[[DatabaseConnection], T], isolation_level: str) -> T:
+        """Run an operation in a transaction; retry it after lock errors."""
+        retrying = Retrying(
+            retry=retry_if_exception_type(_LockConflict),
+            stop=stop_after_attempt(MAX_ATTEMPTS),
+            wait=wait_random_exponential(max=MAX_RETRY_DELAY_SECONDS),
             reraise=True,
         )
-        for attempt in attempts:
-            with attempt, translate_errors(self.hive_conn_id), self._engine(isolation).begin() as connection:
-                return question(connection)
-        raise RuntimeError("unreachable: the last attempt returns or raises")
+        return retrying(lambda: self._run_once(operation, isolation_level))
 
-    def _engine(self, isolation: str) -> Engine:
-        place = url, options = self.place or resolve_hive(self.hive_conn_id)
-        known_place, known = self._kept.get(isolation, (None, None))
-        if known and known_place == place:
-            return known
+    def _run_once(self, operation: Callable[[DatabaseConnection], T], isolation_level: str) -> T:
+        with translate_errors(self.hive_conn_id), self._get_engine(isolation_level).begin() as connection:
+            return operation(connection)
+
+    def _get_engine(self, isolation_level: str) -> Engine:
+        engine_args = self.engine_args or resolve_hive(self.hive_conn_id)
+        key = (isolation_level, engine_args)
+        if self._cached_engine and self._cached_engine[0] == key:
+            return self._cached_engine[1]
         self.close()
-        name = isolation
-        if url.get_backend_name() == "sqlite" and isolation != "AUTOCOMMIT":
-            isolation = "SERIALIZABLE"
-        pool = {"pool_pre_ping": True} if self.keeps else {"poolclass": NullPool}
-        engine = create_engine(
-            url, isolation_level=isolation, connect_args=options, hide_parameters=True, **pool
-        )
-        if self.keeps:
-            self._kept[name] = (place, engine)
+        if engine_args[0].get_backend_name() == "sqlite" and isolation_level != "AUTOCOMMIT":
+            isolation_level = "SERIALIZABLE"
+        pool: dict[str, Any] = {"pool_pre_ping": True} if self.keep_connections else {"poolclass": NullPool}
+        engine = make_engine(engine_args, isolation_level=isolation_level, **pool)
+        if self.keep_connections:
+            self._cached_engine = (key, engine)
         return engine
 
 
 @contextmanager
 def translate_errors(hive: str) -> Iterator[None]:
-    """Turn a driver's errors into ours, which name the hive and tell whether a retry can help."""
+    """
+    Translate driver errors into errors of this project, which name the hive.
+
+    :raises HiveRejected: a retry cannot help.
+    :raises HiveUnreachable: a retry may help.
+    """
     try:
         yield
     except (DataError, IntegrityError) as error:
         raise HiveRejected(hive, str(error.orig)) from error
     except (DBAPIError, TimeoutError, OSError) as error:
-        code = (
-            error.orig.args[0] if isinstance(error, DBAPIError) and error.orig and error.orig.args else None
-        )
-        reason = str(error.orig if isinstance(error, DBAPIError) else error) or type(error).__name__
-        if code in REJECTION_CODES or isinstance(error, ProgrammingError) or "no such table" in reason:
-            raise HiveRejected(hive, reason) from error
-        if code in (1205, 1213) or "database is locked" in reason:
-            raise _Passing(hive, reason) from error
-        raise HiveUnreachable(hive, reason) from error
+        raise _to_hive_error(hive, error) from error
 
 
-class _Passing(HiveUnreachable):
-    """Another transaction was in the way: the same again, in a moment, succeeds."""
+def _to_hive_error(hive: str, error: Exception) -> HiveRejected | HiveUnreachable:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    reason = str(cause) or type(error).__name__
+    code = cause.args[0] if isinstance(error, DBAPIError) and cause and cause.args else None
+    if code in REJECTION_CODES or isinstance(error, ProgrammingError) or "no such table" in reason:
+        return HiveRejected(hive, reason)
+    if code in LOCK_CODES or "database is locked" in reason:
+        return _LockConflict(hive, reason)
+    return HiveUnreachable(hive, reason)
+
+
+class _LockConflict(HiveUnreachable):
+    """Another transaction holds a lock; an immediate retry can succeed."""
 
 
 def format_job_ids(job_ids: Sequence[int]) -> str:
-    """Name jobs for a log line: all of a few, the first of many."""
+    """Format job ids for a log line: their number, and at most the first :data:`MAX_LOGGED_JOBS` ids."""
     if not job_ids:
         return "no job"
-    shown = ", ".join(map(str, job_ids[:MAX_LOGGED_JOBS]))
-    word = "job" if len(job_ids) == 1 else f"{len(job_ids)} jobs:"
-    return f"{word} {shown}" + (", …" if len(job_ids) > MAX_LOGGED_JOBS else "")
+    ids = ", ".join(map(str, job_ids[:MAX_LOGGED_JOBS]))
+    count = "job" if len(job_ids) == 1 else f"{len(job_ids)} jobs:"
+    return f"{count} {ids}" + (", …" if len(job_ids) > MAX_LOGGED_JOBS else "")

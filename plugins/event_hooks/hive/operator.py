@@ -1,4 +1,4 @@
-"""Put an event's jobs into a hive."""
+"""Operator that submits jobs to a hive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 class HiveSubmitOperator(BaseOperator):
     """
-    Submit one job per input to an analysis of a hive and end; ``HiveJobSensor`` waits for the jobs.
+    Submit one job per input to an analysis of a hive; ``HiveJobSensor`` waits for the jobs.
 
     A retry is idempotent: equal inputs have one job. Put a token of run and task into the inputs if two runs
     must not share a job.
@@ -25,8 +25,8 @@ class HiveSubmitOperator(BaseOperator):
     :param hive_conn_id: connection of the hive.
     :param analysis: ``analysis_base.logic_name``.
     :param inputs: a list of hashes, all different, or the XCom of one.
-    :return: ``job.job_id`` of each input, in the order of the inputs. If the task fails, the XCom ``error`` has the
-        message.
+    :return: ``job.job_id`` of each input, in the order of the inputs. If the task fails, the XCom ``error``
+        has the message.
     """
 
     template_fields: Sequence[str] = ("inputs",)
@@ -41,12 +41,16 @@ class HiveSubmitOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[int]:
         """
-        Submit the jobs, and return their ids.
+        Submit the jobs and return their ids.
 
         :raises UnsafeValue: eHive would evaluate a value; nothing is submitted.
         :raises HiveRejected: a retry cannot help; nothing is submitted.
         :raises HiveUnreachable: a retry may help.
         """
         with xcom.push_error_xcom(context["ti"]):
-            inputs = [perl.dumps(fields) for fields in self.inputs]
-            return HiveHook(self.hive_conn_id).submit(self.analysis, inputs)
+            return self.submit(self.inputs)
+
+    def submit(self, inputs: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Submit one job per input and return their ids; raises as :meth:`execute`."""
+        texts = [perl.dumps(fields) for fields in inputs]
+        return HiveHook(self.hive_conn_id).submit(self.analysis, texts)

@@ -1,9 +1,10 @@
 """
-Values as the Perl text of ``job.input_id``.
+Convert values to and from the Perl text of ``job.input_id``.
 
-An eHive worker runs ``input_id`` through ``eval``, and later replaces ``#name#`` and ``#expr(…)expr#`` inside
-the values by what they stand for, which is code again. The first is met by quoting, the second cannot be
-quoted and is refused. Source: ``Bio::EnsEMBL::Hive::Params`` and ``Utils::Stringify`` of eHive 2.5 to 2.8.
+An eHive worker runs ``input_id`` through ``eval``. Later it replaces ``#name#`` and ``#expr(…)expr#`` inside
+the values by parameters or by the result of the expression, which runs code again. Quoting prevents code in
+``eval``. It cannot prevent the replacement, so such text is rejected. Source: ``Bio::EnsEMBL::Hive::Params``
+and ``Utils::Stringify`` of eHive 2.5 to 2.8.
 """
 
 from __future__ import annotations
@@ -16,152 +17,169 @@ from typing import Any
 from event_hooks.exceptions import UnsafeValue
 
 MAX_DEPTH = 50
-"""Hashes and arrays inside one another; far above any real event, far below Python's own limit."""
+"""Maximum nesting of hashes and arrays: far above real events, and far below Python's recursion limit."""
 
-_EVALUATED = re.compile(r"#[\w:]+#|#expr\(|\)expr#")
-_BARE_INTEGERS = range(-(2**63), 2**64)
-_TO_ESCAPE = re.compile(r'[\\"$@]|[^\x20-\x7e]')
+_REPLACED_BY_EHIVE = re.compile(r"#[\w:]+#|#expr\(|\)expr#")
+_PERL_INTEGERS = range(-(2**63), 2**64)
+_CHARACTERS_TO_ESCAPE = re.compile(r'[\\"$@]|[^\x20-\x7e]')
 
 
 def dumps(value: object, field: str = "") -> str:
     """
-    Write a value as one line of ASCII Perl, the same text for the same value.
+    Serialize a value as one line of ASCII Perl; equal values have equal texts.
 
-    Hash keys are sorted. ``True`` and ``False`` become 1 and 0, None becomes ``undef``, integers that Perl
-    would round become strings.
+    Hash keys are sorted. ``True`` and ``False`` become 1 and 0, ``None`` becomes ``undef``, integers that
+    Perl would round become strings.
 
-    :param value: what JSON can hold: dict, list, str, int, float, bool, None.
+    :param value: a value with the types of JSON: dict, list, str, int, float, bool, ``None``.
     :param field: name of the value in error messages.
     :raises UnsafeValue: for a string or key that eHive would evaluate, a lone surrogate, NaN or an infinite
         number, a key that is no string, another type, or more than :data:`MAX_DEPTH` levels.
     """
-    return _dumps(value, field, 0)
+    return _dump_value(value, field, 0)
 
 
 def loads(text: str) -> Any:
     """
-    Read a value that is written as Perl, without running any: what :func:`dumps` and eHive itself write.
+    Parse a Perl value that :func:`dumps` or eHive wrote, without running code.
 
-    :raises ValueError: if it holds anything else, or more than :data:`MAX_DEPTH` levels.
+    :raises ValueError: the text contains anything else, or more than :data:`MAX_DEPTH` levels.
     """
     tokens = [(match.lastgroup or "", match[0]) for match in _TOKEN.finditer(text)]
     if any(kind == "other" for kind, _ in tokens):
         raise ValueError("expected a Perl hash, array or scalar without code")
     tokens = [token for token in tokens if token[0] != "space"]
-    value, end = _value(tokens, 0, 0)
+    value, end = _parse_value(tokens, 0, 0)
     if end != len(tokens):
         raise ValueError(f"expected one value, not {tokens[end][1]!r} after it")
     return value
 
 
+_Token = tuple[str, str]
+"""``(kind, text)``; the kind is a group of ``_TOKEN``, or ``end``."""
+
 _TOKEN = re.compile(
-    r"""(?P<space>\s+)|(?P<arrow>=>)|(?P<mark>[{}\[\],])
-    |(?P<double>"(?:[^"\\$@]|\\.)*")|(?P<single>'(?:[^'\\]|\\.)*')
-    |(?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<word>[A-Za-z_]\w*)|(?P<other>.)""",
+    r"""(?P<space>\s+)|(?P<arrow>=>)|(?P<delimiter>[{}\[\],])
+    |(?P<double_quoted>"(?:[^"\\$@]|\\.)*")|(?P<single_quoted>'(?:[^'\\]|\\.)*')
+    |(?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<identifier>[A-Za-z_]\w*)|(?P<other>.)""",
     re.VERBOSE | re.DOTALL,
 )
-_ESCAPED = re.compile(r"\\(?:x\{([0-9a-fA-F]+)\}|x([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
-_CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "f": "\f", "b": "\b", "a": "\a", "e": "\x1b"}
+_ESCAPE_SEQUENCE = re.compile(r"\\(?:x\{([0-9a-fA-F]+)\}|x([0-9a-fA-F]{1,2})|(.))", re.DOTALL)
+_CONTROL_CHARACTERS = {
+    "n": "\n",
+    "t": "\t",
+    "r": "\r",
+    "0": "\0",
+    "f": "\f",
+    "b": "\b",
+    "a": "\a",
+    "e": "\x1b",
+}
 
 
-def _value(tokens: Sequence[tuple[str, str]], at: int, depth: int) -> tuple[Any, int]:
-    kind, text = _at(tokens, at)
+def _parse_value(tokens: Sequence[_Token], position: int, depth: int) -> tuple[Any, int]:
+    """Parse the value at a position; return it, and the position after it."""
     if depth > MAX_DEPTH:
         raise ValueError(f"expected at most {MAX_DEPTH} levels")
-    if text == "{" and kind == "mark":
-        pairs, end = _listed(tokens, at + 1, "}", depth)
-        if len(pairs) % 2:
-            raise ValueError("expected a value for each key")
-        return dict(zip(map(str, pairs[::2]), pairs[1::2], strict=True)), end
-    if text == "[" and kind == "mark":
-        return _listed(tokens, at + 1, "]", depth)
+    match _token_at(tokens, position):
+        case ("delimiter", "{"):
+            items, end = _parse_items(tokens, position + 1, "}", depth)
+            if len(items) % 2:
+                raise ValueError("expected a value for each key")
+            return dict(zip(map(str, items[::2]), items[1::2], strict=True)), end
+        case ("delimiter", "["):
+            return _parse_items(tokens, position + 1, "]", depth)
+    return _parse_scalar(tokens, position), position + 1
+
+
+def _parse_items(tokens: Sequence[_Token], position: int, closing: str, depth: int) -> tuple[list[Any], int]:
+    """Parse values up to a closing bracket; commas and arrows between them are equivalent, as in Perl."""
+    items = []
+    while _token_at(tokens, position) != ("delimiter", closing):
+        item, position = _parse_value(tokens, position, depth + 1)
+        items.append(item)
+        if _token_at(tokens, position) in (("delimiter", ","), ("arrow", "=>")):
+            position += 1
+        elif _token_at(tokens, position) != ("delimiter", closing):
+            raise ValueError(f"expected ',' or {closing!r}, not {_token_at(tokens, position)[1]!r}")
+    return items, position + 1
+
+
+def _parse_scalar(tokens: Sequence[_Token], position: int) -> Any:
+    kind, text = _token_at(tokens, position)
     match kind:
-        case "double":
-            return _ESCAPED.sub(_unescaped, text[1:-1]), at + 1
-        case "single":
-            return re.sub(r"\\([\\'])", r"\1", text[1:-1]), at + 1
+        case "double_quoted":
+            return _ESCAPE_SEQUENCE.sub(_unescape, text[1:-1])
+        case "single_quoted":
+            return re.sub(r"\\([\\'])", r"\1", text[1:-1])
         case "number":
-            return (int(text) if text.lstrip("-").isdecimal() else float(text)), at + 1
-        case "word" if text == "undef":
-            return None, at + 1
-        case "word" if _at(tokens, at + 1)[0] == "arrow":
-            return text, at + 1
+            return int(text) if text.lstrip("-").isdecimal() else float(text)
+        case "identifier" if text == "undef":
+            return None
+        case "identifier" if _token_at(tokens, position + 1)[0] == "arrow":
+            return text
     raise ValueError(f"expected a value, not {text!r}")
 
 
-def _listed(tokens: Sequence[tuple[str, str]], at: int, end: str, depth: int) -> tuple[list[Any], int]:
-    values = []
-    while _at(tokens, at) != ("mark", end):
-        value, at = _value(tokens, at, depth + 1)
-        values.append(value)
-        if _at(tokens, at) in (("mark", ","), ("arrow", "=>")):
-            at += 1
-        elif _at(tokens, at) != ("mark", end):
-            raise ValueError(f"expected ',' or {end!r}, not {_at(tokens, at)[1]!r}")
-    return values, at + 1
+def _token_at(tokens: Sequence[_Token], position: int) -> _Token:
+    return tokens[position] if position < len(tokens) else ("end", "the end")
 
 
-def _at(tokens: Sequence[tuple[str, str]], at: int) -> tuple[str, str]:
-    return tokens[at] if at < len(tokens) else ("end", "the end")
-
-
-def _unescaped(match: re.Match[str]) -> str:
+def _unescape(match: re.Match[str]) -> str:
     code = match[1] or match[2]
     try:
-        return chr(int(code, 16)) if code else _CONTROLS.get(match[3], match[3])
+        return chr(int(code, 16)) if code else _CONTROL_CHARACTERS.get(match[3], match[3])
     except (ValueError, OverflowError):
         raise ValueError(f"expected a character, not {match[0]!r}") from None
 
 
-def _dumps(value: object, field: str, depth: int) -> str:
+def _dump_value(value: object, field: str, depth: int) -> str:
     if depth > MAX_DEPTH:
         raise UnsafeValue(field, f"expected at most {MAX_DEPTH} levels of objects and arrays")
     if isinstance(value, Mapping):
-        keys = sorted(_checked_key(key, field) for key in value)
-        pairs = (
-            f"{_quoted(key, field)} => {_dumps(value[key], _inside(field, key), depth + 1)}" for key in keys
-        )
-        return "{" + ",".join(pairs) + "}"
+        return _dump_hash(value, field, depth)
     if isinstance(value, list | tuple):
-        return "[" + ",".join(_dumps(item, f"{field}[{i}]", depth + 1) for i, item in enumerate(value)) + "]"
-    return _scalar(value, field)
+        items = (_dump_value(item, f"{field}[{index}]", depth + 1) for index, item in enumerate(value))
+        return "[" + ",".join(items) + "]"
+    return _dump_scalar(value, field)
 
 
-def _scalar(value: object, field: str) -> str:
+def _dump_hash(value: Mapping[Any, Any], field: str, depth: int) -> str:
+    for key in value:
+        if not isinstance(key, str):
+            raise UnsafeValue(field, f"expected keys that are strings, not {key!r}")
+    pairs = (
+        f"{_quote(key, field)} => {_dump_value(value[key], f'{field}.{key}' if field else key, depth + 1)}"
+        for key in sorted(value)
+    )
+    return "{" + ",".join(pairs) + "}"
+
+
+def _dump_scalar(value: object, field: str) -> str:
     if value is None:
         return "undef"
     if isinstance(value, bool):
         return "1" if value else "0"
     if isinstance(value, int):
-        return str(value) if value in _BARE_INTEGERS else f'"{value}"'
+        return str(value) if value in _PERL_INTEGERS else f'"{value}"'
     if isinstance(value, float):
         if not math.isfinite(value):
             raise UnsafeValue(field, f"expected a finite number, not {value}")
         return repr(value)
     if isinstance(value, str):
-        return _quoted(value, field)
-    raise UnsafeValue(field, f"expected a value that JSON has, not a {type(value).__name__}")
+        return _quote(value, field)
+    raise UnsafeValue(field, f"expected a JSON value, not a {type(value).__name__}")
 
 
-def _quoted(text: str, field: str) -> str:
-    if found := _EVALUATED.search(text):
-        raise UnsafeValue(field, f"expected no {found[0]!r}, which eHive would run as code")
-    return '"' + _TO_ESCAPE.sub(lambda match: _escaped(match[0], field), text) + '"'
+def _quote(text: str, field: str) -> str:
+    if match := _REPLACED_BY_EHIVE.search(text):
+        raise UnsafeValue(field, f"expected no {match[0]!r}, which eHive would run as code")
+    return '"' + _CHARACTERS_TO_ESCAPE.sub(lambda match: _escape(match[0], field), text) + '"'
 
 
-def _escaped(character: str, field: str) -> str:
+def _escape(character: str, field: str) -> str:
     if character in '\\"$@':
         return "\\" + character
     if "\ud800" <= character <= "\udfff":
         raise UnsafeValue(field, "expected Unicode text, not a lone surrogate")
     return f"\\x{{{ord(character):x}}}"
-
-
-def _checked_key(key: object, field: str) -> str:
-    if not isinstance(key, str):
-        raise UnsafeValue(field, f"expected keys that are strings, not {key!r}")
-    return key
-
-
-def _inside(field: str, key: str) -> str:
-    return f"{field}.{key}" if field else key

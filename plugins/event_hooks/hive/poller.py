@@ -1,9 +1,14 @@
 """
-One look at a hive for all that wait for it.
+Poll a hive once for all triggers that wait for its jobs.
 
-All triggers of a triggerer run in one event loop, so a dictionary of that loop is enough to find each other.
-Each hive has a thread of its own: a hive that hangs holds up no other, and reading many jobs does not hold up
-the triggerer (the drivers for event loops are Python, and blocked it for 0.7 s with 1,000 jobs).
+All triggers of a triggerer run in one event loop, so a dictionary per event loop is enough to share a poller.
+Each hive has a thread of its own: a hive that hangs delays no other hive, and reading many jobs does not
+block the event loop. Database drivers for event loops are written in Python and blocked it for 0.7 s with
+1,000 jobs.
+
+A poll runs the statements of :meth:`HiveReader.read_changes`, however many triggers wait: one for each level
+of unsettled jobs, and at most three more when trees have finished. The test
+``tests/integration/hive/test_query_cost.py`` counts them.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from weakref import WeakKeyDictionary
 
 from event_hooks import settings
@@ -23,239 +29,286 @@ from event_hooks.hive.reader import HiveChanges, HiveReader
 
 log = logging.getLogger(__name__)
 
-MAX_PAUSE = 60.0
-"""Seconds between two looks at a hive that does not answer."""
+MAX_BACKOFF_SECONDS = 60.0
+"""Upper bound of the delay before a failed poll is retried."""
 
-PATIENCE = 3600.0
-"""Seconds that a hive may refuse to be read, as during a restore or a change of password."""
+MAX_REJECTION_SECONDS = 3600.0
+"""How long a hive may reject all polls, as during a restore or a change of password, before waits fail."""
 
-AGING = 10
-"""A wait that is this many times as old as an interval long is looked at once in that interval."""
+POLLS_PER_AGE = 10
+"""The poll interval of a subscription is the time waited so far divided by this, within the settings."""
 
-REST = 3
-"""How many times as long as a look a hive is left alone after it."""
+IDLE_FACTOR = 3
+"""After each poll a hive is idle for this many times the duration of the poll, to limit the load on it."""
 
 
-class Subscription:
-    """
-    Somebody waits for jobs.
+def get_poller(hive_conn_id: str) -> HivePoller:
+    """Return the poller that all triggers of this event loop share for a hive."""
+    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
+    return pollers.setdefault(hive_conn_id, HivePoller(hive_conn_id))
 
-    :param limit: seconds after which a job that is READY should have been picked up.
-    :param waited: seconds that these jobs were waited for before, by a trigger that was restarted.
-    """
 
-    def __init__(self, job_ids: Sequence[int], limit: float, waited: float) -> None:
-        self.open = set(job_ids)
-        self.limit = limit
-        self._began = time.monotonic()
-        self._waited = waited
-        self.next_look = 0.0
-        self._is_held_up = False
-        self.news: asyncio.Queue[HiveChanges | EventHooksError] = asyncio.Queue()
-
-    def waited(self) -> float:
-        """Give the seconds that these jobs have been waited for, also before a restart."""
-        return self._waited + time.monotonic() - self._began
-
-    def looked_at(self, now: float) -> None:
-        """Choose the next look: soon while the wait is young, later as it ages."""
-        interval = max(self.waited() / AGING, settings.poll_interval())
-        self.next_look = now + min(interval, settings.max_poll_interval())
-
-    def tell(self, mine: HiveChanges) -> None:
-        """Pass on what concerns these jobs, and once that nothing holds them up any longer."""
-        self.open.difference_update(outcome.job_id for outcome in mine.outcomes)
-        if mine.is_stall_check:
-            mine.is_stall_check, self._is_held_up = bool(mine.stalls) or self._is_held_up, bool(mine.stalls)
-        if mine != HiveChanges():
-            self.news.put_nowait(mine)
+_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, HivePoller]] = WeakKeyDictionary()
 
 
 class HivePoller:
     """
-    Look at one hive at intervals, for as long as anybody waits for one of its jobs.
+    Poll one hive at intervals, for as long as there are subscriptions to its jobs.
 
     :param hive_conn_id: connection of the hive.
     """
 
     def __init__(self, hive_conn_id: str) -> None:
         self.hive_conn_id = hive_conn_id
-        self._watches: set[Subscription] = set()
-        self._left: set[int] = set()
-        self._arrival = asyncio.Event()
+        self._subscriptions: set[Subscription] = set()
+        self._removed_ids: set[int] = set()
+        self._has_new_subscription = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._absence: str | None = None
+        self._outage: str | None = None
 
-    async def watch(
-        self, job_ids: Sequence[int], limit: float, waited: float = 0
+    async def subscribe(
+        self, job_ids: Sequence[int], ready_timeout: float, waited: float = 0
     ) -> AsyncIterator[HiveChanges]:
         """
-        Yield what becomes of these jobs, and of all that grows from them, until all are over.
+        Yield the changes of submitted jobs and their trees, until all of these trees are finished.
 
-        A hive that does not answer is asked again, with growing pauses, for as long as it takes; one that
-        answers and refuses, for an hour.
+        An unreachable hive is polled with increasing delays, without a time limit. A hive that rejects all
+        polls is polled for :data:`MAX_REJECTION_SECONDS`.
 
-        :param limit: as in :class:`Watch`, as ``waited``.
-        :raises HiveRejected: if the hive cannot be read for an hour.
+        :param ready_timeout: as in :class:`Subscription`, like ``waited``.
+        :raises HiveRejected: the hive rejected all polls for too long, or the poller failed.
         """
-        watch = Subscription(job_ids, limit, waited)
-        self._watches.add(watch)
-        self._arrival.set()
-        if self._absence:
-            watch.tell(HiveChanges(word=self._absence))
+        subscription = Subscription(job_ids, ready_timeout, waited)
+        self._subscriptions.add(subscription)
+        self._has_new_subscription.set()
+        if self._outage:
+            subscription.publish(HiveChanges(message=self._outage))
         if self._task is None:
-            self._start()
+            self._start_task()
         try:
-            while watch.open or not watch.news.empty():
-                news = await watch.news.get()
-                if isinstance(news, EventHooksError):
-                    raise news
-                yield news
+            while subscription.unfinished_ids or not subscription.updates.empty():
+                update = await subscription.updates.get()
+                if isinstance(update, EventHooksError):
+                    raise update
+                yield update
         finally:
-            self._watches.discard(watch)
-            self._left.update(job_ids)
+            self._subscriptions.discard(subscription)
+            self._removed_ids.update(job_ids)
 
-    def _start(self) -> None:
-        # A context of its own: what it logs belongs to no task, and goes to the triggerer's log.
-        self._task = asyncio.create_task(self._look_while_watched(), context=contextvars.Context())
-        self._task.add_done_callback(self._ended)
+    def _start_task(self) -> None:
+        # An empty context: these log lines belong to no task, so they go to the log of the triggerer.
+        self._task = asyncio.create_task(self._poll_while_subscribed(), context=contextvars.Context())
+        self._task.add_done_callback(self._on_task_done)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        """Leave nobody waiting for ever: pass an error on, begin again for who came last."""
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        """Publish the error of the task, or restart it for a subscription that was added as it ended."""
         self._task = None
         if task.cancelled():
             return
         if error := task.exception():
-            if isinstance(error, EventHooksError):
-                told: EventHooksError = error
-            else:
-                log.error("Looking at hive %r failed", self.hive_conn_id, exc_info=error)
-                told = HiveRejected(self.hive_conn_id, f"looking at it failed: {error!r}")
-            for watch in self._watches:
-                watch.news.put_nowait(told)
-        elif self._watches:
-            self._start()
+            update = self._to_update(error)
+            for subscription in self._subscriptions:
+                subscription.updates.put_nowait(update)
+        elif self._subscriptions:
+            self._start_task()
 
-    async def _look_while_watched(self) -> None:
-        visit = _Visit(self.hive_conn_id)
-        refusing_since, pause = None, 0.0
+    def _to_update(self, error: BaseException) -> EventHooksError:
+        if isinstance(error, EventHooksError):
+            return error
+        log.error("Polling of hive %r failed", self.hive_conn_id, exc_info=error)
+        return HiveRejected(self.hive_conn_id, f"polling failed: {error!r}")
+
+    async def _poll_while_subscribed(self) -> None:
+        reader, backoff = _ReaderThread(self.hive_conn_id), _Backoff()
         try:
-            while self._watches:
+            while self._subscriptions:
                 try:
-                    await self._look(visit)
+                    await self._poll(reader)
                 except EventHooksError as error:
-                    is_refusal = isinstance(error, HiveRejected)
-                    refusing_since = (refusing_since or time.monotonic()) if is_refusal else None
-                    if refusing_since and time.monotonic() - refusing_since > PATIENCE:
-                        raise
-                    self._say(f"{error}; it is asked again, with growing pauses", away=True)
-                    pause = min(max(1.0, 2 * pause), MAX_PAUSE)
-                    log.warning("%s; next look in %.0f s", error, pause)
-                    # The next look asks Airflow again: the connection may have been mended meanwhile.
-                    visit.end()
-                    visit = _Visit(self.hive_conn_id)
-                    await asyncio.sleep(pause)
+                    delay = backoff.next_delay(error)
+                    self._set_outage(f"{error}; retrying with increasing delays")
+                    log.warning("%s; next poll in %.0f s", error, delay)
+                    # A new reader loads the connection from Airflow again, since it may have been corrected.
+                    reader.close()
+                    reader = _ReaderThread(self.hive_conn_id)
+                    await asyncio.sleep(delay)
                 else:
-                    refusing_since, pause = None, 0.0
-                    self._say(f"hive {self.hive_conn_id!r} answers again", away=False)
-                    await self._until_due(visit.rest)
+                    backoff = _Backoff()
+                    self._set_outage(None)
+                    await self._wait_until_due(reader.idle_seconds)
         finally:
-            visit.end()
+            reader.close()
 
-    def _say(self, word: str, *, away: bool) -> None:
-        """Tell all who wait when a hive stops to answer, and when it answers again."""
-        if away != (self._absence is not None):
-            log.info("%s", word)
-            self._tell(HiveChanges(word=word))
-        self._absence = word if away else None
+    def _set_outage(self, outage: str | None) -> None:
+        """Publish a message when the hive becomes unavailable, and when it is available again."""
+        if (outage is None) != (self._outage is None):
+            message = outage or f"hive {self.hive_conn_id!r} is available again"
+            log.info("%s", message)
+            self._publish(HiveChanges(message=message))
+        self._outage = outage
 
-    async def _look(self, visit: _Visit) -> None:
+    async def _poll(self, reader: _ReaderThread) -> None:
         now = time.monotonic()
-        self._arrival.clear()
-        left, self._left = self._left, set()
-        # Who is due soon comes along: one look for all costs less than one for each.
-        due = [watch for watch in self._watches if watch.next_look <= now + settings.poll_interval()]
-        entries = {entry for watch in due for entry in watch.open}
-        found = await visit.do(lambda visitor: visitor.look(left, entries), len(entries))
-        self._tell(found)
-        self._left.update(outcome.job_id for outcome in found.outcomes)
-        for watch in due:
-            watch.looked_at(time.monotonic())
-        least = settings.stall_check_after()
-        if now - visit.diagnosed_at >= min(least, MAX_PAUSE) / 2:
-            visit.diagnosed_at = now
-            limits = {entry: (watch.waited(), watch.limit) for watch in self._watches for entry in watch.open}
-            self._tell(await visit.do(lambda visitor: visitor.diagnose(limits, least), len(limits)))
+        self._has_new_subscription.clear()
+        removed_ids, self._removed_ids = self._removed_ids, set()
+        # One poll for several subscriptions is cheaper than one for each, so those due soon are included.
+        soon = now + settings.poll_interval()
+        due = [subscription for subscription in self._subscriptions if subscription.next_poll <= soon]
+        root_ids = {job_id for subscription in due for job_id in subscription.unfinished_ids}
+        changes = await reader.run(
+            lambda hive_reader: hive_reader.read_changes(removed_ids, root_ids), len(root_ids)
+        )
+        self._publish(changes)
+        self._removed_ids.update(outcome.job_id for outcome in changes.outcomes)
+        for subscription in due:
+            subscription.schedule_next_poll(time.monotonic())
+        if now - reader.stalls_checked_at >= min(settings.stall_check_after(), MAX_BACKOFF_SECONDS) / 2:
+            reader.stalls_checked_at = now
+            await self._check_stalls(reader)
 
-    async def _until_due(self, rest: float) -> None:
-        await asyncio.sleep(rest)
-        earliest = min((watch.next_look for watch in self._watches), default=0.0)
+    async def _check_stalls(self, reader: _ReaderThread) -> None:
+        min_seconds = settings.stall_check_after()
+        wait_times = {
+            job_id: (subscription.waited(), subscription.ready_timeout)
+            for subscription in self._subscriptions
+            for job_id in subscription.unfinished_ids
+        }
+        stalls = await reader.run(
+            lambda hive_reader: hive_reader.find_stalls(wait_times, min_seconds), len(wait_times)
+        )
+        self._publish(stalls)
+
+    async def _wait_until_due(self, idle_seconds: float) -> None:
+        await asyncio.sleep(idle_seconds)
+        next_poll = min((subscription.next_poll for subscription in self._subscriptions), default=0.0)
         try:
-            async with asyncio.timeout(max(0.0, earliest - time.monotonic())):
-                await self._arrival.wait()
+            async with asyncio.timeout(max(0.0, next_poll - time.monotonic())):
+                await self._has_new_subscription.wait()
         except TimeoutError:
             pass
 
-    def _tell(self, found: HiveChanges) -> None:
-        """Give each watch its part; goes through the findings once, however many watches there are."""
+    def _publish(self, changes: HiveChanges) -> None:
+        """Publish the changes to each subscription that they concern, in one pass over the changes."""
         parts = {
-            watch: HiveChanges(is_stall_check=found.is_stall_check, word=found.word)
-            for watch in self._watches
+            subscription: HiveChanges(is_stall_check=changes.is_stall_check, message=changes.message)
+            for subscription in self._subscriptions
         }
-        whose: dict[int, list[Subscription]] = {}
-        for watch in self._watches:
-            for job_id in watch.open:
-                whose.setdefault(job_id, []).append(watch)
-        for progress in found.progress:
-            for watch in whose.get(progress.job_id, ()):
-                parts[watch].progress.append(progress)
-        for outcome in found.outcomes:
-            for watch in whose.get(outcome.job_id, ()):
-                parts[watch].outcomes.append(outcome)
-        for stall in found.stalls:
-            for watch in {watch for entry in stall.stalled_jobs for watch in whose.get(entry, ())}:
-                if its := stall.of(watch.open):
-                    parts[watch].stalls.append(its)
-        for watch, mine in parts.items():
-            watch.tell(mine)
+        subscribers = self._group_by_job()
+        for progress in changes.progress:
+            for subscription in subscribers.get(progress.job_id, ()):
+                parts[subscription].progress.append(progress)
+        for outcome in changes.outcomes:
+            for subscription in subscribers.get(outcome.job_id, ()):
+                parts[subscription].outcomes.append(outcome)
+        for stall in changes.stalls:
+            concerned = (subscribers.get(job_id, ()) for job_id in stall.stalled_jobs)
+            for subscription in set(chain.from_iterable(concerned)):
+                if stall_part := stall.for_roots(subscription.unfinished_ids):
+                    parts[subscription].stalls.append(stall_part)
+        for subscription, part in parts.items():
+            subscription.publish(part)
+
+    def _group_by_job(self) -> dict[int, list[Subscription]]:
+        subscribers: dict[int, list[Subscription]] = {}
+        for subscription in self._subscriptions:
+            for job_id in subscription.unfinished_ids:
+                subscribers.setdefault(job_id, []).append(subscription)
+        return subscribers
 
 
-class _Visit:
-    """A visitor in its thread, from its first look to its first error."""
+class Subscription:
+    """
+    The jobs of one wait, and a queue of updates about them.
+
+    :param ready_timeout: seconds after which a READY job is stalled.
+    :param waited: seconds that a trigger waited for these jobs before Airflow restarted it here.
+    """
+
+    def __init__(self, job_ids: Sequence[int], ready_timeout: float, waited: float) -> None:
+        self.unfinished_ids = set(job_ids)
+        self.ready_timeout = ready_timeout
+        self.next_poll = 0.0
+        self.updates: asyncio.Queue[HiveChanges | EventHooksError] = asyncio.Queue()
+        self._subscribed_at = time.monotonic()
+        self._waited_before = waited
+        self._is_stalled = False
+
+    def waited(self) -> float:
+        """Return the seconds waited for these jobs, including the time before a restart."""
+        return self._waited_before + time.monotonic() - self._subscribed_at
+
+    def schedule_next_poll(self, now: float) -> None:
+        """Set the time of the next poll: the interval increases with the time waited."""
+        interval = max(self.waited() / POLLS_PER_AGE, settings.poll_interval())
+        self.next_poll = now + min(interval, settings.max_poll_interval())
+
+    def publish(self, changes: HiveChanges) -> None:
+        """Queue changes of these jobs; an empty stall check is queued only once after a stall."""
+        self.unfinished_ids.difference_update(outcome.job_id for outcome in changes.outcomes)
+        if changes.is_stall_check:
+            changes.is_stall_check = bool(changes.stalls) or self._is_stalled
+            self._is_stalled = bool(changes.stalls)
+        if changes != HiveChanges():
+            self.updates.put_nowait(changes)
+
+
+class _Backoff:
+    """Delays between polls after consecutive errors."""
+
+    def __init__(self) -> None:
+        self._delay = 0.0
+        self._rejected_since: float | None = None
+
+    def next_delay(self, error: EventHooksError) -> float:
+        """
+        Return the seconds before the next poll; they double from 1 to :data:`MAX_BACKOFF_SECONDS`.
+
+        :raises HiveRejected: the given error, if polls were rejected for :data:`MAX_REJECTION_SECONDS`.
+        """
+        if isinstance(error, HiveRejected):
+            self._rejected_since = self._rejected_since or time.monotonic()
+            if time.monotonic() - self._rejected_since > MAX_REJECTION_SECONDS:
+                raise error
+        else:
+            self._rejected_since = None
+        self._delay = min(max(1.0, 2 * self._delay), MAX_BACKOFF_SECONDS)
+        return self._delay
+
+
+class _ReaderThread:
+    """A ``HiveReader`` in a thread of its own; the poller replaces both after an error."""
 
     def __init__(self, hive_conn_id: str) -> None:
         self.hive_conn_id = hive_conn_id
-        self.diagnosed_at = time.monotonic()
-        self.rest = 0.0
-        self._visitor: HiveReader | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"hive {hive_conn_id}")
+        self.stalls_checked_at = time.monotonic()
+        self.idle_seconds = 0.0
+        """Seconds to leave the hive idle after the last operation."""
 
-    async def do(self, work: Callable[[HiveReader], HiveChanges], jobs: int) -> HiveChanges:
-        """Do some work in the thread, within a limit that grows with the number of jobs."""
-        began = time.monotonic()
-        if self._visitor is None:
-            self._visitor = HiveReader(self.hive_conn_id, await resolve_hive_async(self.hive_conn_id))
-        limit = settings.hive_timeout() * (2 + jobs / 1000)
-        working = asyncio.get_running_loop().run_in_executor(self._thread, work, self._visitor)
+        self._reader: HiveReader | None = None
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"hive {hive_conn_id}")
+
+    async def run(self, operation: Callable[[HiveReader], HiveChanges], job_count: int) -> HiveChanges:
+        """
+        Run an operation in the thread.
+
+        :param job_count: number of submitted jobs concerned; the timeout increases with it.
+        :raises HiveUnreachable: the hive did not answer in time.
+        """
+        started = time.monotonic()
+        if self._reader is None:
+            self._reader = HiveReader(self.hive_conn_id, await resolve_hive_async(self.hive_conn_id))
+        timeout = settings.hive_timeout() * (2 + job_count / 1000)
+        future = asyncio.get_running_loop().run_in_executor(self._executor, operation, self._reader)
         try:
-            async with asyncio.timeout(limit):
-                found = await working
+            async with asyncio.timeout(timeout):
+                changes = await future
         except TimeoutError:
-            raise HiveUnreachable(self.hive_conn_id, f"no answer within {limit:.0f} s") from None
-        self.rest = REST * (time.monotonic() - began)
-        return found
+            raise HiveUnreachable(self.hive_conn_id, f"no answer within {timeout:.0f} s") from None
+        self.idle_seconds = IDLE_FACTOR * (time.monotonic() - started)
+        return changes
 
-    def end(self) -> None:
-        """Close the connection once the thread is free; what hangs in it is left alone."""
-        if self._visitor:
-            self._thread.submit(self._visitor.close)
-        self._thread.shutdown(wait=False)
-
-
-def get_poller(hive_conn_id: str) -> HivePoller:
-    """Give the one poller of this hive in this event loop."""
-    pollers = _pollers.setdefault(asyncio.get_running_loop(), {})
-    return pollers.setdefault(hive_conn_id, HivePoller(hive_conn_id))
-
-
-_pollers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, HivePoller]] = WeakKeyDictionary()
+    def close(self) -> None:
+        """Close the connection as soon as the thread is free, without waiting for an operation that hangs."""
+        if self._reader:
+            self._executor.submit(self._reader.close)
+        self._executor.shutdown(wait=False)

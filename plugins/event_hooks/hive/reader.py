@@ -1,4 +1,8 @@
-"""One hive, seen again and again over one connection; all of it runs in one thread, and blocks it."""
+"""
+Read changes of job trees and stalls from one hive over one connection.
+
+All functions block; the poller calls them in one thread.
+"""
 
 from __future__ import annotations
 
@@ -6,178 +10,200 @@ import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from sqlalchemy import URL, Connection, QueuePool, create_engine, inspect
+from sqlalchemy import URL, Connection, QueuePool, inspect
 
+from event_hooks.database_url import EngineArgs, make_engine
 from event_hooks.hive.hook import translate_errors
 from event_hooks.hive.sql import diagnosis, outcomes
 from event_hooks.hive.sql.diagnosis import Stall, StallCandidate
-from event_hooks.hive.sql.job_trees import FINISHED, NOT_STARTED, JobForest, JobTree, State
+from event_hooks.hive.sql.job_trees import DONE_STATUSES, NOT_STARTED_STATUSES, JobForest, JobState, JobTree
 from event_hooks.hive.sql.outcomes import JobOutcome
 from event_hooks.hive.sql.tables import job_progress, result
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far the tree of a submitted job is."""
+class JobProgress:
+    """Progress of the tree of a submitted job."""
 
     job_id: int
+    """The submitted job, the root of the tree."""
+
     done: int
+    """Jobs with the status DONE or PASSED_ON."""
+
     total: int
-    """Jobs known so far: a tree grows while it is worked on."""
+    """Jobs found so far; running jobs can create more."""
 
     failed: int
     message: str | None
-    """The newest of the hive's table ``job_progress`` about it."""
+    """The newest message in the hive's table ``job_progress`` for this tree; ``None`` without one."""
 
     is_started: bool
-    """Whether a worker has taken any of its jobs."""
+    """Whether a worker has started any job of the tree."""
 
 
 @dataclass
 class HiveChanges:
-    """What one look has brought, for those who wait."""
+    """Changes that one poll of a hive found."""
 
-    progress: list[Progress] = field(default_factory=list)
+    progress: list[JobProgress] = field(default_factory=list)
+    """Progress of unfinished trees that changed."""
+
     outcomes: list[JobOutcome] = field(default_factory=list)
+    """Outcomes of trees that finished."""
+
     stalls: list[Stall] = field(default_factory=list)
     is_stall_check: bool = False
-    """Whether the troubles are all that there are now."""
+    """Whether ``stalls`` is the complete list of present stalls."""
 
-    word: str | None = None
-    """That the hive does not answer, and why; or that it does again."""
+    message: str | None = None
+    """Log line that the hive is unavailable, with the reason, or that it is available again."""
 
 
 class HiveReader:
     """
-    Look at one hive, and remember what was seen.
+    Read job trees of one hive repeatedly, and return the changes since the previous read.
 
-    :param hive: its connection id, in messages.
-    :param place: URL and options of the driver, as ``resolve_hive_async`` gives them.
+    The reader keeps one connection and the trees in memory.
+
+    :param hive_conn_id: connection id of the hive, for error messages.
+    :param engine_args: result of ``resolve_hive`` or ``resolve_hive_async``.
     """
 
-    def __init__(self, hive: str, place: tuple[URL, dict[str, Any]]) -> None:
-        self.hive = hive
-        url, options = place
-        # As eHive takes it: without the "file:" by which resolve_hive keeps SQLite from making files.
-        plain = url.set(drivername=url.get_backend_name(), database=_path(url), query={})
-        self._url = plain.render_as_string(hide_password=True)
-        self._engine = create_engine(
-            url,
-            connect_args=options,
+    def __init__(self, hive_conn_id: str, engine_args: EngineArgs) -> None:
+        self.hive_conn_id = hive_conn_id
+        self._url = _ehive_url(engine_args[0])
+        self._engine = make_engine(
+            engine_args,
             isolation_level="AUTOCOMMIT",
             poolclass=QueuePool,
             pool_size=1,
             max_overflow=0,
             pool_pre_ping=True,
             pool_reset_on_return=None,
-            hide_parameters=True,
-            query_cache_size=0,  # the statements name thousands of jobs, and none comes twice
+            query_cache_size=0,  # statements contain thousands of job ids, and are never repeated
         )
         self._forest = JobForest()
         self._changed_at: dict[int, float] = {}
-        self._as_first_seen: set[int] = set()
+        self._unchanged_roots: set[int] = set()
         self._tables: set[str] = set()
 
-    def look(self, left: Collection[int], entries: Collection[int]) -> HiveChanges:
+    def read_changes(self, removed_ids: Collection[int], root_ids: Collection[int]) -> HiveChanges:
         """
-        Give what is new of the trees of these jobs.
+        Return progress and outcomes of the trees of submitted jobs since the previous read.
 
-        :param left: jobs that nobody waits for any longer.
-        :raises HiveUnreachable: nobody answered, or not in time.
+        :param removed_ids: submitted jobs; their trees are removed from memory first.
+        :param root_ids: submitted jobs to read.
+        :raises HiveUnreachable: the hive did not answer in time.
         :raises HiveRejected: the hive cannot be read.
         """
-        self._forget(left)
-        with translate_errors(self.hive), self._engine.connect() as connection:
-            tables = self._known_tables(connection)
-            changed, over = outcomes.look(connection, self._forest, entries, tables)
-            self._note_changes({tree.entry for tree in changed})
-            going_on = [tree for tree in changed if tree.state() is State.RUNNING]
-            messages = (
-                outcomes.progress(connection, going_on) if going_on and job_progress.name in tables else {}
-            )
-        return HiveChanges([_progress(tree, messages) for tree in going_on], over)
+        self._remove_trees(removed_ids)
+        with translate_errors(self.hive_conn_id), self._engine.connect() as connection:
+            tables = self._load_tables(connection)
+            changed, finished = outcomes.refresh_outcomes(connection, self._forest, root_ids, tables)
+            self._mark_changed({tree.root_id for tree in changed})
+            running = [tree for tree in changed if tree.state() is JobState.RUNNING]
+            has_messages = bool(running) and job_progress.name in tables
+            messages = outcomes.load_progress_messages(connection, running) if has_messages else {}
+        return HiveChanges([_build_progress(tree, messages) for tree in running], finished)
 
-    def diagnose(self, limits: Mapping[int, tuple[float, float]], least: float) -> HiveChanges:
+    def find_stalls(self, wait_times: Mapping[int, tuple[float, float]], min_seconds: float) -> HiveChanges:
         """
-        Give what holds up trees that have not changed for some time.
+        Return the stalls of trees that have not changed for some time; errors as in :meth:`read_changes`.
 
-        :param limits: ``{entry: (seconds waited for it, seconds until READY is too long)}``.
-        :param least: seconds without a change from which on a tree is looked at.
+        :param wait_times: ``{root id: (seconds waited for it, seconds until a READY job is stalled)}``; roots
+            that were never read are ignored.
+        :param min_seconds: seconds without a change after which a tree is checked.
         """
-        now = time.monotonic()
-        suspects = []
-        for entry, (waited, limit) in limits.items():
-            tree = self._forest.trees.get(entry)
-            if tree is None:
-                continue
-            seconds = now - self._changed_at.get(entry, now)
-            if entry in self._as_first_seen and tree.statuses == {entry: "READY"}:
-                seconds = max(seconds, waited)  # it was so before we came, too
-            if seconds >= least:
-                suspects.append(StallCandidate(tree, seconds, limit))
-        if not suspects:
+        candidates = self._find_stall_candidates(wait_times, min_seconds)
+        if not candidates:
             return HiveChanges(is_stall_check=True)
-        with translate_errors(self.hive), self._engine.connect() as connection:
-            tables = self._known_tables(connection)
-            found = diagnosis.find(connection, suspects, self._forest.analyses, tables, self._url)
-        return HiveChanges(stalls=found, is_stall_check=True)
+        with translate_errors(self.hive_conn_id), self._engine.connect() as connection:
+            tables = self._load_tables(connection)
+            stalls = diagnosis.find_stalls(
+                connection, candidates, self._forest.analysis_ids, tables, self._url
+            )
+        return HiveChanges(stalls=stalls, is_stall_check=True)
 
-    def verdicts(self, entries: Sequence[int], limit: float) -> list[JobOutcome]:
+    def read_final_outcomes(self, root_ids: Sequence[int], ready_timeout: float) -> list[JobOutcome]:
         """
-        Give how each of these jobs stands; one that is not over is RUNNING, with what holds it up.
+        Return an outcome for each submitted job at the end of a wait; errors as in :meth:`read_changes`.
 
-        Errors as of :meth:`look`.
+        The outcome of an unfinished job is RUNNING; its error names the progress, and the stall if any.
 
-        :param limit: seconds until READY is too long.
+        :param ready_timeout: seconds until a READY job is stalled.
         """
-        over = {outcome.job_id: outcome for outcome in self.look((), entries).outcomes}
-        stalled_jobs = {
-            entry: str(stall)
-            for stall in self.diagnose(dict.fromkeys(entries, (math.inf, limit)), 0).stalls
-            for entry in stall.stalled_jobs
+        finished = {outcome.job_id: outcome for outcome in self.read_changes((), root_ids).outcomes}
+        stalls = {
+            root_id: str(stall)
+            for stall in self.find_stalls(dict.fromkeys(root_ids, (math.inf, ready_timeout)), 0).stalls
+            for root_id in stall.stalled_jobs
         }
-        return [over.get(entry) or self._unfinished(entry, stalled_jobs.get(entry)) for entry in entries]
-
-    def _unfinished(self, entry: int, stall: str | None) -> JobOutcome:
-        progress = _progress(self._forest.trees[entry], {})
-        reason = f"not over in time: {progress.done} of {progress.total} jobs are done"
-        if progress.failed:
-            reason += f", {progress.failed} failed"
-        return JobOutcome(entry, State.RUNNING, error=f"{reason}. {stall}" if stall else reason)
-
-    def _forget(self, entries: Collection[int]) -> None:
-        for entry in entries:
-            self._forest.forget(entry)
-            self._changed_at.pop(entry, None)
-            self._as_first_seen.discard(entry)
+        return [
+            finished.get(root_id) or self._build_unfinished_outcome(root_id, stalls.get(root_id))
+            for root_id in root_ids
+        ]
 
     def close(self) -> None:
         """Close the connection."""
         self._engine.dispose()
 
-    def _note_changes(self, entries: set[int]) -> None:
-        new = entries - self._changed_at.keys()
-        self._as_first_seen = (self._as_first_seen - entries) | new
-        self._changed_at.update(dict.fromkeys(entries, time.monotonic()))
+    def _remove_trees(self, root_ids: Collection[int]) -> None:
+        for root_id in root_ids:
+            self._forest.remove(root_id)
+            self._changed_at.pop(root_id, None)
+            self._unchanged_roots.discard(root_id)
 
-    def _known_tables(self, connection: Connection) -> set[str]:
-        if result.name not in self._tables:  # a pipeline may make it later
+    def _load_tables(self, connection: Connection) -> set[str]:
+        """Return the table names; they are cached once ``result`` exists, which a pipeline creates."""
+        if result.name not in self._tables:
             self._tables = set(inspect(connection).get_table_names())
         return self._tables
 
+    def _mark_changed(self, root_ids: set[int]) -> None:
+        new_ids = root_ids - self._changed_at.keys()
+        self._unchanged_roots = (self._unchanged_roots - root_ids) | new_ids
+        self._changed_at.update(dict.fromkeys(root_ids, time.monotonic()))
 
-def _path(url: URL) -> str:
-    return (url.database or "").removeprefix("file:")
+    def _find_stall_candidates(
+        self, wait_times: Mapping[int, tuple[float, float]], min_seconds: float
+    ) -> list[StallCandidate]:
+        now = time.monotonic()
+        candidates = []
+        for root_id, (waited, ready_timeout) in wait_times.items():
+            tree = self._forest.trees.get(root_id)
+            if tree is None:
+                continue
+            seconds = now - self._changed_at.get(root_id, now)
+            if root_id in self._unchanged_roots and tree.statuses == {root_id: "READY"}:
+                # A job that was READY at the first read was READY during the whole wait before it.
+                seconds = max(seconds, waited)
+            if seconds >= min_seconds:
+                candidates.append(StallCandidate(tree, seconds, ready_timeout))
+        return candidates
+
+    def _build_unfinished_outcome(self, root_id: int, stall: str | None) -> JobOutcome:
+        progress = _build_progress(self._forest.trees[root_id], {})
+        error = f"not finished in time: {progress.done} of {progress.total} jobs are done"
+        if progress.failed:
+            error += f", {progress.failed} failed"
+        return JobOutcome(root_id, JobState.RUNNING, error=f"{error}. {stall}" if stall else error)
 
 
-def _progress(tree: JobTree, messages: Mapping[int, str]) -> Progress:
-    return Progress(
-        tree.entry,
-        tree.count(*FINISHED),
-        len(tree.statuses),
-        tree.count("FAILED"),
-        messages.get(tree.entry),
-        not NOT_STARTED.issuperset(tree.statuses.values()),
+def _ehive_url(url: URL) -> str:
+    """Return the URL as eHive's commands take it, without password and without the options of SQLite."""
+    database = (url.database or "").removeprefix("file:")
+    plain_url = url.set(drivername=url.get_backend_name(), database=database, query={})
+    return plain_url.render_as_string(hide_password=True)
+
+
+def _build_progress(tree: JobTree, messages: Mapping[int, str]) -> JobProgress:
+    return JobProgress(
+        job_id=tree.root_id,
+        done=tree.count_by_status(*DONE_STATUSES),
+        total=len(tree.statuses),
+        failed=tree.count_by_status("FAILED"),
+        message=messages.get(tree.root_id),
+        is_started=not NOT_STARTED_STATUSES.issuperset(tree.statuses.values()),
     )

@@ -1,4 +1,4 @@
-"""Wait for jobs of a hive."""
+"""Sensor that waits for jobs of a hive."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 class HiveJobSensor(BaseSensorOperator):
     """
-    Wait until jobs, and all that grew from them, are over; takes no worker.
+    Wait until submitted jobs and their trees are finished, deferred, without a worker slot.
 
-    It starts in the triggerer and ends there; ``WaitState`` says what its XCom is, also when it fails.
-    Only at its time limit a worker looks once more, and tells what was not over, and why.
+    The task starts in the triggerer and ends there. Its XCom ``return_value`` is a ``WaitState``, also if it
+    fails. A worker runs only after the timeout: it reads the jobs once more, and logs the state of unfinished
+    jobs and the reason.
 
     :param hive_conn_id: connection of the hive.
-    :param job_ids: a template of the submit task's list. With ``map_indexes=-1``: without it the triggerer
-        hangs (``GetXComSequenceSlice`` has no decoder there, seen on Airflow 3.3.2).
-    :param ready_timeout: seconds that a job may be READY before people are told.
+    :param job_ids: a template of the submit task's list. It needs ``map_indexes=-1``, otherwise the triggerer
+        hangs (it has no decoder for ``GetXComSequenceSlice``, seen on Airflow 3.3.2).
+    :param ready_timeout: seconds after which a READY job is stalled.
     :param trigger_kwargs: more arguments of the trigger class; templates if ``template_fields`` names them.
     """
 
@@ -64,32 +65,42 @@ class HiveJobSensor(BaseSensorOperator):
         )
 
     def execute(self, context: Context) -> NoReturn:
-        """Refuse: a worker has nothing to do here."""
-        raise RuntimeError("a HiveJobSensor starts from its trigger; is it mapped? Airflow cannot do that")
+        """
+        Fail, because the task must start from its trigger.
+
+        :raises RuntimeError: always.
+        """
+        raise RuntimeError(
+            "HiveJobSensor starts from its trigger and cannot run in a worker, as a mapped task would"
+        )
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Fail, which is all a worker is called for; at the time limit, tell how far the jobs are."""
+        """
+        Push the state of the jobs to XCom after the timeout, and succeed only if all jobs are complete.
+
+        :raises AirflowSensorTimeout: a job is not complete.
+        """
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSensorTimeout:
-            waiting = self._at_the_limit()
-            waiting.ti = str(context["ti"].id)
-            context["ti"].xcom_push("return_value", waiting.dumps())
-            if not waiting.is_success:
+            state = self._read_final_state()
+            state.task_instance_id = str(context["ti"].id)
+            context["ti"].xcom_push("return_value", state.to_json())
+            if not state.is_success:
                 raise
-            self.log.info("All jobs are complete, at the last moment")
+            self.log.info("All jobs are complete at the timeout")
             return None
 
-    def _at_the_limit(self) -> WaitState:
-        limit = f"the time limit of {timedelta(seconds=self.timeout)} is over"
+    def _read_final_state(self) -> WaitState:
+        timeout = f"timeout of {timedelta(seconds=self.timeout)} exceeded"
         try:
-            visitor = HiveReader(self.hive_conn_id, resolve_hive(self.hive_conn_id))
-            outcomes = visitor.verdicts(parse_ids(self.job_ids), self.ready_timeout)
-            visitor.close()
+            reader = HiveReader(self.hive_conn_id, resolve_hive(self.hive_conn_id))
+            outcomes = reader.read_final_outcomes(parse_ids(self.job_ids), self.ready_timeout)
+            reader.close()
         except EventHooksError as error:
-            self.log.error("%s, and %s", limit, error)  # noqa: TRY400 (the message says it all)
-            return WaitState(error=f"{limit}, and {error}")
+            self.log.error("%s, and %s", timeout, error)  # noqa: TRY400 (the message names the cause)
+            return WaitState(error=f"{timeout}, and {error}")
         for outcome in outcomes:
             if outcome.error:
-                self.log.error("%s: job %s is %s: %s", limit, outcome.job_id, outcome.state, outcome.error)
+                self.log.error("%s: job %s is %s: %s", timeout, outcome.job_id, outcome.state, outcome.error)
         return WaitState(outcomes=outcomes)

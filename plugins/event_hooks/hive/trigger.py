@@ -1,48 +1,44 @@
-"""Wait for jobs of a hive, inside the triggerer."""
+"""Trigger that waits for jobs of a hive."""
 
 from __future__ import annotations
 
 import ast
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.execution_time.xcom import XCom
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
 from event_hooks.exceptions import EventHooksError
 from event_hooks.hive.connection import resolve_hive_async
-from event_hooks.hive.hook import HiveHook, format_job_ids
+from event_hooks.hive.hook import MAX_LOGGED_JOBS, HiveHook, format_job_ids
 from event_hooks.hive.poller import get_poller
-from event_hooks.hive.sql.job_trees import State
-from event_hooks.hive.wait_state import WaitState, loads
+from event_hooks.hive.sql.job_trees import JobState
+from event_hooks.hive.wait_state import WaitState, parse_wait_state
 from event_hooks.runtime import supervisor
 
 if TYPE_CHECKING:
-    from event_hooks.hive.reader import HiveChanges, Progress
+    from event_hooks.hive.reader import HiveChanges, JobProgress
+    from event_hooks.hive.sql.control import ControlResult
     from event_hooks.hive.sql.diagnosis import Stall
     from event_hooks.hive.sql.outcomes import JobOutcome
 
-T = TypeVar("T")
-
-SHOWN = 20
-"""Jobs that one line, or one look, names one by one in the log."""
-
-SHOWN_ERRORS = 200
-"""Failed jobs of one look that are shown with their message; the reports have all."""
+MAX_LOGGED_ERRORS = 200
+"""Errors and warnings of jobs that are logged after one poll; the reports contain all of them."""
 
 
 class HiveJobTrigger(BaseTrigger):
     """
-    Wait until jobs are over, and end the task: as a success only if all are complete.
+    Wait until the trees of submitted jobs are finished; the task succeeds only if all jobs are complete.
 
-    May run twice at once: it only reads, but for two things a person asked for, which are harmless to repeat.
-    Cleared after it ended, it lets what failed run again. Marked as failed, it stops what has not begun.
+    The trigger may run twice at the same time. It only reads, except for two idempotent operations: if the
+    task was cleared after it had ended, it resets failed jobs; if a user marks the task as failed, it stops
+    the jobs that have not started.
 
-    :param job_ids: a list, or the text of one, which is what a rendered template gives.
-    :param ready_timeout: seconds that a job may be READY before that is a trouble.
+    :param job_ids: a list, or the text of a list, which is the result of a rendered template.
+    :param ready_timeout: seconds after which a READY job is stalled.
     """
 
     def __init__(self, hive_conn_id: str, job_ids: Sequence[int] | str, ready_timeout: float) -> None:
@@ -50,192 +46,216 @@ class HiveJobTrigger(BaseTrigger):
         self.hive_conn_id = hive_conn_id
         self.job_ids = job_ids
         self.ready_timeout = ready_timeout
-        self._troubles: dict[str, Stall] = {}
-        self._certain: set[str] = set()
-        self._warnings: dict[str, asyncio.Task[None]] = {}
+        self._stalls: Mapping[str, Stall] = {}
+        self._confirmed_stalls: set[str] = set()
+        self._report_tasks: dict[str, asyncio.Task[None]] = {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give class path and arguments; Airflow rebuilds the trigger from them elsewhere."""
+        """Return class path and arguments, from which Airflow rebuilds the trigger in another process."""
         names = ("hive_conn_id", "job_ids", "ready_timeout")
         return "event_hooks.hive.trigger.HiveJobTrigger", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event, when all jobs are over."""
+        """
+        Yield one event when all jobs are finished.
+
+        :raises ValueError: ``job_ids`` is not a list of job ids.
+        """
         job_ids = parse_ids(self.job_ids)
         self.log.info("Waiting for %s in %s", format_job_ids(job_ids), self.hive_conn_id)
         try:
-            waiting = await self._begin(job_ids)
-            if not waiting.is_finished:
-                found = {outcome.job_id: outcome async for outcome in self._outcomes(job_ids, waiting)}
-                waiting.outcomes = [found[job_id] for job_id in job_ids]
+            state = await self._start_or_resume(job_ids)
+            if not state.is_finished:
+                outcomes = {outcome.job_id: outcome async for outcome in self._iter_outcomes(job_ids, state)}
+                state.outcomes = [outcomes[job_id] for job_id in job_ids]
         except EventHooksError as error:
-            self.log.error("Gave up waiting: %s", error)  # noqa: TRY400 (the message says it all)
-            waiting = WaitState(error=str(error), ti=self._ti_id())
-        await self.noted()
-        ended = TaskSuccessEvent if waiting.is_success else TaskFailedEvent
-        yield ended(xcoms={**self.left_behind(), "return_value": waiting.dumps()})
+            self.log.error("Wait failed: %s", error)  # noqa: TRY400 (the message names the cause)
+            state = WaitState(error=str(error), task_instance_id=self.task_instance_id)
+        await self.flush_records()
+        event_class = TaskSuccessEvent if state.is_success else TaskFailedEvent
+        yield event_class(xcoms={**self.extra_xcoms(), "return_value": state.to_json()})
 
     async def on_kill(self) -> None:
-        """Stop what has not begun, if a person marked the task as failed; a clear comes here as well."""
-        if await self._state() != "failed":
+        """Stop jobs that have not started if a user marked the task as failed; do nothing after a clear."""
+        if await self._load_task_state() != "failed":
             return
-        waiting = WaitState(
-            error="a person ended the wait; what has not begun is being stopped", ti=self._ti_id()
+        state = WaitState(
+            error="the task was marked as failed; jobs that have not started are being stopped",
+            task_instance_id=self.task_instance_id,
         )
-        await self._leave(waiting)
-        try:
-            hook = HiveHook(self.hive_conn_id, await resolve_hive_async(self.hive_conn_id))
-            stopped = await run_in_thread(hook.stop, parse_ids(self.job_ids))
-        except EventHooksError as error:
-            what = f"what had not begun could not be stopped: {error}"
-        else:
-            what = f"stopped before they began: {format_job_ids(stopped.jobs)}; running on: {format_job_ids(stopped.running)}"
-        self.log.warning("A person ended this wait; %s", what)
-        waiting.error = f"a person ended the wait; {what}"
-        await self._leave(waiting)
+        await self._store_state(state)
+        message = await self._stop_jobs()
+        self.log.warning("The task was marked as failed; %s", message)
+        state.error = f"the task was marked as failed; {message}"
+        await self._store_state(state)
 
-    def left_behind(self) -> dict[str, Any]:
-        """Give further XComs of the task, which are there from the beginning of the wait."""
+    def extra_xcoms(self) -> dict[str, Any]:
+        """Return further XComs of the task, which are stored at the start of the wait and at its end."""
         return {}
 
-    async def warn(self, stall: Stall) -> bool:
-        """Tell people of a trouble, beyond the log; tell whether that was done, else it is tried again."""
+    async def report_stall(self, stall: Stall) -> bool:
+        """Report a stall in addition to the log; return whether this succeeded, otherwise it is retried."""
         return True
 
-    def note_again(self) -> None:
-        """Note that the task was cleared, and the jobs are waited for again."""
+    def record_reopened(self) -> None:
+        """Record that the task was cleared and waits for the jobs again."""
 
-    def note(self, found: HiveChanges) -> None:
-        """Note what a look has found, beyond the log."""
+    def record_changes(self, changes: HiveChanges) -> None:
+        """Record the changes that a poll found, in addition to the log."""
 
-    async def noted(self) -> None:
-        """Wait for what was noted, before the task ends."""
+    async def flush_records(self) -> None:
+        """Wait until all changes are recorded, before the task ends."""
 
-    async def _begin(self, job_ids: Sequence[int]) -> WaitState:
+    @property
+    def task_instance_id(self) -> str | None:
+        """``id`` of the task instance; ``None`` outside of Airflow."""
+        return str(self.task_instance.id) if self.task_instance else None
+
+    async def _start_or_resume(self, job_ids: Sequence[int]) -> WaitState:
         """
-        Begin a wait, or go on with one that Airflow started before, here or in another triggerer.
+        Start a wait, or resume the wait that Airflow started before, here or in another triggerer.
 
-        After one of another task instance, which was cleared since, what failed runs again: Airflow keeps
-        its XCom.
+        Airflow keeps the XCom of a cleared task. If the XCom is from another task instance, the task was
+        cleared after a wait, and failed jobs are reset.
         """
-        before = loads(await self._left())
-        if before and before.ti == self._ti_id():
-            return before
-        if before:
-            hook = HiveHook(self.hive_conn_id, await resolve_hive_async(self.hive_conn_id))
-            change = await run_in_thread(hook.reset, job_ids)
-            self.log.info("Cleared. Let run again: %s", format_job_ids(change.jobs))
-            self.note_again()
-        waiting = WaitState(ti=self._ti_id())
-        await self._leave(waiting)
-        for key, value in self.left_behind().items():
-            await self._keep(key, value)
-        return waiting
+        previous = parse_wait_state(await self._load_return_value())
+        if previous and previous.task_instance_id == self.task_instance_id:
+            return previous
+        if previous:
+            result = await self._control_jobs(HiveHook.reset_jobs, job_ids)
+            self.log.info("Cleared; reset %s", format_job_ids(result.changed_ids))
+            self.record_reopened()
+        state = WaitState(task_instance_id=self.task_instance_id)
+        await self._store_state(state)
+        for key, value in self.extra_xcoms().items():
+            await self._store_xcom(key, value)
+        return state
 
-    async def _outcomes(self, job_ids: Sequence[int], waiting: WaitState) -> AsyncIterator[JobOutcome]:
-        waited = (datetime.now(UTC) - waiting.since).total_seconds()
-        open_count = len(job_ids)
-        async for found in get_poller(self.hive_conn_id).watch(job_ids, self.ready_timeout, max(0.0, waited)):
-            if found.word:
-                self.log.warning("%s", found.word)
-            open_count -= len(found.outcomes)
-            self._tell(found, open_count, len(job_ids))
-            self.note(found)
-            if found.is_stall_check:
-                self._judge({stall.key: stall for stall in found.stalls}, waiting)
-            for outcome in found.outcomes:
+    async def _iter_outcomes(self, job_ids: Sequence[int], state: WaitState) -> AsyncIterator[JobOutcome]:
+        waited = max(0.0, (datetime.now(UTC) - state.since).total_seconds())
+        finished_count = 0
+        async for changes in get_poller(self.hive_conn_id).subscribe(job_ids, self.ready_timeout, waited):
+            finished_count += len(changes.outcomes)
+            self._log_changes(changes)
+            if changes.outcomes and len(job_ids) > 1:
+                self.log.info("%s of %s jobs are finished", finished_count, len(job_ids))
+            self.record_changes(changes)
+            if changes.is_stall_check:
+                self._update_stalls({stall.key: stall for stall in changes.stalls}, state)
+            for outcome in changes.outcomes:
                 yield outcome
 
-    def _judge(self, stalls: dict[str, Stall], waiting: WaitState) -> None:
-        """Tell of troubles that were there at the last search as well: a beekeeper may just be restarting."""
-        for key in self._certain - stalls.keys():
-            self.log.info("No longer held up by %s", key)
-            waiting.told.discard(key)
-        certain = self._troubles.keys() & stalls.keys()
-        for key in sorted(certain - self._certain):
-            self.log.warning("%s", stalls[key])
-        for key in sorted(certain - waiting.told - self._warnings.keys()):
-            # Beside the wait, which must not end with a broker that is down.
-            self._warnings[key] = asyncio.create_task(self._warn(stalls[key], waiting))
-        self._troubles, self._certain = stalls, certain
-
-    async def _warn(self, stall: Stall, waiting: WaitState) -> None:
-        try:
-            if await self.warn(stall):
-                waiting.told.add(stall.key)
-                await self._leave(waiting)
-        finally:
-            del self._warnings[stall.key]
-
-    def _tell(self, found: HiveChanges, open_count: int, count: int) -> None:
-        for progress in found.progress[:SHOWN]:
-            self.log.info("%s", _line(progress))
-        if (more := len(found.progress) - SHOWN) > 0:
-            self.log.info("%s more jobs have got on", more)
-        complete = [outcome for outcome in found.outcomes if outcome.state is State.COMPLETE]
-        for outcome in complete[:SHOWN]:
+    def _log_changes(self, changes: HiveChanges) -> None:
+        if changes.message:
+            self.log.warning("%s", changes.message)
+        for progress in changes.progress[:MAX_LOGGED_JOBS]:
+            self.log.info("%s", _format_progress(progress))
+        if (more := len(changes.progress) - MAX_LOGGED_JOBS) > 0:
+            self.log.info("Progress of %s more jobs", more)
+        complete = [outcome for outcome in changes.outcomes if outcome.state is JobState.COMPLETE]
+        for outcome in complete[:MAX_LOGGED_JOBS]:
             self.log.info("Job %s is complete", outcome.job_id)
-        if found.outcomes and count > 1:
-            self.log.info("%s of %s jobs are over", count - open_count, count)
-        for outcome in [one for one in found.outcomes if one.warning or one.error][:SHOWN_ERRORS]:
+        with_message = [outcome for outcome in changes.outcomes if outcome.warning or outcome.error]
+        for outcome in with_message[:MAX_LOGGED_ERRORS]:
             if outcome.warning:
                 self.log.warning("Job %s is complete, but %s", outcome.job_id, outcome.warning)
             else:
                 self.log.error("Job %s is %s: %s", outcome.job_id, outcome.state, outcome.error)
 
-    async def _left(self) -> Any:
-        if place := self._place():
-            return await XCom.aget_one(key="return_value", **place)
+    def _update_stalls(self, stalls: Mapping[str, Stall], state: WaitState) -> None:
+        """
+        Log and report stalls that two consecutive checks found.
+
+        A stall that only one check finds is ignored: the beekeeper may be restarting.
+
+        :param stalls: ``{Stall.key: stall}`` of this check.
+        """
+        for key in self._confirmed_stalls - stalls.keys():
+            self.log.info("No longer stalled: %s", key)
+            state.reported_stalls.discard(key)
+        confirmed = self._stalls.keys() & stalls.keys()
+        for key in sorted(confirmed - self._confirmed_stalls):
+            self.log.warning("%s", stalls[key])
+        for key in sorted(confirmed - state.reported_stalls - self._report_tasks.keys()):
+            # A task of its own, because the wait must continue while the report cannot be stored.
+            self._report_tasks[key] = asyncio.create_task(self._report_stall_once(stalls[key], state))
+        self._stalls, self._confirmed_stalls = stalls, confirmed
+
+    async def _report_stall_once(self, stall: Stall, state: WaitState) -> None:
+        try:
+            if await self.report_stall(stall):
+                state.reported_stalls.add(stall.key)
+                await self._store_state(state)
+        finally:
+            del self._report_tasks[stall.key]
+
+    async def _stop_jobs(self) -> str:
+        """Stop jobs that have not started; return a message with the result."""
+        try:
+            result = await self._control_jobs(HiveHook.stop_jobs, parse_ids(self.job_ids))
+        except EventHooksError as error:
+            return f"jobs that had not started could not be stopped: {error}"
+        stopped, running = format_job_ids(result.changed_ids), format_job_ids(result.running_ids)
+        return f"stopped before they started: {stopped}; still running: {running}"
+
+    async def _control_jobs(
+        self, operation: Callable[[HiveHook, Sequence[int]], ControlResult], job_ids: Sequence[int]
+    ) -> ControlResult:
+        """Run an operation of the hook in a new thread: the executor of the event loop may be busy."""
+        hook = HiveHook(self.hive_conn_id, await resolve_hive_async(self.hive_conn_id))
+        executor = ThreadPoolExecutor(1)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(executor, operation, hook, job_ids)
+        finally:
+            executor.shutdown(wait=False)
+
+    async def _store_state(self, state: WaitState) -> None:
+        """Store the state as XCom, unless another triggerer has stored the end of this wait."""
+        stored = parse_wait_state(await self._load_return_value())
+        if stored and stored.task_instance_id == state.task_instance_id:
+            is_end = stored.outcomes is not None or (stored.is_finished and not state.is_finished)
+            if is_end:
+                return
+        await self._store_xcom("return_value", state.to_json())
+
+    async def _load_return_value(self) -> Any:
+        if ids := self._task_ids():
+            return await supervisor.load_xcom("return_value", **ids)
         return None
 
-    async def _leave(self, waiting: WaitState) -> None:
-        """Leave word for others, but not over the end of this wait: another triggerer may have seen it."""
-        left = loads(await self._left())
-        is_mine = left is not None and left.ti == waiting.ti
-        if left and is_mine and (left.outcomes is not None or (left.is_finished and not waiting.is_finished)):
-            return
-        await self._keep("return_value", waiting.dumps())
+    async def _store_xcom(self, key: str, value: Any) -> None:
+        if ids := self._task_ids():
+            await supervisor.store_xcom(key, value, **ids)
 
-    async def _keep(self, key: str, value: Any) -> None:
-        if place := self._place():
-            await XCom.aset(key, value, **place)
-
-    def _ti_id(self) -> str | None:
-        return str(self.task_instance.id) if self.task_instance else None
-
-    def _place(self) -> dict[str, Any] | None:
-        ti = self.task_instance
-        return {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id} if ti else None
-
-    async def _state(self) -> str | None:
+    async def _load_task_state(self) -> str | None:
         """Return the state of the task instance, which a user may have changed."""
-        if (ti := self.task_instance) is None:
+        ids = self._task_ids()
+        return await supervisor.load_task_state(**ids) if ids else None
+
+    def _task_ids(self) -> dict[str, str] | None:
+        task_instance = self.task_instance
+        if task_instance is None:
             return None
-        return await supervisor.load_task_state(ti.dag_id, ti.task_id, ti.run_id)
+        return {
+            "dag_id": task_instance.dag_id,
+            "task_id": task_instance.task_id,
+            "run_id": task_instance.run_id,
+        }
 
 
-async def run_in_thread(work: Callable[[Sequence[int]], T], job_ids: Sequence[int]) -> T:
-    """Do what a person is waiting for without a place in the queue of the event loop's few threads."""
-    thread = ThreadPoolExecutor(1)
-    try:
-        return await asyncio.get_running_loop().run_in_executor(thread, work, job_ids)
-    finally:
-        thread.shutdown(wait=False)
-
-
-def parse_ids(given: Sequence[int] | str) -> list[int]:
+def parse_ids(value: Sequence[int] | str) -> list[int]:
     """
-    Read numbers, as of jobs, also from the text of a list.
+    Return a list of integers, such as job ids, from a list or from the text of a list.
 
-    :raises ValueError: if that is not what it is.
+    :raises ValueError: the value is no list, or contains anything else.
     """
-    ids = ast.literal_eval(given) if isinstance(given, str) else given
+    ids = ast.literal_eval(value) if isinstance(value, str) else value
     if not isinstance(ids, list | tuple) or not all(type(job_id) is int for job_id in ids):
-        raise ValueError(f"job_ids: expected a list of job ids, not {given!r}")
+        raise ValueError(f"job_ids: expected a list of job ids, not {value!r}")
     return list(ids)
 
 
-def _line(progress: Progress) -> str:
+def _format_progress(progress: JobProgress) -> str:
     failed = f", {progress.failed} failed" if progress.failed else ""
     message = f": {progress.message}" if progress.message else ""
     return f"Job {progress.job_id}: {progress.done} of {progress.total} jobs done{failed}{message}"

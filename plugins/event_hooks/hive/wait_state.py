@@ -1,4 +1,4 @@
-"""What a wait leaves for others: the XCom of its task, at its end and meanwhile."""
+"""The state of a wait: the XCom ``return_value`` of the waiting task, during the wait and after its end."""
 
 from __future__ import annotations
 
@@ -9,57 +9,70 @@ from datetime import UTC, datetime
 from typing import Any
 
 from event_hooks import xcom
-from event_hooks.hive.sql.job_trees import State
+from event_hooks.hive.sql.job_trees import JobState
 from event_hooks.hive.sql.outcomes import JobOutcome
 
 
 @dataclass
 class WaitState:
     """
-    How a wait stands: goes on, gave up with an error, or has outcomes.
+    State of a wait: it continues, failed with an error, or has outcomes.
 
-    As XCom it is the text of ``{"outcomes", "error", "since", "told", "ti"}``. It is text, and ASCII, because
-    Airflow 3.3.2 sends events as msgpack: an integer above 64 bits or a lone surrogate in a job's result
-    would end the triggerer, again after each restart.
+    The XCom is the text of ``{"outcomes", "error", "since", "told", "ti"}``. It is ASCII text because Airflow
+    3.3.2 sends events as msgpack: an integer above 64 bits or a lone surrogate in a job's result would end
+    the triggerer, and again after each restart.
     """
 
     outcomes: Sequence[JobOutcome] | None = None
-    """What the jobs have come to, in the order asked for; None while the wait goes on, and if it gave up."""
+    """Outcomes in the order of the job ids; ``None`` while the wait continues, and if it failed."""
 
     error: str | None = None
-    """Why the wait gave up."""
+    """Reason why the wait failed."""
 
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
-    told: set[str] = field(default_factory=set)
-    """Keys of the troubles that people were told of."""
+    """UTC time at which the wait started, kept when Airflow restarts the trigger."""
 
-    ti: str | None = None
-    """``id`` of the task instance: a cleared task has a new one, a trigger that runs twice the same."""
+    reported_stalls: set[str] = field(default_factory=set)
+    """``Stall.key`` of each stall that was reported; ``told`` in JSON."""
+
+    task_instance_id: str | None = None
+    """
+    ``id`` of the task instance; ``ti`` in JSON.
+
+    A cleared task has a new one, a trigger that runs twice has the same.
+    """
 
     @property
     def is_finished(self) -> bool:
-        """Whether there is nothing more to wait for."""
+        """Return whether the wait has ended, with outcomes or with an error."""
         return self.outcomes is not None or self.error is not None
 
     @property
     def is_success(self) -> bool:
-        """Whether all jobs are complete."""
-        return self.outcomes is not None and all(outcome.state is State.COMPLETE for outcome in self.outcomes)
+        """Return whether all jobs are complete."""
+        return self.outcomes is not None and all(
+            outcome.state is JobState.COMPLETE for outcome in self.outcomes
+        )
 
-    def dumps(self) -> str:
-        """Write it as text."""
+    def to_json(self) -> str:
+        """Return the state as JSON text in ASCII."""
         outcomes = None if self.outcomes is None else [outcome.as_dict() for outcome in self.outcomes]
-        since, told = self.since.isoformat(), sorted(self.told)
-        left = {"outcomes": outcomes, "error": self.error, "since": since, "told": told, "ti": self.ti}
-        return json.dumps(left)
+        fields = {
+            "outcomes": outcomes,
+            "error": self.error,
+            "since": self.since.isoformat(),
+            "told": sorted(self.reported_stalls),
+            "ti": self.task_instance_id,
+        }
+        return json.dumps(fields)
 
 
-def loads(text: Any) -> WaitState | None:
-    """Read such an XCom; None if there is none."""
-    if (left := xcom.decoded(text)) is None:
+def parse_wait_state(xcom_value: Any) -> WaitState | None:
+    """Parse the XCom that :meth:`WaitState.to_json` wrote; ``None`` if there is no XCom."""
+    if (fields := xcom.decode_xcom(xcom_value)) is None:
         return None
-    outcomes = left["outcomes"]
+    outcomes = fields["outcomes"]
     if outcomes is not None:
-        outcomes = [JobOutcome(**{**outcome, "state": State(outcome["state"])}) for outcome in outcomes]
-    since = datetime.fromisoformat(left["since"])
-    return WaitState(outcomes, left["error"], since, set(left["told"]), left["ti"])
+        outcomes = [JobOutcome(**{**outcome, "state": JobState(outcome["state"])}) for outcome in outcomes]
+    since = datetime.fromisoformat(fields["since"])
+    return WaitState(outcomes, fields["error"], since, set(fields["told"]), fields["ti"])

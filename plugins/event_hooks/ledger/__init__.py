@@ -1,1 +1,1 @@
-"""What we have promised: events received, the job and outcome of each (process, event), reports owed."""
+"""Our own database: the events received, the jobs and outcomes of their processes, and pending reports."""

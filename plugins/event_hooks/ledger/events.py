@@ -1,239 +1,276 @@
-"""Events of the ledger: accept them, assign them to runs, and load them."""
+"""Events of the ledger: store them, assign them to runs, and load them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 from uuid import uuid4
 
-from more_itertools import sliced
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from event_hooks import metrics
 from event_hooks.exceptions import EventKeyConflict
-from event_hooks.ledger import once
-from event_hooks.ledger.database import CHUNK, Ledger, insert_missing, is_deadlock, sanitize_text
-from event_hooks.ledger.records import EventRequest, NewEvent, ProcessStatus, StoredEvent
+from event_hooks.ledger.database import (
+    Ledger,
+    build_row_reader,
+    execute_updates,
+    insert_missing,
+    is_deadlock,
+    read_matching,
+    sanitize_text,
+)
+from event_hooks.ledger.once import insert_planned
+from event_hooks.ledger.records import EventRequest, NewEvent, OnceClaim, ProcessStatus, StoredEvent
 from event_hooks.ledger.tables import event
+
+NewProcesses = Mapping[str, tuple[NewEvent, Sequence[tuple[str, str, str]]]]
+"""``{event key: (event, its (process, hive, analysis) tuples)}``."""
 
 
 def accept_events(
     ledger: Ledger,
-    received: Sequence[NewEvent],
+    events: Sequence[NewEvent],
     run_id: str | None = None,
     positions: Sequence[int] | None = None,
 ) -> list[StoredEvent]:
     """
-    Write events down, in their order; a known key is left as it is.
+    Store events, in their order. Idempotent: if a key is stored, its event stays as it is.
 
-    :param run_id: of the run that brought them, if one did.
-    :param positions: in that run; default 0, 1, …
-    :return: an entry for each, of the first arrival where it is known. Whether that had the same payload
-        is the caller's question.
+    :param run_id: the run to which the events belong, if they arrived with a run.
+    :param positions: positions of the events in that run; default 0, 1, …
+    :return: the stored record of each event. The payload of a duplicate may differ from the stored payload;
+        the caller has to compare them.
     """
-    now, intake = datetime.now(UTC), uuid4().hex
+    now, request_id = datetime.now(UTC), uuid4().hex
     rows = [
-        event_row(one, now, intake, run_id, position)
-        for position, one in zip(positions or range(len(received)), received, strict=True)
+        build_event_row(new_event, now, request_id, run_id, position)
+        for position, new_event in zip(positions or range(len(events)), events, strict=True)
     ]
-    rows.sort(key=itemgetter("event_key"))  # all in one order, so that two calls do not lock each other
+    rows.sort(key=itemgetter("event_key"))  # all transactions lock in this order, which avoids deadlocks
 
     def write(connection: Connection) -> dict[str, StoredEvent]:
         insert_missing(connection, event, rows)
-        return read_events(connection, [one.key for one in received], intake)
+        return _load_by_key(connection, [new_event.key for new_event in events], request_id)
 
-    found = ledger.write(write)
-    metrics.received(one for one in received if found[one.key].is_new)
-    return [found[one.key] for one in received]
+    stored = ledger.write(write)
+    metrics.count_received(new_event for new_event in events if stored[new_event.key].is_new)
+    return [stored[new_event.key] for new_event in events]
 
 
 def accept_requests(
-    ledger: Ledger, arrivals: Sequence[EventRequest], run_id: str, first: int
+    ledger: Ledger, requests: Sequence[EventRequest], run_id: str, first_position: int
 ) -> tuple[list[list[StoredEvent] | EventKeyConflict], int]:
     """
-    Write down what came in, in one transaction, with what will be done for it.
+    Store the events of requests and their processes, in one transaction.
 
-    New events get the run's positions from ``first`` on, without a gap. After an error, what is written
-    is not known: go on with another run.
+    New events get the positions of the run from ``first_position`` on, without a gap. After an error, it is
+    unknown whether the transaction was committed: continue with another run.
 
-    :return: for each arrival its entries, of the first arrival where an event is known, or why nothing
-        of it was written; and how many events are new.
+    :return: for each request the stored record of each event, or the conflict because of which the request
+        was not stored; and the number of new events.
     """
-
-    def write(connection: Connection) -> tuple[list[list[StoredEvent] | EventKeyConflict], list[NewEvent]]:
-        keys = [one.key for arrival in arrivals for one in arrival.events]
-        keys += [arrival.unlike for arrival in arrivals if arrival.unlike]
-        known = read_events(connection, keys)
-        new: dict[str, tuple[NewEvent, Sequence[tuple[str, str, str]]]] = {}
-        refusals: list[EventKeyConflict | None] = []
-        for arrival in arrivals:
-            seen = {key: entry.payload for key, entry in known.items()}
-            seen |= {key: dict(one.payload) for key, (one, _) in new.items()}
-            refusals.append(_find_conflict(arrival, seen))
-            if refusals[-1] is None:
-                for one, processes in zip(arrival.events, arrival.processes, strict=True):
-                    if one.key not in seen:
-                        new.setdefault(one.key, (one, processes))
-        now, intake = datetime.now(UTC), uuid4().hex
-        rows = [
-            event_row(one, now, intake, run_id, position)
-            for position, (one, _) in enumerate(new.values(), first)
-        ]
-        if rows:
-            connection.execute(insert(event), rows)  # fails if another call was quicker with a key
-            written = read_events(connection, list(new), intake)
-            claims = {
-                (written[one.key].id, process): claim
-                for arrival in arrivals
-                for (at, process), claim in arrival.claims.items()
-                if (one := arrival.events[at]).key in written
-            }
-            planned = [
-                ProcessStatus(written[key].id, written[key].position, *process)
-                for key, (_, processes) in new.items()
-                for process in processes
-            ]
-            once.add_planned(connection, planned, claims)
-            known |= written
-        answers = [
-            refusal or [known[one.key] for one in arrival.events]
-            for arrival, refusal in zip(arrivals, refusals, strict=True)
-        ]
-        return answers, [one for one, _ in new.values()]
-
-    answers, new = ledger.write(write, lambda error: is_deadlock(error) or isinstance(error, IntegrityError))
-    metrics.received(new)
-    return answers, len(new)
+    answers, new_events = ledger.write(
+        lambda connection: _store_requests(connection, requests, run_id, first_position),
+        lambda error: is_deadlock(error) or isinstance(error, IntegrityError),
+    )
+    metrics.count_received(new_events)
+    return answers, len(new_events)
 
 
 def load_events_by_key(ledger: Ledger, keys: Sequence[str]) -> dict[str, StoredEvent]:
-    """Give the events that are there under these keys: ``{key: entry}``."""
+    """Return the stored events with these keys: ``{key: event}``."""
     with ledger.transaction() as connection:
-        return read_events(connection, keys)
+        return _load_by_key(connection, keys)
 
 
 def list_events_without_run(ledger: Ledger, limit: int, age: timedelta = timedelta(0)) -> list[StoredEvent]:
-    """Give the oldest accepted events that no run has, and that have waited for as long as ``age``."""
+    """Return the oldest events that have no run, and were received at least ``age`` ago."""
     return _list_unplanned(ledger, event.c.run_id.is_(None), limit, age)
 
 
 def list_unplanned_events(
-    ledger: Ledger, prefix: str, limit: int, age: timedelta = timedelta(0)
+    ledger: Ledger, run_id_prefix: str, limit: int, age: timedelta = timedelta(0)
 ) -> list[StoredEvent]:
-    """Give the oldest events of runs named like that which have not planned them after ``age``."""
-    return _list_unplanned(ledger, event.c.run_id.startswith(prefix, autoescape=True), limit, age)
-
-
-def _list_unplanned(ledger: Ledger, which: Any, limit: int, age: timedelta) -> list[StoredEvent]:
-    wanted = (
-        select(event)
-        .where(event.c.planned_at.is_(None), which, event.c.received_at <= datetime.now(UTC) - age)
-        .order_by(event.c.id)
-        .limit(limit)
-    )
-    found = sorted(ledger.read(wanted), key=lambda row: (row.received_at, row.position))
-    return [stored_event(row) for row in found]
+    """Return the oldest unplanned events of runs with this prefix that were received at least ``age`` ago."""
+    is_in_run = event.c.run_id.startswith(run_id_prefix, autoescape=True)
+    return _list_unplanned(ledger, is_in_run, limit, age)
 
 
 def assign_run(ledger: Ledger, run_id: str, event_ids: Sequence[int]) -> list[StoredEvent]:
     """
-    Let a run have events; one that another run has stays there.
+    Assign events to a run. Idempotent: an event that belongs to a run stays there.
 
-    :return: all events of that run.
+    :return: all events of the run.
     """
-
-    def write(connection: Connection) -> None:
-        mine = (
-            update(event)
-            .where(event.c.id == bindparam("of"), event.c.run_id.is_(None))
-            .values(run_id=run_id, position=bindparam("at"))
-        )
-        places = [{"of": event_id, "at": at} for at, event_id in enumerate(event_ids)]
-        for some in sliced(places, CHUNK):
-            connection.execute(mine, some)
-
-    ledger.write(write)
+    statement = update(event).where(event.c.id == bindparam("event_id_"), event.c.run_id.is_(None))
+    rows = [
+        {"event_id_": event_id, "run_id": run_id, "position": position}
+        for position, event_id in enumerate(event_ids)
+    ]
+    ledger.write(lambda connection: execute_updates(connection, statement, rows))
     return load_run_events(ledger, run_id)
 
 
 def load_run_events(ledger: Ledger, run_id: str) -> list[StoredEvent]:
-    """Give a run's events, in the order of their positions."""
-    found = ledger.read(select(event).where(event.c.run_id == run_id))
-    return sorted((stored_event(row) for row in found), key=lambda entry: entry.position)
+    """Return the events of a run, by position."""
+    rows = ledger.read(select(event).where(event.c.run_id == run_id))
+    return sorted((_to_stored_event(row) for row in rows), key=attrgetter("position"))
 
 
 def load_event(ledger: Ledger, event_id: int) -> StoredEvent | None:
-    """Give an event."""
-    found = ledger.read(select(event).where(event.c.id == event_id))
-    return stored_event(found[0]) if found else None
+    """Return an event, or ``None`` if the ledger does not have it."""
+    rows = ledger.read(select(event).where(event.c.id == event_id))
+    return _to_stored_event(rows[0]) if rows else None
 
 
 def list_runs_since(ledger: Ledger, since: datetime) -> list[str]:
-    """Give the runs of the events that came since then, the oldest first."""
-    wanted = select(event.c.run_id, event.c.id).where(event.c.received_at >= since)
-    found = ledger.read(wanted.where(event.c.run_id.is_not(None)).order_by(event.c.id))
-    return list(dict.fromkeys(row.run_id for row in found))
+    """Return the ids of the runs with events received since then, the oldest first."""
+    statement = select(event.c.run_id, event.c.id).where(event.c.received_at >= since)
+    rows = ledger.read(statement.where(event.c.run_id.is_not(None)).order_by(event.c.id))
+    return list(dict.fromkeys(row.run_id for row in rows))
 
 
-def event_row(
-    one: NewEvent, received_at: datetime, intake: str, run_id: str | None, position: int
+def build_event_row(
+    new_event: NewEvent, received_at: datetime, request_id: str, run_id: str | None, position: int
 ) -> dict[str, Any]:
+    """Return the row of the table ``event`` for an event."""
     return {
-        "event_key": one.key,
-        "type": sanitize_text(one.type)[:255],
-        "genome": None if one.genome is None else sanitize_text(one.genome)[:255],
-        "payload": json.dumps(one.payload),
-        "source": one.source,
+        "event_key": new_event.key,
+        "type": sanitize_text(new_event.type)[:255],
+        "genome": None if new_event.genome is None else sanitize_text(new_event.genome)[:255],
+        "payload": json.dumps(new_event.payload),
+        "source": new_event.source,
         "received_at": received_at,
-        "request_id": intake,
+        "request_id": request_id,
         "run_id": run_id,
         "position": position,
-        "correlation_id": (one.payload.get("follows") or {}).get("correlation_id"),
+        "correlation_id": (new_event.payload.get("follows") or {}).get("correlation_id"),
     }
 
 
-def stored_event(row: Any, *, is_new: bool = False) -> StoredEvent:
-    return StoredEvent(
-        row.id, json.loads(row.payload), row.run_id, row.position, is_new, row.planned_at is not None
-    )
+def _store_requests(
+    connection: Connection, requests: Sequence[EventRequest], run_id: str, first_position: int
+) -> tuple[list[list[StoredEvent] | EventKeyConflict], list[NewEvent]]:
+    keys = [new_event.key for request in requests for new_event in request.events]
+    keys += [request.conflict_key for request in requests if request.conflict_key]
+    stored = _load_by_key(connection, keys)
+    new, conflicts = _find_new_events(requests, stored)
+    new_events = [new_event for new_event, _ in new.values()]
+    if new_events:
+        inserted = _insert_events(connection, new_events, run_id, first_position)
+        insert_planned(connection, _build_statuses(new, inserted), _build_claims(requests, inserted))
+        stored |= inserted
+    answers = [
+        conflict or [stored[new_event.key] for new_event in request.events]
+        for request, conflict in zip(requests, conflicts, strict=True)
+    ]
+    return answers, new_events
 
 
-def read_events(
-    connection: Connection, keys: Sequence[str], intake: str | None = None
-) -> dict[str, StoredEvent]:
-    """Read events by their keys; those of this intake are new."""
-    wanted = select(event).where(event.c.event_key.in_(bindparam("keys", expanding=True)))
-    return {
-        row.event_key: stored_event(row, is_new=row.request_id == intake)
-        for some in sliced(keys, CHUNK)
-        for row in connection.execute(wanted, {"keys": some})
-    }
+def _find_new_events(
+    requests: Sequence[EventRequest], stored: Mapping[str, StoredEvent]
+) -> tuple[NewProcesses, list[EventKeyConflict | None]]:
+    """Return the events to insert, and for each request its conflict, if it has one."""
+    payloads: dict[str, Mapping[str, Any]] = {key: record.payload for key, record in stored.items()}
+    new: dict[str, tuple[NewEvent, Sequence[tuple[str, str, str]]]] = {}
+    conflicts = []
+    for request in requests:
+        conflict = _find_conflict(request, payloads)
+        conflicts.append(conflict)
+        if conflict is None:
+            for new_event, processes in zip(request.events, request.processes, strict=True):
+                if new_event.key not in payloads:
+                    payloads[new_event.key] = new_event.payload
+                    new[new_event.key] = new_event, processes
+    return new, conflicts
 
 
-def _find_conflict(arrival: EventRequest, seen: Mapping[str, Mapping[str, Any]]) -> EventKeyConflict | None:
-    """Tell whether a key of an arrival stands for something else already."""
-    payloads: dict[str, Any] = {}
-    for position, one in enumerate(arrival.events):
-        before = payloads.setdefault(one.key, seen.get(one.key, one.payload))
-        if _comparable(before) != _comparable(one.payload):
+def _find_conflict(
+    request: EventRequest, payloads: Mapping[str, Mapping[str, Any]]
+) -> EventKeyConflict | None:
+    """Return a conflict if a key of the request belongs to another payload or another set of events."""
+    expected: dict[str, Any] = {}
+    for position, new_event in enumerate(request.events):
+        payload = expected.setdefault(new_event.key, payloads.get(new_event.key, new_event.payload))
+        if _comparable(payload) != _comparable(new_event.payload):
             return EventKeyConflict(position)
-    if arrival.unlike:
-        is_known = {one.key in seen for one in arrival.events}
-        if arrival.unlike in seen or len(is_known) > 1:
+    if request.conflict_key:
+        are_stored = {new_event.key in payloads for new_event in request.events}
+        if request.conflict_key in payloads or len(are_stored) > 1:
             return EventKeyConflict(0)
     return None
 
 
 def _comparable(payload: Mapping[str, Any]) -> str:
-    """Write a payload so that equal ones are equal: 1 is no true, but event_id 42 is "42"."""
+    """Return a text that is equal for equal payloads: 1 differs from true, but event_id 42 equals "42"."""
     event_id = payload.get("event_id")
-    same = {
+    normalized = {
         **payload,
         "event_id": None if event_id is None else str(event_id),
         "genome": payload.get("genome"),
     }
-    return json.dumps(same, sort_keys=True)
+    return json.dumps(normalized, sort_keys=True)
+
+
+def _insert_events(
+    connection: Connection, new_events: Sequence[NewEvent], run_id: str, first_position: int
+) -> dict[str, StoredEvent]:
+    """Insert events; fails with an ``IntegrityError`` if another transaction has inserted a key meanwhile."""
+    now, request_id = datetime.now(UTC), uuid4().hex
+    rows = [
+        build_event_row(new_event, now, request_id, run_id, position)
+        for position, new_event in enumerate(new_events, first_position)
+    ]
+    connection.execute(insert(event), rows)
+    return _load_by_key(connection, [new_event.key for new_event in new_events], request_id)
+
+
+def _build_statuses(new: NewProcesses, inserted: Mapping[str, StoredEvent]) -> list[ProcessStatus]:
+    return [
+        ProcessStatus(inserted[key].id, inserted[key].position, *process)
+        for key, (_, processes) in new.items()
+        for process in processes
+    ]
+
+
+def _build_claims(
+    requests: Sequence[EventRequest], inserted: Mapping[str, StoredEvent]
+) -> dict[tuple[int, str], OnceClaim]:
+    """Return the claims of the inserted events by event id instead of position."""
+    return {
+        (inserted[new_event.key].id, process): claim
+        for request in requests
+        for (position, process), claim in request.claims.items()
+        if (new_event := request.events[position]).key in inserted
+    }
+
+
+def _list_unplanned(
+    ledger: Ledger, condition: ColumnElement[bool], limit: int, age: timedelta
+) -> list[StoredEvent]:
+    statement = (
+        select(event)
+        .where(event.c.planned_at.is_(None), condition, event.c.received_at <= datetime.now(UTC) - age)
+        .order_by(event.c.id)
+        .limit(limit)
+    )
+    rows = sorted(ledger.read(statement), key=attrgetter("received_at", "position"))
+    return [_to_stored_event(row) for row in rows]
+
+
+def _load_by_key(
+    connection: Connection, keys: Sequence[str], request_id: str | None = None
+) -> dict[str, StoredEvent]:
+    """Return ``{key: event}``; events that the call ``request_id`` has stored are new."""
+    rows = read_matching(build_row_reader(connection), select(event), event.c.event_key, keys)
+    return {row.event_key: _to_stored_event(row, is_new=row.request_id == request_id) for row in rows}
+
+
+def _to_stored_event(row: Any, *, is_new: bool = False) -> StoredEvent:
+    return StoredEvent(
+        row.id, json.loads(row.payload), row.run_id, row.position, is_new, row.planned_at is not None
+    )

@@ -1,4 +1,4 @@
-"""Events that a process waits for, genome by genome: what has come, and what is made of it."""
+"""Joins: processes that wait for several events of a genome, and the events that joins create."""
 
 from __future__ import annotations
 
@@ -6,15 +6,23 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from more_itertools import sliced
-from sqlalchemy import Connection, Row, Select, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
 
 from event_hooks.events.models import build_causation
-from event_hooks.ledger.database import CHUNK, Reader, execute_updates, insert_missing, reader_of
-from event_hooks.ledger.events import event_row
+from event_hooks.ledger.database import (
+    MAX_ROWS_PER_STATEMENT,
+    RowReader,
+    build_row_reader,
+    execute_updates,
+    insert_missing,
+    read_matching,
+)
+from event_hooks.ledger.events import build_event_row
 from event_hooks.ledger.records import NewEvent, PendingReport, StoredEvent, event_key
 from event_hooks.ledger.reports import insert_reports
 from event_hooks.ledger.tables import event, join_wait, join_wait_event
@@ -24,17 +32,20 @@ if TYPE_CHECKING:
     from event_hooks.ledger.database import Ledger
 
 SOURCE = "joined"
+"""Source of joined events."""
 
-OPEN = 1
-"""``open_marker`` of what waits."""
+OPEN_MARKER = 1
+"""``open_marker`` of open waits."""
 
-FULL = 500
-"""Events of one run."""
+MAX_EVENTS_PER_RUN = 500
+
+EventsByWait = Mapping[tuple[str, str], Sequence[StoredEvent]]
+"""``{(process, genome): events}``; the genome is empty for events without a genome."""
 
 
 @dataclass(frozen=True)
-class Came:
-    """An event that a process has waited for."""
+class JoinWaitEvent:
+    """An event for which a process waited, and which has arrived."""
 
     id: int
     type: str
@@ -45,223 +56,248 @@ class Came:
 
 @dataclass(frozen=True)
 class JoinWait:
-    """What a process waits for, of one genome."""
+    """The wait of a process for events of one genome."""
 
     id: int
     process: str
     genome: str | None
     types: tuple[str, ...]
-    then: str
+    """Types of the events that the process waits for."""
+
+    on_timeout: str
+    """``run`` or ``alert``."""
+
     opened_at: datetime
     expires_at: datetime
     closed_at: datetime | None
     event_id: int | None
-    """The event that was made of what came."""
+    """Id of the joined event; ``None`` until it is created."""
 
-    came: tuple[Came, ...]
-    """In the order in which it came; never empty."""
+    events: tuple[JoinWaitEvent, ...]
+    """The events that have arrived, in the order of their arrival; never empty."""
 
     @property
     def missing(self) -> list[str]:
-        """Give the types that have not come."""
-        there = {one.type for one in self.came}
-        return [name for name in self.types if name not in there]
+        """Return the types of which no event has arrived."""
+        arrived = {join_event.type for join_event in self.events}
+        return [event_type for event_type in self.types if event_type not in arrived]
 
 
-def note(
-    ledger: Ledger, entries: Iterable[StoredEvent], joins: Mapping[str, JoinRule], run_id_prefix: str
+def record_join_events(
+    ledger: Ledger, events: Iterable[StoredEvent], rules: Mapping[str, JoinRule], run_id_prefix: str
 ) -> list[str]:
     """
-    Note that events have come; where all have that a process waits for, make an event of them.
+    Record the arrival of events, and create a joined event for each wait that is complete.
 
-    The same again is harmless: each event comes once.
+    Idempotent: an event arrives once for each process.
 
-    :param entries: events that have a run.
-    :param joins: by process.
-    :param run_id_prefix: of the runs of joined events.
-    :return: the runs that have to be started for what was made.
+    :param events: events that have a run.
+    :param rules: by process.
+    :param run_id_prefix: prefix of the ids of runs of joined events.
+    :return: ids of the runs to start for the created events.
     """
-    of: dict[tuple[str, str], list[StoredEvent]] = {}
-    for entry in entries:
-        kind, genome = entry.payload["type"], entry.payload.get("genome") or ""
-        for process, join in joins.items():
-            if kind in join.after and not entry.payload.get("joined"):
-                of.setdefault((process, genome[:255]), []).append(entry)
-    if not of:
+    events_by_wait = _group_by_wait(events, rules)
+    if not events_by_wait:
         return []
-    return ledger.write(lambda connection: _note(connection, of, joins, run_id_prefix))
+    return ledger.write(lambda connection: _store_arrivals(connection, events_by_wait, rules, run_id_prefix))
 
 
-def end_late(
+def close_expired(
     ledger: Ledger,
-    alert: Callable[[JoinWait], Sequence[PendingReport]],
+    build_reports: Callable[[JoinWait], Sequence[PendingReport]],
     run_id_prefix: str,
     limit: int = 1000,
 ) -> list[str]:
     """
-    End what has waited for too long: make an event of what came, or owe reports, as was told.
+    Close the expired waits; create a joined event or store reports, according to their rule.
 
-    :param alert: makes the reports.
-    :param run_id_prefix: as in :func:`note`.
-    :return: the runs that have to be started for what was made.
+    :param build_reports: builds the reports of a wait with ``alert``.
+    :param run_id_prefix: as in :func:`record_join_events`.
+    :return: ids of the runs to start for the created events.
     """
+    is_expired = (join_wait.c.open_marker == OPEN_MARKER) & (join_wait.c.expires_at <= datetime.now(UTC))
+    statement = select(join_wait).where(is_expired).order_by(join_wait.c.id).limit(limit).with_for_update()
 
     def write(connection: Connection) -> list[str]:
-        late = (join_wait.c.open_marker == OPEN) & (join_wait.c.expires_at <= datetime.now(UTC))
-        found = connection.execute(
-            select(join_wait).where(late).order_by(join_wait.c.id).limit(limit).with_for_update()
-        )
-        rows = found.all()
-        ended = _with_events(reader_of(connection), rows)
-        _close(connection, [row.id for row in rows], {})  # also where all that came is forgotten
-        insert_reports(connection, [report for one in ended if one.then != "run" for report in alert(one)])
-        return _make(connection, [one for one in ended if one.then == "run"], run_id_prefix)
+        rows = connection.execute(statement).all()
+        waits = _load_waits(build_row_reader(connection), rows)
+        _close_waits(connection, [row.id for row in rows], {})  # also waits without events, after pruning
+        alerts = [wait for wait in waits if wait.on_timeout != "run"]
+        insert_reports(connection, [report for wait in alerts for report in build_reports(wait)])
+        to_run = [wait for wait in waits if wait.on_timeout == "run"]
+        return _create_joined_events(connection, to_run, run_id_prefix)
 
     return ledger.write(write)
 
 
-def waiting(ledger: Ledger, genome: str | None = None, limit: int = 200) -> list[JoinWait]:
-    """
-    Give what is waited for, what ends first being first.
-
-    :param genome: what its name begins with.
-    """
-    wanted = (
+def list_open_waits(ledger: Ledger, genome_prefix: str | None = None, limit: int = 200) -> list[JoinWait]:
+    """Return the open waits, the first to expire first."""
+    statement = (
         select(join_wait)
-        .where(join_wait.c.open_marker == OPEN)
+        .where(join_wait.c.open_marker == OPEN_MARKER)
         .order_by(join_wait.c.expires_at, join_wait.c.id)
     )
-    if genome:
-        wanted = wanted.where(join_wait.c.genome.startswith(genome, autoescape=True))
-    return _with_events(ledger.read, ledger.read(wanted.limit(limit)))
+    if genome_prefix:
+        statement = statement.where(join_wait.c.genome.startswith(genome_prefix, autoescape=True))
+    return _load_waits(ledger.read, ledger.read(statement.limit(limit)))
 
 
-def find(ledger: Ledger, process: str, genome: str | None) -> JoinWait | None:
-    """Give what a process waits for now, of a genome."""
-    mine = (join_wait.c.process == process) & (join_wait.c.genome == (genome or "")[:255])
-    rows = ledger.read(select(join_wait).where(mine, join_wait.c.open_marker == OPEN))
-    return next(iter(_with_events(ledger.read, rows)), None)
+def find_open_wait(ledger: Ledger, process: str, genome: str | None) -> JoinWait | None:
+    """Return the open wait of a process for a genome, or ``None``."""
+    is_wait = (join_wait.c.process == process) & (join_wait.c.genome == (genome or "")[:255])
+    rows = ledger.read(select(join_wait).where(is_wait, join_wait.c.open_marker == OPEN_MARKER))
+    return next(iter(_load_waits(ledger.read, rows)), None)
 
 
-def waiting_for(ledger: Ledger, event_ids: Sequence[int]) -> list[tuple[int, JoinWait]]:
-    """Give what waits, or has waited, with events: ``[(event id, what waits), …]``."""
-    of = [
-        (row.event_id, row.join_wait_id)
-        for some in sliced(event_ids, CHUNK)
-        for row in ledger.read(select(join_wait_event).where(join_wait_event.c.event_id.in_(some)))
+def list_waits_of_events(ledger: Ledger, event_ids: Sequence[int]) -> list[tuple[int, JoinWait]]:
+    """Return the open and closed waits in which events have arrived: ``[(event id, wait), …]``."""
+    arrivals = read_matching(ledger.read, select(join_wait_event), join_wait_event.c.event_id, event_ids)
+    wait_ids = sorted({arrival.join_wait_id for arrival in arrivals})
+    rows = read_matching(ledger.read, select(join_wait), join_wait.c.id, wait_ids)
+    waits = {wait.id: wait for wait in _load_waits(ledger.read, rows)}
+    return [
+        (arrival.event_id, waits[arrival.join_wait_id])
+        for arrival in arrivals
+        if arrival.join_wait_id in waits
     ]
-    rows = [
-        row
-        for some in sliced(sorted({join_wait_id for _, join_wait_id in of}), CHUNK)
-        for row in ledger.read(select(join_wait).where(join_wait.c.id.in_(some)))
-    ]
-    found = {one.id: one for one in _with_events(ledger.read, rows)}
-    return [(event_id, found[join_wait_id]) for event_id, join_wait_id in of if join_wait_id in found]
 
 
-def _note(
-    connection: Connection,
-    of: Mapping[tuple[str, str], Sequence[StoredEvent]],
-    joins: Mapping[str, JoinRule],
-    run_id_prefix: str,
+def _group_by_wait(events: Iterable[StoredEvent], rules: Mapping[str, JoinRule]) -> EventsByWait:
+    events_by_wait: dict[tuple[str, str], list[StoredEvent]] = {}
+    for stored in events:
+        genome = (stored.payload.get("genome") or "")[:255]
+        for process, rule in rules.items():
+            # A joined event does not count for further joins.
+            if stored.payload["type"] in rule.after and not stored.payload.get("joined"):
+                events_by_wait.setdefault((process, genome), []).append(stored)
+    return events_by_wait
+
+
+def _store_arrivals(
+    connection: Connection, events_by_wait: EventsByWait, rules: Mapping[str, JoinRule], run_id_prefix: str
 ) -> list[str]:
-    ids = sorted({entry.id for listed in of.values() for entry in listed})
-    there = {
-        (row.event_id, row.process)
-        for some in sliced(ids, CHUNK)
-        for row in connection.execute(select(join_wait_event).where(join_wait_event.c.event_id.in_(some)))
-    }
-    new = {
-        key: left
-        for key, listed in sorted(of.items())  # all in one order, so that two calls do not lock each other
-        if (left := [entry for entry in listed if (entry.id, key[0]) not in there])
-    }
-    found: list[Row[Any]] = []
-    while missing := sorted(set(new) - {(row.process, row.genome) for row in found}):
-        insert_missing(
-            connection, join_wait, [_opened(joins[process], genome) for process, genome in missing]
-        )
-        for some in sliced(missing, CHUNK):
-            mine = (and_(join_wait.c.process == name, join_wait.c.genome == genome) for name, genome in some)
-            wanted = (
-                select(join_wait).where(join_wait.c.open_marker == OPEN, or_(*mine)).order_by(join_wait.c.id)
-            )
-            found += connection.execute(wanted.with_for_update()).all()  # less what was closed meanwhile
-    came = [
-        {"event_id": entry.id, "process": row.process, "join_wait_id": row.id}
-        for row in found
-        for entry in new[row.process, row.genome]
+    new = _exclude_arrived(connection, events_by_wait)
+    rows = _lock_waits(connection, list(new), rules)
+    arrivals = [
+        {"event_id": stored.id, "process": row.process, "join_wait_id": row.id}
+        for row in rows
+        for stored in new[row.process, row.genome]
     ]
-    if came:
-        connection.execute(insert(join_wait_event), came)
-    full = [one for one in _with_events(reader_of(connection), found) if not one.missing]
-    return _make(connection, full, run_id_prefix)
+    if arrivals:
+        connection.execute(insert(join_wait_event), arrivals)
+    waits = _load_waits(build_row_reader(connection), rows)
+    return _create_joined_events(connection, [wait for wait in waits if not wait.missing], run_id_prefix)
 
 
-def _opened(join: JoinRule, genome: str) -> dict[str, Any]:
+def _exclude_arrived(connection: Connection, events_by_wait: EventsByWait) -> EventsByWait:
+    """Return the events without a recorded arrival, in the order in which all transactions lock waits."""
+    event_ids = sorted({stored.id for events in events_by_wait.values() for stored in events})
+    read_rows = build_row_reader(connection)
+    rows = read_matching(read_rows, select(join_wait_event), join_wait_event.c.event_id, event_ids)
+    arrived = {(row.event_id, row.process) for row in rows}
+    new = {
+        (process, genome): [stored for stored in events if (stored.id, process) not in arrived]
+        for (process, genome), events in sorted(events_by_wait.items(), key=itemgetter(0))
+    }
+    return {key: events for key, events in new.items() if events}
+
+
+def _lock_waits(
+    connection: Connection, keys: Sequence[tuple[str, str]], rules: Mapping[str, JoinRule]
+) -> list[Row[Any]]:
+    """Lock the open wait of each (process, genome), and open the waits that do not exist."""
+    rows: list[Row[Any]] = []
+    # Repeated, because another transaction may close a wait between the INSERT and the lock.
+    while missing := sorted(set(keys) - {(row.process, row.genome) for row in rows}):
+        new_waits = [_build_wait_row(rules[process], genome) for process, genome in missing]
+        insert_missing(connection, join_wait, new_waits)
+        for batch in sliced(missing, MAX_ROWS_PER_STATEMENT):
+            is_wait = or_(
+                *(
+                    and_(join_wait.c.process == process, join_wait.c.genome == genome)
+                    for process, genome in batch
+                )
+            )
+            statement = select(join_wait).where(join_wait.c.open_marker == OPEN_MARKER, is_wait)
+            rows += connection.execute(statement.order_by(join_wait.c.id).with_for_update()).all()
+    return rows
+
+
+def _build_wait_row(rule: JoinRule, genome: str) -> dict[str, Any]:
     now = datetime.now(UTC)
     return {
-        "process": join.process,
+        "process": rule.process,
         "genome": genome,
-        "types": json.dumps(join.after),
-        "on_timeout": join.then,
+        "types": json.dumps(rule.after),
+        "on_timeout": rule.then,
         "opened_at": now,
-        "expires_at": now + timedelta(seconds=join.within),
-        "open_marker": OPEN,
+        "expires_at": now + timedelta(seconds=rule.within),
+        "open_marker": OPEN_MARKER,
     }
 
 
-def _make(connection: Connection, ended: Sequence[JoinWait], run_id_prefix: str) -> list[str]:
-    """Make an event of each, in runs of their own, and give these runs' ids."""
-    runs, now = [], datetime.now(UTC)
-    for start in range(0, len(ended), FULL):
-        some = ended[start : start + FULL]
-        # With a time: a database may give an id again once everything is forgotten
-        run_id, intake = f"{run_id_prefix}{some[0].opened_at:%Y%m%dT%H%M%S}_{some[0].id}", uuid4().hex
-        received = [_event(one) for one in some]
-        rows = [event_row(made, now, intake, run_id, at) for at, made in enumerate(received)]
+def _create_joined_events(connection: Connection, waits: Sequence[JoinWait], run_id_prefix: str) -> list[str]:
+    """Create the joined event of each wait, and close the waits; return the run ids of the events."""
+    run_ids, now = [], datetime.now(UTC)
+    for batch in sliced(waits, MAX_EVENTS_PER_RUN):
+        # The time makes the id unique, because a database may reuse ids after all events were pruned.
+        run_id = f"{run_id_prefix}{batch[0].opened_at:%Y%m%dT%H%M%S}_{batch[0].id}"
+        request_id = uuid4().hex
+        rows = [
+            build_event_row(_build_joined_event(wait), now, request_id, run_id, position)
+            for position, wait in enumerate(batch)
+        ]
         insert_missing(connection, event, rows)
-        mine = select(event.c.position, event.c.id).where(event.c.run_id == run_id)
-        made = {row.position: row.id for row in connection.execute(mine)}
-        _close(connection, [one.id for one in some], {one.id: made[at] for at, one in enumerate(some)})
-        runs.append(run_id)
-    return runs
+        statement = select(event.c.position, event.c.id).where(event.c.run_id == run_id)
+        event_ids = {row.position: row.id for row in connection.execute(statement)}
+        joined_ids = {wait.id: event_ids[position] for position, wait in enumerate(batch)}
+        _close_waits(connection, list(joined_ids), joined_ids)
+        run_ids.append(run_id)
+    return run_ids
 
 
-def _event(one: JoinWait) -> NewEvent:
-    """Make an event of what came: the last one, with all of them in it."""
-    last = one.came[-1]
-    forced = [came.payload for came in one.came if came.payload.get("force")]
+def _build_joined_event(wait: JoinWait) -> NewEvent:
+    """Return the joined event: the fields of the last event, and all events in ``joined``."""
+    last = wait.events[-1]
     payload = {
         **last.payload,
-        **{name: came.get(name) for came in forced[-1:] for name in ("force", "reason")},
-        "event_id": f"{one.process}/{one.opened_at:%Y%m%dT%H%M%S}/{one.id}",
-        "follows": build_causation(last.payload, last.run_id, last.position, one.process),
+        **_find_force(wait),
+        "event_id": f"{wait.process}/{wait.opened_at:%Y%m%dT%H%M%S}/{wait.id}",
+        "follows": build_causation(last.payload, last.run_id, last.position, wait.process),
         "joined": {
-            "process": one.process,
-            "missing": one.missing,
-            "events": [came.payload for came in one.came],
+            "process": wait.process,
+            "missing": wait.missing,
+            "events": [join_event.payload for join_event in wait.events],
         },
     }
-    kind = payload["type"]
-    return NewEvent(event_key(kind, payload["event_id"]), kind, payload.get("genome"), payload, SOURCE)
+    event_type = payload["type"]
+    key = event_key(event_type, payload["event_id"])
+    return NewEvent(key, event_type, payload.get("genome"), payload, SOURCE)
 
 
-def _close(connection: Connection, ids: Sequence[int], made: Mapping[int, int]) -> None:
-    now, it = datetime.now(UTC), update(join_wait).where(join_wait.c.id == bindparam("of"))
-    rows = [{"of": one, "open_marker": None, "closed_at": now, "event_id": made.get(one)} for one in ids]
-    execute_updates(connection, it, rows)
+def _find_force(wait: JoinWait) -> dict[str, Any]:
+    """Return ``force`` and ``reason`` of the last forced event, if an event is forced."""
+    forced = [join_event.payload for join_event in wait.events if join_event.payload.get("force")]
+    return {name: forced[-1].get(name) for name in ("force", "reason")} if forced else {}
 
 
-def _with_events(ask: Reader, rows: Sequence[Row[Any]]) -> list[JoinWait]:
-    came: dict[int, list[Came]] = {}
-    columns = (event.c.id, event.c.type, event.c.payload, event.c.run_id, event.c.position)
-    joined = join_wait_event.join(event, event.c.id == join_wait_event.c.event_id)
-    wanted: Select[Any] = select(join_wait_event.c.join_wait_id, *columns).select_from(joined)
-    for some in sliced([row.id for row in rows], CHUNK):
-        mine = wanted.where(join_wait_event.c.join_wait_id.in_(some)).order_by(event.c.id)
-        for join_wait_id, event_id, kind, payload, *place in ask(mine):
-            came.setdefault(join_wait_id, []).append(Came(event_id, kind, json.loads(payload), *place))
+def _close_waits(connection: Connection, ids: Sequence[int], joined_ids: Mapping[int, int]) -> None:
+    """
+    Close waits.
+
+    :param joined_ids: ``{id of a wait: id of its joined event}``.
+    """
+    statement, now = update(join_wait).where(join_wait.c.id == bindparam("id_")), datetime.now(UTC)
+    rows = [
+        {"id_": wait_id, "open_marker": None, "closed_at": now, "event_id": joined_ids.get(wait_id)}
+        for wait_id in ids
+    ]
+    execute_updates(connection, statement, rows)
+
+
+def _load_waits(read_rows: RowReader, rows: Sequence[Row[Any]]) -> list[JoinWait]:
+    """Return the waits of rows with their events; a wait is left out if all its events were pruned."""
+    events = _load_wait_events(read_rows, [row.id for row in rows])
     return [
         JoinWait(
             row.id,
@@ -273,8 +309,19 @@ def _with_events(ask: Reader, rows: Sequence[Row[Any]]) -> list[JoinWait]:
             row.expires_at,
             row.closed_at,
             row.event_id,
-            tuple(came[row.id]),
+            tuple(events[row.id]),
         )
         for row in rows
-        if row.id in came
+        if row.id in events
     ]
+
+
+def _load_wait_events(read_rows: RowReader, wait_ids: Sequence[int]) -> dict[int, list[JoinWaitEvent]]:
+    columns = (event.c.id, event.c.type, event.c.payload, event.c.run_id, event.c.position)
+    arrived = join_wait_event.join(event, event.c.id == join_wait_event.c.event_id)
+    statement = select(join_wait_event.c.join_wait_id, *columns).select_from(arrived).order_by(event.c.id)
+    events: dict[int, list[JoinWaitEvent]] = {}
+    for row in read_matching(read_rows, statement, join_wait_event.c.join_wait_id, wait_ids):
+        join_event = JoinWaitEvent(row.id, row.type, json.loads(row.payload), row.run_id, row.position)
+        events.setdefault(row.join_wait_id, []).append(join_event)
+    return events

@@ -1,164 +1,179 @@
-"""What is done once for the same values: which event has it."""
+"""Claims of processes that run once for the same values: the event that holds each claim."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from more_itertools import sliced
-from sqlalchemy import Connection, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
 
-from event_hooks.ledger.database import CHUNK, Reader, insert_missing, reader_of
-from event_hooks.ledger.records import BAD, OnceClaim, ProcessStatus, State
+from event_hooks.ledger.database import (
+    MAX_ROWS_PER_STATEMENT,
+    RowReader,
+    build_row_reader,
+    insert_missing,
+    read_matching,
+)
+from event_hooks.ledger.records import FAILURE_STATES, OnceClaim, OnceClaims, ProcessState, ProcessStatus
 from event_hooks.ledger.tables import event_process, once_claim
 
 if TYPE_CHECKING:
     from event_hooks.ledger.database import Ledger
 
-Wanted = Mapping[tuple[int, str], OnceClaim]
-"""``{(event id, process): claim}``."""
-
-FORGOTTEN = 0
-"""Stands for an event that the ledger has forgotten."""
+PRUNED_EVENT = 0
+"""Stands for the id of a holder that was pruned."""
 
 
-def claim(connection: Connection, wanted: Wanted) -> dict[tuple[int, str], int]:
+def claim_once(connection: Connection, claims: OnceClaims) -> dict[tuple[int, str], int]:
     """
-    Let events have what is done once, as far as no other has it.
+    Claim processes that run once, unless other events hold the claims.
 
-    Who failed, or was stopped, has it no more. Others who claim the same wait for the transaction to end.
+    An event loses its claim when its process fails or is stopped. Idempotent. Other transactions that claim
+    the same values wait until this transaction ends.
 
-    :return: what another event has: ``{(event id, process): that event's id}``.
+    :param claims: by event id.
+    :return: claims that other events hold: ``{(event id, process): id of the holder}``.
     """
-    rows = {
-        (process, one.subject): {
-            "process": process,
-            "values_digest": one.subject,
-            "claimed_values": json.dumps(one.values),
-            "event_id": event_id,
-        }
-        for (event_id, process), one in reversed(list(wanted.items()))  # of equal ones the first
-    }
-    ordered = [rows[key] for key in sorted(rows)]  # all in one order, so that two do not lock each other
-    insert_missing(connection, once_claim, ordered)
-    having: dict[tuple[str, str], int | None] = {}
-    for some in sliced(list(rows), CHUNK):
-        mine = or_(
-            *(
-                and_(once_claim.c.process == name, once_claim.c.values_digest == subject)
-                for name, subject in some
-            )
-        )
-        found = (
-            select(once_claim)
-            .where(mine)
-            .order_by(once_claim.c.process, once_claim.c.values_digest)
-            .with_for_update()
-        )
-        having |= {(row.process, row.values_digest): row.event_id for row in connection.execute(found)}
-    failed = _failed(
-        reader_of(connection), {(name, holder) for (name, _), holder in having.items() if holder}
-    )
-    taken = {}
-    for (event_id, process), one in wanted.items():
-        key = process, one.subject
-        holder = having[key]
+    _insert_claims(connection, claims)
+    holders = _lock_holders(connection, claims)
+    failed = _load_failed(build_row_reader(connection), holders)
+    held: dict[tuple[int, str], int] = {}
+    for (event_id, process), claim in claims.items():
+        key = process, claim.values_digest
+        holder = holders[key]
         if holder == event_id:
             continue
-        if one.is_forced or (process, holder) in failed:
-            is_it = (once_claim.c.process == process) & (once_claim.c.values_digest == one.subject)
-            connection.execute(update(once_claim).where(is_it).values(event_id=event_id))
-            having[key] = event_id
+        if claim.is_forced or (process, holder) in failed:
+            statement = update(once_claim).where(_has_key(*key)).values(event_id=event_id)
+            connection.execute(statement)
+            holders[key] = event_id
         else:
-            taken[event_id, process] = holder or FORGOTTEN
-    return taken
+            held[event_id, process] = holder or PRUNED_EVENT
+    return held
 
 
-def add_planned(
-    connection: Connection, planned: Sequence[ProcessStatus], claims: Wanted
-) -> dict[tuple[int, str], State]:
+def insert_planned(
+    connection: Connection, planned: Sequence[ProcessStatus], claims: OnceClaims
+) -> dict[tuple[int, str], ProcessState]:
     """
-    Note what will be done for events that have nothing noted yet.
+    Insert processes of events that are not stored yet.
 
-    :return: what each (event id, process) has come to by that: planned, or skipped.
+    :param claims: by event id; claims of other processes than the planned ones are ignored.
+    :return: the state of each (event id, process): planned or skipped.
     """
-    mine = {(one.event_id, one.process) for one in planned}
-    wanted = {key: one for key, one in claims.items() if key in mine}
-    taken = claim(connection, wanted) if wanted else {}
+    keys = {(status.event_id, status.process) for status in planned}
+    claims = {key: claim for key, claim in claims.items() if key in keys}
+    holders = claim_once(connection, claims) if claims else {}
     now = datetime.now(UTC)
-    rows: list[dict[str, Any]] = [
-        {
-            "event_id": one.event_id,
-            "process": one.process,
-            "hive": one.hive,
-            "analysis": one.analysis,
-            "state": State.SKIPPED if holder is not None else State.PLANNED,
-            "error": None if holder is None else why_skipped(one.process, wanted[key], holder),
-            "finished_at": None if holder is None else now,
-        }
-        for one in planned
-        for key in [(one.event_id, one.process)]
-        for holder in [taken.get(key)]
-    ]
+    rows = []
+    for status in planned:
+        key = status.event_id, status.process
+        reason = skip_reason(status.process, claims[key], holders[key]) if key in holders else None
+        rows.append(_build_process_row(status, reason, now))
     insert_missing(connection, event_process, rows)
-    return {(row["event_id"], row["process"]): State(row["state"]) for row in rows}
+    return {(row["event_id"], row["process"]): ProcessState(row["state"]) for row in rows}
 
 
-def holders(ledger: Ledger, wanted: Wanted) -> dict[tuple[int, str], int]:
-    """Tell what :func:`claim` would give, and change nothing; ids of events are the caller's own."""
-    found: dict[tuple[str, str], int | None] = {}
-    for some in sliced([(process, one.subject) for (_, process), one in wanted.items()], CHUNK):
-        mine = or_(
-            *(
-                and_(once_claim.c.process == name, once_claim.c.values_digest == subject)
-                for name, subject in some
-            )
-        )
-        found |= {
-            (row.process, row.values_digest): row.event_id
-            for row in ledger.read(select(once_claim).where(mine))
-        }
-    asked = {(name, holder) for (name, _), holder in found.items() if holder}
-    failed = _failed(ledger.read, asked)
+def find_holders(ledger: Ledger, claims: OnceClaims) -> dict[tuple[int, str], int]:
+    """
+    Return the result that :func:`claim_once` would have, without any change.
+
+    :param claims: by id or position; the result has the same keys.
+    """
+    holders = {
+        (row.process, row.values_digest): row.event_id
+        for has_key in _batch_conditions(claims)
+        for row in ledger.read(select(once_claim).where(has_key))
+    }
+    failed = _load_failed(ledger.read, holders)
     return {
-        (event_id, process): found[process, one.subject] or FORGOTTEN
-        for (event_id, process), one in wanted.items()
-        if (process, one.subject) in found
-        and not one.is_forced
-        and (process, found[process, one.subject]) not in failed
+        (event, process): holders[process, claim.values_digest] or PRUNED_EVENT
+        for (event, process), claim in claims.items()
+        if (process, claim.values_digest) in holders
+        and not claim.is_forced
+        and (process, holders[process, claim.values_digest]) not in failed
     }
 
 
-def why_skipped(process: str, claim: OnceClaim, holder: int) -> str:
-    """Say why a process is not done for an event."""
+def skip_reason(process: str, claim: OnceClaim, holder: int) -> str:
+    """Return the reason why a process is skipped for an event."""
     values = ", ".join(f"{name} {json.dumps(value)}" for name, value in claim.values.items())
-    who = f"event {holder} has it" if holder else "it was done long ago"
+    cause = f"event {holder} has claimed it" if holder else "it has run for an event that was deleted since"
     return (
-        f"{process} is done once for {values}, and {who}: to do it again, send the event with another"
+        f"{process} runs once for {values}, and {cause}: to run it again, send the event with another"
         ' event_id, "force": true and a "reason"'
     )
 
 
-def _failed(ask: Reader, asked: set[tuple[str, int]]) -> set[tuple[str, int]]:
-    """Give the (process, event id) that have ended, and not well."""
-    found: set[tuple[str, int]] = set()
-    for some in sliced(sorted({event_id for _, event_id in asked}), CHUNK):
-        columns = event_process.c
-        bad = select(columns.process, columns.event_id).where(
-            columns.event_id.in_(some), columns.state.in_(BAD)
-        )
-        found |= {(row.process, row.event_id) for row in ask(bad)}
-    return found & asked
+def release_claims(connection: Connection, event_ids: Sequence[int]) -> None:
+    """Delete the claims of events that are about to be deleted, except claims of completed processes."""
+    complete = select(event_process.c.event_id).where(
+        event_process.c.event_id == once_claim.c.event_id,
+        event_process.c.process == once_claim.c.process,
+        event_process.c.state == ProcessState.COMPLETE,
+    )
+    for batch in sliced(event_ids, MAX_ROWS_PER_STATEMENT):
+        connection.execute(delete(once_claim).where(once_claim.c.event_id.in_(batch), ~complete.exists()))
 
 
-def forget(connection: Connection, event_ids: Sequence[int]) -> None:
-    """Leave nothing of events that are about to be forgotten but what they have done well."""
-    for some in sliced(event_ids, CHUNK):
-        done = select(event_process.c.event_id).where(
-            event_process.c.event_id == once_claim.c.event_id,
-            event_process.c.process == once_claim.c.process,
-            event_process.c.state == State.COMPLETE,
-        )
-        connection.execute(delete(once_claim).where(once_claim.c.event_id.in_(some), ~done.exists()))
+def _insert_claims(connection: Connection, claims: OnceClaims) -> None:
+    """Insert the claims that do not exist; if several events claim the same values, the first event wins."""
+    rows = {
+        (process, claim.values_digest): {
+            "process": process,
+            "values_digest": claim.values_digest,
+            "claimed_values": json.dumps(claim.values),
+            "event_id": event_id,
+        }
+        for (event_id, process), claim in reversed(list(claims.items()))
+    }
+    # All transactions insert in this order, which avoids deadlocks.
+    insert_missing(connection, once_claim, [rows[key] for key in sorted(rows)])
+
+
+def _lock_holders(connection: Connection, claims: OnceClaims) -> dict[tuple[str, str], int | None]:
+    """Lock the claims; return ``{(process, digest): id of the holder}``, ``None`` for a pruned holder."""
+    statement = select(once_claim).order_by(once_claim.c.process, once_claim.c.values_digest)
+    return {
+        (row.process, row.values_digest): row.event_id
+        for has_key in _batch_conditions(claims)
+        for row in connection.execute(statement.where(has_key).with_for_update())
+    }
+
+
+def _batch_conditions(claims: OnceClaims) -> Iterator[ColumnElement[bool]]:
+    """Yield conditions that together select the rows of all claims, a batch of rows each."""
+    keys = sorted({(process, claim.values_digest) for (_, process), claim in claims.items()})
+    for batch in sliced(keys, MAX_ROWS_PER_STATEMENT):
+        yield or_(*(_has_key(process, digest) for process, digest in batch))
+
+
+def _has_key(process: str, values_digest: str) -> ColumnElement[bool]:
+    return and_(once_claim.c.process == process, once_claim.c.values_digest == values_digest)
+
+
+def _load_failed(
+    read_rows: RowReader, holders: Mapping[tuple[str, str], int | None]
+) -> set[tuple[str, int | None]]:
+    """Return the (process, event id) pairs of the holders that have failed."""
+    keys = {(process, event_id) for (process, _), event_id in holders.items() if event_id}
+    columns = event_process.c
+    statement = select(columns.process, columns.event_id).where(columns.state.in_(FAILURE_STATES))
+    event_ids = sorted({event_id for _, event_id in keys})
+    rows = read_matching(read_rows, statement, columns.event_id, event_ids)
+    return {(row.process, row.event_id) for row in rows} & keys
+
+
+def _build_process_row(status: ProcessStatus, skip_reason: str | None, now: datetime) -> dict[str, Any]:
+    return {
+        "event_id": status.event_id,
+        "process": status.process,
+        "hive": status.hive,
+        "analysis": status.analysis,
+        "state": ProcessState.PLANNED if skip_reason is None else ProcessState.SKIPPED,
+        "error": skip_reason,
+        "finished_at": None if skip_reason is None else now,
+    }

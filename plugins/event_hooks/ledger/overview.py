@@ -1,72 +1,74 @@
-"""Events as people look at them: what has become of each, and what needs them first. Only reads."""
+"""Queries of the event board and the API: events with their processes, reports and backlogs. Read-only."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from event_hooks.events.models import event_reference
-from event_hooks.ledger.database import CHUNK
-from event_hooks.ledger.records import BAD, GOOD, OPEN
+from event_hooks.ledger import follow_ups
+from event_hooks.ledger.database import read_matching
+from event_hooks.ledger.records import FAILURE_STATES, SUCCESS_STATES, UNFINISHED_STATES, StoredReport
 from event_hooks.ledger.tables import event, event_process, follow_up, join_wait, report
 
 if TYPE_CHECKING:
     from event_hooks.ledger.database import Ledger
 
-HELD_UP = "report.warn"
-"""Routing key of the reports that jobs do not get on."""
+STALL_ROUTING_KEY = "report.warn"
+"""Routing key of reports of stalled jobs."""
 
-MOST = 500
-"""Events that are looked at to find those that need attention."""
+MAX_ATTENTION_EVENTS = 500
+"""Failed events that :func:`list_events_needing_attention` reads, and as many with stalled jobs."""
 
 
 class EventState(StrEnum):
-    """What an event has come to, in one word."""
+    """State of an event, from the states of its processes."""
 
-    WAITING = "waiting"  # no job of it was seen at work
+    WAITING = "waiting"  # no job was seen running
     RUNNING = "running"
     COMPLETE = "complete"
-    FAILED = "failed"  # a process of it; others may still run
+    FAILED = "failed"  # a process has failed; others may still run
 
 
 @dataclass(frozen=True)
 class ProcessView:
-    """A process of an event, and how far it is."""
+    """A process of an event with its progress."""
 
     process: str
     hive: str
     analysis: str
     job_id: int | None
     state: str
-    """One of :class:`event_hooks.ledger.records.State`."""
+    """One of :class:`event_hooks.ledger.records.ProcessState`."""
 
     done: int | None
     total: int | None
     failed: int | None
-    """Jobs of its tree; None before the first look at it."""
+    """Jobs of its tree; ``None`` before the hive was first polled."""
 
     message: str | None
     error: str | None
     submitted_at: datetime | None
     changed_at: datetime | None
-    """When its tree was last seen to have got on."""
+    """When progress of its tree was last seen."""
 
     started_at: datetime | None
-    """When a job of its tree was first seen at work; None also where it was over before anybody looked."""
+    """When a job of its tree was first seen running; ``None`` also if the tree finished before a poll."""
 
     finished_at: datetime | None
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has an outcome."""
-        return self.state not in OPEN
+        """Return whether the process has an outcome."""
+        return self.state not in UNFINISHED_STATES
 
 
 @dataclass(frozen=True)
@@ -80,66 +82,57 @@ class EventView:
     received_at: datetime
     run_id: str | None
     is_planned: bool
-    """Whether it is known which processes react."""
+    """Whether the processes of the event are stored."""
 
     processes: tuple[ProcessView, ...] = ()
     stall_report: str | None = None
-    """Body of the newest report that jobs of it do not get on, as long as they have not got on since."""
+    """Body of the newest report of stalled jobs, unless they have progressed since."""
 
     @property
     def is_finished(self) -> bool:
-        """Whether all of its processes are."""
-        return all(one.is_finished for one in self.processes) and (self.is_planned or bool(self.processes))
+        """Return whether all processes are finished."""
+        has_plan = self.is_planned or bool(self.processes)
+        return has_plan and all(process.is_finished for process in self.processes)
 
     @property
     def state(self) -> EventState:
-        """Give it in one word."""
-        if any(one.state in BAD for one in self.processes):
+        """Return the state of the event."""
+        if any(process.state in FAILURE_STATES for process in self.processes):
             return EventState.FAILED
         if self.is_finished:
             return EventState.COMPLETE
-        begun = any(one.started_at or one.is_finished for one in self.processes)
-        return EventState.RUNNING if begun else EventState.WAITING
+        is_started = any(process.started_at or process.is_finished for process in self.processes)
+        return EventState.RUNNING if is_started else EventState.WAITING
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which events somebody wants to see; what is None does not matter."""
+class EventFilter:
+    """Conditions on events; ``None`` accepts all events."""
 
     state: str | None = None
-    """open, failed or complete."""
+    """``open``, ``failed`` or ``complete``."""
 
     type: str | None = None
     genome: str | None = None
-    """What its name begins with."""
+    """Prefix of the genome."""
 
     run_id: str | None = None
 
 
 @dataclass(frozen=True)
-class Backlog:
-    """What is not over in one hive."""
+class HiveBacklog:
+    """Unfinished processes of one hive."""
 
     hive: str
     waiting: int
-    """(event, process) pairs of which no job was seen at work."""
+    """(event, process) pairs of which no job was seen running."""
 
     running: int
     oldest: datetime
     """When the oldest event of them was received."""
 
 
-@dataclass(frozen=True)
-class ToldReport:
-    """A report about an event."""
-
-    routing_key: str
-    body: Mapping[str, Any]
-    created_at: datetime
-    sent_at: datetime | None
-
-
-_COLUMNS = (
+_EVENT_COLUMNS = (
     event.c.id,
     event.c.type,
     event.c.genome,
@@ -148,178 +141,187 @@ _COLUMNS = (
     event.c.run_id,
     event.c.planned_at.is_not(None).label("is_planned"),
 )
-_PROCESS = tuple(event_process.c[name] for name in ProcessView.__dataclass_fields__)  # in their order
+_PROCESS_COLUMNS = tuple(event_process.c[name] for name in ProcessView.__dataclass_fields__)
 
 
-def events(ledger: Ledger, wanted: Wanted, before: int | None = None, limit: int = 50) -> list[EventView]:
+def list_events(
+    ledger: Ledger, event_filter: EventFilter, before_id: int | None = None, limit: int = 50
+) -> list[EventView]:
     """
-    Give events, the newest first.
+    Return events, the newest first.
 
-    :param before: only events with a lower id.
+    :param before_id: return only events with a lower id.
+    :raises ValueError: if the filter has an unknown state.
     """
-    chosen = select(*_COLUMNS).where(*_conditions(wanted)).order_by(event.c.id.desc()).limit(limit)
-    return _viewed(ledger, chosen if before is None else chosen.where(event.c.id < before))
+    conditions = _build_conditions(event_filter)
+    statement = select(*_EVENT_COLUMNS).where(*conditions).order_by(event.c.id.desc()).limit(limit)
+    return _load_views(ledger, statement if before_id is None else statement.where(event.c.id < before_id))
 
 
-def attention(ledger: Ledger, age: timedelta, limit: int = 20) -> list[EventView]:
-    """Give the newest events that failed within that time, or that are open and were told to be held up."""
-    recent = event_process.c.finished_at >= datetime.now(UTC) - age
-    failed = select(event_process.c.event_id).where(event_process.c.state.in_(BAD), recent)
-    ids = {
-        row.event_id for row in ledger.read(failed.order_by(event_process.c.finished_at.desc()).limit(MOST))
-    }
-    warned = event_process.join(report, report.c.event_id == event_process.c.event_id)
-    stall_report = (
-        select(event_process.c.event_id)
-        .select_from(warned)
-        .where(event_process.c.state.in_(OPEN), report.c.routing_key == HELD_UP)
-        .where(or_(event_process.c.changed_at.is_(None), event_process.c.changed_at < report.c.created_at))
-    )
-    ids |= {row.event_id for row in ledger.read(stall_report.limit(MOST))}
-    chosen = select(*_COLUMNS).where(event.c.id.in_(sorted(ids, reverse=True))).order_by(event.c.id.desc())
-    found = _viewed(ledger, chosen) if ids else []
-    return [one for one in found if one.state == EventState.FAILED or one.stall_report][:limit]
-
-
-def one(ledger: Ledger, event_id: int) -> tuple[EventView, dict[str, Any]] | None:
-    """Give an event and its payload; None if there is none of this id."""
-    found = _viewed(ledger, select(*_COLUMNS).where(event.c.id == event_id))
-    if not found:
-        return None
-    payload = ledger.read(select(event.c.payload).where(event.c.id == event_id))
-    return (found[0], json.loads(payload[0].payload)) if payload else None
-
-
-def chain(ledger: Ledger, event_id: int, limit: int = 100) -> list[EventView]:
-    """Give an event with all that it follows from, and all that follows from the same, the oldest first."""
-    found = ledger.read(
-        select(event.c.run_id, event.c.position, event.c.correlation_id).where(event.c.id == event_id)
-    )
-    if not found or found[0].run_id is None:
+def list_events_needing_attention(ledger: Ledger, age: timedelta, limit: int = 20) -> list[EventView]:
+    """Return the newest events that failed within ``age``, or are unfinished and reported as stalled."""
+    event_ids = _load_ids(ledger, _select_failed(age)) | _load_ids(ledger, _select_stalled())
+    if not event_ids:
         return []
-    first = found[0].correlation_id or event_reference(found[0].run_id, found[0].position)
-    is_of_it = event.c.correlation_id == first
-    run_id, _, position = first.rpartition("/")
-    if re.fullmatch("[0-9]{1,6}", position):  # else it began in another system
-        is_of_it |= (event.c.run_id == run_id) & (event.c.position == int(position))
-    chosen = select(*_COLUMNS).where(is_of_it)
-    return _viewed(ledger, chosen.order_by(event.c.id).limit(limit))
+    statement = select(*_EVENT_COLUMNS).where(event.c.id.in_(sorted(event_ids, reverse=True)))
+    views = _load_views(ledger, statement.order_by(event.c.id.desc()))
+    return [view for view in views if view.state == EventState.FAILED or view.stall_report][:limit]
 
 
-def reports(ledger: Ledger, event_id: int) -> list[ToldReport]:
-    """Give the reports of an event, in the order in which they are sent."""
+def load_event_view(ledger: Ledger, event_id: int) -> tuple[EventView, dict[str, Any]] | None:
+    """Return an event and its payload, or ``None`` if the ledger does not have it."""
+    views = _load_views(ledger, select(*_EVENT_COLUMNS).where(event.c.id == event_id))
+    if not views:
+        return None
+    rows = ledger.read(select(event.c.payload).where(event.c.id == event_id))
+    return (views[0], json.loads(rows[0].payload)) if rows else None
+
+
+def list_related_events(ledger: Ledger, event_id: int, limit: int = 100) -> list[EventView]:
+    """Return all events of the chain of an event, the oldest first; an empty list until it has a run."""
+    columns = (event.c.run_id, event.c.position, event.c.correlation_id)
+    rows = ledger.read(select(*columns).where(event.c.id == event_id))
+    if not rows or rows[0].run_id is None:
+        return []
+    correlation_id = rows[0].correlation_id or event_reference(rows[0].run_id, rows[0].position)
+    is_related = event.c.correlation_id == correlation_id
+    run_id, _, position = correlation_id.rpartition("/")
+    if re.fullmatch("[0-9]{1,6}", position):  # otherwise the chain started in another system
+        is_related |= (event.c.run_id == run_id) & (event.c.position == int(position))
+    statement = select(*_EVENT_COLUMNS).where(is_related)
+    return _load_views(ledger, statement.order_by(event.c.id).limit(limit))
+
+
+def list_reports(ledger: Ledger, event_id: int) -> list[StoredReport]:
+    """Return the reports of an event, in the order in which they are published."""
     columns = (report.c.routing_key, report.c.body, report.c.created_at, report.c.sent_at)
-    chosen = select(*columns).where(report.c.event_id == event_id).order_by(report.c.id)
-    return [ToldReport(key, json.loads(body), *times) for key, body, *times in ledger.read(chosen)]
+    rows = ledger.read(select(*columns).where(report.c.event_id == event_id).order_by(report.c.id))
+    return [
+        StoredReport(event_id, row.routing_key, json.loads(row.body), row.created_at, row.sent_at)
+        for row in rows
+    ]
 
 
-def backlogs(ledger: Ledger) -> list[Backlog]:
-    """Give what is not over, hive by hive."""
+def load_backlogs(ledger: Ledger) -> list[HiveBacklog]:
+    """Return the unfinished processes of each hive that has some, by hive."""
     started = func.count(event_process.c.started_at)
-    chosen = (
-        select(
-            event_process.c.hive,
-            func.count() - started,
-            started,
-            func.min(event.c.received_at),
-        )
+    statement = (
+        select(event_process.c.hive, func.count() - started, started, func.min(event.c.received_at))
         .select_from(event_process.join(event, event.c.id == event_process.c.event_id))
-        .where(event_process.c.state.in_(OPEN))
+        .where(event_process.c.state.in_(UNFINISHED_STATES))
         .group_by(event_process.c.hive)
         .order_by(event_process.c.hive)
     )
-    return [Backlog(*row) for row in ledger.read(chosen)]
+    return [HiveBacklog(*row) for row in ledger.read(statement)]
 
 
 def count_pending(ledger: Ledger) -> dict[str, int]:
-    """Count what is still to be done: events that no run has begun, reports and events that are owed."""
-    owed = follow_up.c.sent_at.is_(None) & follow_up.c.error.is_(None)
+    """Count the pending work: events without a plan, pending reports and pending follow-up events."""
+    is_pending = follow_ups.is_pending()
     counts = {
         "events_not_started": select(func.count()).select_from(event).where(event.c.planned_at.is_(None)),
         "reports_pending": select(func.count()).select_from(report).where(report.c.sent_at.is_(None)),
-        "follow_ups_pending": select(func.count()).select_from(follow_up).where(owed),
+        "follow_ups_pending": select(func.count()).select_from(follow_up).where(is_pending),
     }
     (row,) = ledger.read(select(*(count.scalar_subquery().label(name) for name, count in counts.items())))
     return dict(row._mapping)
 
 
 def has_pending_work(ledger: Ledger) -> bool:
-    """Tell, by one query, whether there is something that ``maintain_ledger`` has to do."""
-    is_owed = follow_up.c.sent_at.is_(None) & follow_up.c.error.is_(None)
-    is_late = (join_wait.c.open_marker == 1) & (join_wait.c.expires_at <= datetime.now(UTC))
-    whether = [
+    """Return, by one query, whether ``maintain_ledger`` has work to do."""
+    is_expired = (join_wait.c.open_marker == 1) & (join_wait.c.expires_at <= datetime.now(UTC))
+    conditions = [
         select(event.c.id).where(event.c.planned_at.is_(None)).exists(),
         select(report.c.id).where(report.c.sent_at.is_(None)).exists(),
-        select(follow_up.c.id).where(is_owed).exists(),
-        select(join_wait.c.id).where(is_late).exists(),
+        select(follow_up.c.id).where(follow_ups.is_pending()).exists(),
+        select(join_wait.c.id).where(is_expired).exists(),
     ]
-    return bool(ledger.read(select(or_(*whether)))[0][0])
+    return bool(ledger.read(select(or_(*conditions)))[0][0])
 
 
-def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
-    exact = {"type": wanted.type, "run_id": wanted.run_id}
-    found = [event.c[name] == value for name, value in exact.items() if value is not None]
-    if wanted.genome is not None:
-        found.append(event.c.genome.startswith(wanted.genome, autoescape=True))
-    if wanted.state is not None:
-        found.append(_in_state(wanted.state))
-    return found
+def _build_conditions(event_filter: EventFilter) -> list[ColumnElement[bool]]:
+    exact = {"type": event_filter.type, "run_id": event_filter.run_id}
+    conditions = [event.c[name] == value for name, value in exact.items() if value is not None]
+    if event_filter.genome is not None:
+        conditions.append(event.c.genome.startswith(event_filter.genome, autoescape=True))
+    if event_filter.state is not None:
+        conditions.append(_has_state(event_filter.state))
+    return conditions
 
 
-def _in_state(state: str) -> ColumnElement[bool]:
-    processes = select(event_process.c.event_id)
+def _has_state(state: str) -> ColumnElement[bool]:
+    event_ids = select(event_process.c.event_id)
     match state:
         case "failed":
-            return event.c.id.in_(processes.where(event_process.c.state.in_(BAD)))
+            return event.c.id.in_(event_ids.where(event_process.c.state.in_(FAILURE_STATES)))
         case "open":
             unplanned = select(event.c.id).where(event.c.planned_at.is_(None))
-            return event.c.id.in_(processes.where(event_process.c.state.in_(OPEN)).union_all(unplanned))
+            unfinished = event_ids.where(event_process.c.state.in_(UNFINISHED_STATES))
+            return event.c.id.in_(unfinished.union_all(unplanned))
         case "complete":
-            mine = processes.where(event_process.c.event_id == event.c.id)
-            not_complete = mine.where(event_process.c.state.not_in(GOOD))
+            of_event = event_ids.where(event_process.c.event_id == event.c.id)
+            not_complete = of_event.where(event_process.c.state.not_in(SUCCESS_STATES))
             return event.c.planned_at.is_not(None) & ~not_complete.exists()
     raise ValueError(f"state: expected open, failed or complete, not {state!r}")
 
 
-def _viewed(ledger: Ledger, chosen: Select[Any]) -> list[EventView]:
-    found = [EventView(*row) for row in ledger.read(chosen)]
-    ids = [view.id for view in found]
-    processes: dict[int, list[ProcessView]] = {}
-    for event_id, *row in _of(
-        ledger, select(event_process.c.event_id, *_PROCESS), event_process.c.event_id, ids
-    ):
-        processes.setdefault(event_id, []).append(ProcessView(*row))
-    found = [
-        replace(view, processes=tuple(sorted(processes.get(view.id, ()), key=lambda one: one.process)))
-        for view in found
-    ]
-    return _with_troubles(ledger, found)
+def _select_failed(age: timedelta) -> Select[Any]:
+    is_recent = event_process.c.finished_at >= datetime.now(UTC) - age
+    statement = select(event_process.c.event_id).where(event_process.c.state.in_(FAILURE_STATES), is_recent)
+    return statement.order_by(event_process.c.finished_at.desc())
 
 
-def _with_troubles(ledger: Ledger, found: list[EventView]) -> list[EventView]:
-    views = {view.id: view for view in found if not view.is_finished}
-    warnings = select(report.c.event_id, report.c.body, report.c.created_at).where(
-        report.c.routing_key == HELD_UP
+def _select_stalled() -> Select[Any]:
+    """Select unfinished processes without progress since a report of stalled jobs."""
+    changed_at = event_process.c.changed_at
+    return (
+        select(event_process.c.event_id)
+        .select_from(event_process.join(report, report.c.event_id == event_process.c.event_id))
+        .where(event_process.c.state.in_(UNFINISHED_STATES), report.c.routing_key == STALL_ROUTING_KEY)
+        .where(or_(changed_at.is_(None), changed_at < report.c.created_at))
     )
-    told: dict[int, str] = {}
-    for event_id, body, created_at in _of(
-        ledger, warnings.order_by(report.c.id), report.c.event_id, list(views)
-    ):
-        if any(_is_about(body, created_at, one) for one in views[event_id].processes):
-            told[event_id] = body
-    return [replace(view, stall_report=told.get(view.id)) for view in found]
 
 
-def _is_about(body: str, created_at: datetime, view: ProcessView) -> bool:
-    """Tell whether a warning is of a process that has not got on since."""
-    named = json.loads(body).get("params", {}).get("event_hooks", {}).get("processes", ())
-    got_on = view.changed_at and view.changed_at > created_at
-    return view.process in named and not view.is_finished and not got_on
+def _load_ids(ledger: Ledger, statement: Select[Any]) -> set[int]:
+    return {row.event_id for row in ledger.read(statement.limit(MAX_ATTENTION_EVENTS))}
 
 
-def _of(ledger: Ledger, chosen: Select[Any], column: Any, ids: Sequence[int]) -> list[Any]:
-    return [
-        row
-        for start in range(0, len(ids), CHUNK)
-        for row in ledger.read(chosen.where(column.in_(ids[start : start + CHUNK])))
-    ]
+def _load_views(ledger: Ledger, statement: Select[Any]) -> list[EventView]:
+    views = [EventView(*row) for row in ledger.read(statement)]
+    processes = _load_processes(ledger, [view.id for view in views])
+    views = [replace(view, processes=tuple(processes.get(view.id, ()))) for view in views]
+    stall_reports = _load_stall_reports(ledger, views)
+    return [replace(view, stall_report=stall_reports.get(view.id)) for view in views]
+
+
+def _load_processes(ledger: Ledger, event_ids: Sequence[int]) -> dict[int, list[ProcessView]]:
+    """Return ``{event id: its processes by name}``."""
+    statement = select(event_process.c.event_id, *_PROCESS_COLUMNS)
+    processes: dict[int, list[ProcessView]] = {}
+    for event_id, *columns in read_matching(ledger.read, statement, event_process.c.event_id, event_ids):
+        processes.setdefault(event_id, []).append(ProcessView(*columns))
+    return {event_id: sorted(views, key=attrgetter("process")) for event_id, views in processes.items()}
+
+
+def _load_stall_reports(ledger: Ledger, views: Iterable[EventView]) -> dict[int, str]:
+    """Return ``{event id: body of its newest report of jobs that are still stalled}``."""
+    unfinished = {view.id: view for view in views if not view.is_finished}
+    statement = (
+        select(report.c.event_id, report.c.body, report.c.created_at)
+        .where(report.c.routing_key == STALL_ROUTING_KEY)
+        .order_by(report.c.id)
+    )
+    rows = read_matching(ledger.read, statement, report.c.event_id, list(unfinished))
+    return {
+        row.event_id: row.body
+        for row in rows
+        if any(_is_stalled(process, row) for process in unfinished[row.event_id].processes)
+    }
+
+
+def _is_stalled(process: ProcessView, report_row: Any) -> bool:
+    """Return whether a report names an unfinished process that has not progressed since."""
+    body = json.loads(report_row.body)
+    reported_processes = body.get("params", {}).get("event_hooks", {}).get("processes", ())
+    has_progressed = process.changed_at and process.changed_at > report_row.created_at
+    return process.process in reported_processes and not process.is_finished and not has_progressed

@@ -1,4 +1,4 @@
-"""What the ledger keeps, as its callers see it; an event's key."""
+"""Records that the ledger stores and returns, and the keys of events."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from enum import StrEnum
 from typing import Any
 
 
-class State(StrEnum):
-    """What a (process, event) has come to."""
+class ProcessState(StrEnum):
+    """State of a process of an event."""
 
     PLANNED = "planned"
     SUBMITTED = "submitted"
@@ -22,26 +22,23 @@ class State(StrEnum):
     MISSING = "missing"
     TIMED_OUT = "timed_out"
     NOT_SUBMITTED = "not_submitted"
-    UNKNOWN = "unknown"  # nobody looked how the job ended
-    SKIPPED = "skipped"  # done, or being done, for another event with the same values
+    UNKNOWN = "unknown"  # the outcome of the job was not read
+    SKIPPED = "skipped"  # the process runs, or has run, for another event with the same values
 
 
-OPEN = (State.PLANNED, State.SUBMITTED)
-"""States of what is not over."""
+UNFINISHED_STATES = (ProcessState.PLANNED, ProcessState.SUBMITTED)
 
-GOOD = (State.COMPLETE, State.SKIPPED)
-"""States of what has ended as it should."""
+SUCCESS_STATES = (ProcessState.COMPLETE, ProcessState.SKIPPED)
 
-BAD = tuple(state for state in State if state not in (*OPEN, *GOOD))
-"""States of what has ended otherwise."""
+FAILURE_STATES = tuple(state for state in ProcessState if state not in (*UNFINISHED_STATES, *SUCCESS_STATES))
 
 
 @dataclass(frozen=True)
 class NewEvent:
-    """An event that has arrived."""
+    """An event to store."""
 
     key: str
-    """From :func:`event_key` or :func:`run_event_key`."""
+    """From :func:`event_key`, :func:`run_event_key` or :func:`idempotency_event_key`."""
 
     type: str
     genome: str | None
@@ -51,61 +48,69 @@ class NewEvent:
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """An event as the ledger has it."""
+    """An event of the ledger."""
 
     id: int
     payload: dict[str, Any]
     run_id: str | None
-    """None as long as no run was started for it."""
+    """None until a run is assigned."""
 
     position: int
-    """In its run, from 0; as long as it has none, in the call that wrote it."""
+    """Position in the run, from 0; until a run is assigned, position in the call that stored the event."""
 
     is_new: bool = False
-    """Whether it was this call that wrote it."""
+    """Whether the call that returned this record has stored the event."""
 
     is_planned: bool = field(default=False, compare=False)
-    """Whether its run has noted what will be done for it."""
+    """Whether the processes of the event are stored."""
 
 
 @dataclass(frozen=True)
 class OnceClaim:
-    """That a process is done once for some values."""
+    """A claim to run a process that runs once for the same values."""
 
     values: Mapping[str, Any]
     """``{field of the event: value}``."""
 
     is_forced: bool
-    """Whether it is done in any case."""
+    """Whether the process runs although another event holds the claim."""
 
     @property
-    def subject(self) -> str:
-        """Give the key of the values."""
+    def values_digest(self) -> str:
+        """Return the key of the values."""
         return _digest("once", json.dumps(self.values, sort_keys=True))
 
 
 OnceClaims = Mapping[tuple[int, str], OnceClaim]
-"""``{(position, process): claim}``, of the processes that have one."""
+"""
+``{(event, process): claim}``, for the processes that run once.
+
+The event is its position in the request until it is stored, and its id from then on.
+"""
 
 
 @dataclass(frozen=True)
 class EventRequest:
-    """Events that came in together, as in one request, with what will be done for them."""
+    """The events of one request, with the processes that react to each."""
 
     events: Sequence[NewEvent]
     processes: Sequence[Sequence[tuple[str, str, str]]]
-    """For each event the (process, hive, analysis) that it gets."""
+    """For each event its (process, hive, analysis) tuples."""
 
     claims: OnceClaims = field(default_factory=dict)
-    """Positions are those in this arrival."""
+    """By position in this request."""
 
-    unlike: str | None = None
-    """A key that is there only if other events came under the same name; with it, all or none are known."""
+    conflict_key: str | None = None
+    """
+    A key that is stored only if a request with the same ``Idempotency-Key`` had more events.
+
+    If it is set, the request is a conflict unless all of its events are stored already, or all are new.
+    """
 
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """How a (process, event) of a run stands."""
+    """Status of a process of an event in a run."""
 
     event_id: int
     position: int
@@ -113,19 +118,19 @@ class ProcessStatus:
     hive: str
     analysis: str
     job_id: int | None = None
-    state: str = State.PLANNED
+    state: str = ProcessState.PLANNED
     error: str | None = None
     attempt: str | None = None
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has an outcome."""
-        return self.state not in OPEN
+        """Return whether the process has an outcome."""
+        return self.state not in UNFINISHED_STATES
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far the job tree of a (process, event) is."""
+class ProgressUpdate:
+    """Progress of the job tree of a process of an event."""
 
     event_id: int
     done: int
@@ -133,77 +138,79 @@ class Progress:
     failed: int
     message: str | None = None
     is_started: bool = True
-    """Whether a job of it was seen at work."""
+    """Whether a job of the tree has started."""
 
 
 @dataclass(frozen=True)
 class ProcessOutcome:
-    """How the job of a (process, event) has ended."""
+    """Outcome of a process of an event."""
 
     event_id: int
     state: str
     result: Any = None
     error: str | None = None
     counts: Sequence[int] | None = None
-    """How many jobs of its tree are done, are known, and have failed; None leaves what is noted."""
+    """Jobs of the tree that are finished, exist, and have failed; ``None`` keeps the stored counts."""
 
 
 @dataclass(frozen=True)
 class FollowUpEvent:
-    """An event that follows from the success of a (process, event), and has to be handed on."""
+    """An event that follows from the success of a process of an event."""
 
     event_id: int
     process: str
     position: int
-    """Among those of the same success, from 0."""
+    """Position among the follow-up events of the same success, from 0."""
 
     payload: Mapping[str, Any]
-    """With its ``event_id``, which is the same whenever it is made again."""
+    """With its ``event_id``, which is always the same for the same success and position."""
 
     error: str | None = None
-    """Why it cannot be handed on."""
+    """Why the event cannot be sent."""
 
     id: int = 0
-    """In the ledger."""
+    """Id in the ledger; 0 before the event is stored."""
 
 
 @dataclass(frozen=True)
 class PendingReport:
-    """A report as it will be sent."""
+    """A report to publish."""
 
     message_id: str
     event_id: int | None
-    """None if the event could not be read, or is known from another run."""
+    """None if the event is invalid, or another run has stored it."""
 
     run_id: str
     routing_key: str
     body: str
+    """JSON text, as it is published."""
 
 
 @dataclass(frozen=True)
 class StoredReport:
-    """A report as the ledger has it."""
+    """A report of the ledger."""
 
     event_id: int | None
     routing_key: str
-    body: str
+    body: Mapping[str, Any]
     created_at: datetime
     sent_at: datetime | None
+    """None until it is published."""
 
 
 def event_key(event_type: str, event_id: str | int) -> str:
-    """Give the key of an event with an ``event_id``; 42 and "42" are the same."""
+    """Return the key of an event with an ``event_id``; 42 and "42" have the same key."""
     return _digest("id", event_type, str(event_id))
 
 
 def run_event_key(run_id: str, position: int) -> str:
-    """Give the key of an event without one: it is the same only where it came."""
+    """Return the key of an event without an ``event_id``: a duplicate has the same run and position."""
     return _digest("run", run_id, str(position))
 
 
-def idempotency_event_key(name: str, position: int) -> str:
-    """Give the key of an event without an ``event_id`` whose sender has named the request ."""
-    return _digest("named", name, str(position))
+def idempotency_event_key(idempotency_key: str, position: int) -> str:
+    """Return the key of an event without an ``event_id`` in a request with an ``Idempotency-Key``."""
+    return _digest("named", idempotency_key, str(position))
 
 
 def _digest(*parts: str) -> str:

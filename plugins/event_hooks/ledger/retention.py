@@ -1,46 +1,51 @@
-"""Remove old events with their outcomes and reports."""
+"""Delete old events with their outcomes and reports."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Select, delete, select
 
-from event_hooks.ledger import once
-from event_hooks.ledger.database import CHUNK, Ledger
+from event_hooks.ledger.database import MAX_ROWS_PER_STATEMENT, Ledger
+from event_hooks.ledger.once import release_claims
 from event_hooks.ledger.tables import event, join_wait, report
 
 
-def prune_events(ledger: Ledger, older_than: timedelta, step: int = CHUNK) -> int:
+def prune_events(ledger: Ledger, older_than: timedelta, batch_size: int = MAX_ROWS_PER_STATEMENT) -> int:
     """
-    Forget events received longer ago than that, with their outcomes and reports, in steps.
+    Delete events received longer ago than ``older_than``, with their outcomes and reports, batch by batch.
 
-    An event without a run, or with a report that is owed, stays.
+    An event stays while it has no run, or a pending report. Idempotent; each batch is one transaction.
 
-    :return: how many were forgotten.
+    :return: the number of deleted events.
     """
     cutoff = datetime.now(UTC) - older_than
-    of_none = report.c.event_id.is_(None) & (report.c.sent_at < cutoff)
-    ledger.write(lambda connection: connection.execute(delete(report).where(of_none)))
-    owed = select(report.c.id).where(report.c.event_id == event.c.id, report.c.sent_at.is_(None))
-    wanted = (
-        select(event.c.id)
-        .where(event.c.received_at < cutoff, event.c.run_id.is_not(None))
-        .where(~owed.exists())
-        .order_by(event.c.received_at)
-        .limit(step)
-    )
+    without_event = delete(report).where(report.c.event_id.is_(None), report.c.sent_at < cutoff)
+    ledger.write(lambda connection: connection.execute(without_event))
+    statement = _select_prunable(cutoff, batch_size)
     count = 0
-    while ids := [row.id for row in ledger.read(wanted)]:
-        ledger.write(partial(_forget, ids))
-        count += len(ids)
-    closed = join_wait.c.closed_at < cutoff
-    ledger.write(lambda connection: connection.execute(delete(join_wait).where(closed)))
+    while event_ids := [row.id for row in ledger.read(statement)]:
+        ledger.write(partial(_delete_events, event_ids))
+        count += len(event_ids)
+    closed_waits = delete(join_wait).where(join_wait.c.closed_at < cutoff)
+    ledger.write(lambda connection: connection.execute(closed_waits))
     return count
 
 
-def _forget(event_ids: Sequence[int], connection: Connection) -> None:
-    once.forget(connection, event_ids)
+def _select_prunable(cutoff: datetime, limit: int) -> Select[Any]:
+    pending_report = select(report.c.id).where(report.c.event_id == event.c.id, report.c.sent_at.is_(None))
+    return (
+        select(event.c.id)
+        .where(event.c.received_at < cutoff, event.c.run_id.is_not(None))
+        .where(~pending_report.exists())
+        .order_by(event.c.received_at)
+        .limit(limit)
+    )
+
+
+def _delete_events(event_ids: Sequence[int], connection: Connection) -> None:
+    release_claims(connection, event_ids)
     connection.execute(delete(event).where(event.c.id.in_(event_ids)))

@@ -1,15 +1,14 @@
 """
-Compare what the ledger promises with what the hives and the reports say.
+Compare the ledger with the jobs in the hives and with the reports.
 
-``python -m event_hooks.maintain_ledger.consistency`` (``make check-ledger``) looks at the events of the last day, prints a
-line for each thing that does not fit, with what to do, and ends with 1 if there is one. It changes nothing.
-What is just happening may not fit yet: ask again after a minute.
+``python -m event_hooks.maintain_ledger.consistency`` (``make check-ledger``) checks the events of the
+last day. It prints a line for each inconsistency, with the next step, and exits with 1 if it finds any.
+It changes nothing. Work in progress can look inconsistent: check again after a minute.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,128 +25,155 @@ from event_hooks.hive.reader import HiveReader
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import list_events_without_run, list_runs_since, load_run_events
 from event_hooks.ledger.processes import load_run_statuses
-from event_hooks.ledger.records import ProcessStatus, State, StoredEvent, StoredReport
+from event_hooks.ledger.records import ProcessState, ProcessStatus, StoredEvent, StoredReport
 from event_hooks.ledger.reports import list_run_reports
-from event_hooks.reports.builder import Step
+from event_hooks.process_event.planning import submit_task_id
+from event_hooks.reports.builder import ReportStep
 from event_hooks.reports.report import METADATA_KEY
 
 GRACE = timedelta(minutes=3)
-"""For what maintain_ledger does each minute."""
+"""Age from which work that `maintain_ledger` resumes each minute is overdue."""
 
-SEEN = {State.COMPLETE, State.FAILED, State.STOPPED, State.MISSING}
+HIVE_STATES = {ProcessState.COMPLETE, ProcessState.FAILED, ProcessState.STOPPED, ProcessState.MISSING}
 """States that were read from a hive."""
 
+SUCCESS_KEYS = {"report.info", "report.warn"}
+FAILURE_KEYS = {"report.fatal", "report.warn"}
+"""Routing keys of the last report of a finished process."""
 
-def faults(ledger: Ledger, since: datetime) -> Iterator[str]:
-    """Say what does not fit of the events that came since then."""
-    for entry in list_events_without_run(ledger, 100, GRACE):
+
+def find_inconsistencies(ledger: Ledger, since: datetime) -> Iterator[str]:
+    """Yield a sentence for each inconsistency of the events since an instant."""
+    for event in list_events_without_run(ledger, 100, GRACE):
         yield (
-            f"event {entry.id} ({entry.payload.get('type')}, {entry.payload.get('genome')}) was accepted and"
-            " has no run: look why maintain_ledger does not start it"
+            f"event {event.id} ({event.payload.get('type')}, {event.payload.get('genome')}) was accepted and"
+            " has no run: see the log of maintain_ledger"
         )
     for run_id in list_runs_since(ledger, since):
-        entries, standing = load_run_events(ledger, run_id), load_run_statuses(ledger, run_id)
+        events, statuses = load_run_events(ledger, run_id), load_run_statuses(ledger, run_id)
         reports = list_run_reports(ledger, run_id)
-        yield from (f"run {run_id}: {fault}" for fault in _job_faults(run_id, entries, standing))
-        yield from (f"run {run_id}: {fault}" for fault in _report_faults(standing, reports))
+        yield from (f"run {run_id}: {text}" for text in _compare_jobs(run_id, events, statuses))
+        yield from (f"run {run_id}: {text}" for text in _compare_reports(statuses, reports))
 
 
-def _job_faults(
-    run_id: str, entries: Sequence[StoredEvent], standing: Sequence[ProcessStatus]
+def _compare_jobs(
+    run_id: str, events: Sequence[StoredEvent], statuses: Sequence[ProcessStatus]
 ) -> Iterator[str]:
-    payloads = {entry.position: entry.payload for entry in entries}
-    filled = [payloads.get(at, {"type": "of another run"}) for at in range(1 + max(payloads))]
-    batch = EventBatch.from_conf({"events": filled})
-    for (hive, process, analysis), group in groupby(
-        sorted(standing, key=_place), key=lambda one: (one.hive, one.process, one.analysis)
-    ):
-        ones = list(group)
-        task = f"{process}.submit"
-        inputs = {perl.dumps(batch.build_job_input(one.position, run_id, task)): one for one in ones}
+    batch = _build_batch(events)
+    for (hive, process, analysis), group in groupby(sorted(statuses, key=_sort_key), key=_analysis_key):
+        task_id = submit_task_id(process)
+        inputs = {
+            perl.dumps(batch.build_job_input(status.position, run_id, task_id)): status for status in group
+        }
         try:
-            found = HiveHook(hive).find(analysis, list(inputs))
-            visitor = HiveReader(hive, resolve_hive(hive))
-            outcomes = visitor.look((), [job_id for ids in found.values() for job_id in ids]).outcomes
-            visitor.close()
+            jobs = HiveHook(hive).find_jobs(analysis, list(inputs))
+            states = _load_job_states(hive, [job_id for job_ids in jobs.values() for job_id in job_ids])
         except EventHooksError as error:
             yield f"{process}: {error}"
             continue
-        states = {outcome.job_id: outcome.state.value for outcome in outcomes}
-        for text, one in inputs.items():
-            if fault := _fault(one, found.get(text, []), states):
-                yield f"{process} of event {one.event_id}: {fault}"
+        for job_input, status in inputs.items():
+            if text := _compare_job(status, jobs.get(job_input, []), states):
+                yield f"{process} of event {status.event_id}: {text}"
 
 
-def _place(one: ProcessStatus) -> tuple[str, str, str, int]:
-    return one.hive, one.process, one.analysis, one.position
+def _build_batch(events: Sequence[StoredEvent]) -> EventBatch:
+    """Return the events at their positions of the run; events of other runs fill the remaining positions."""
+    payloads = {event.position: event.payload for event in events}
+    positions = range(1 + max(payloads))
+    filled = [payloads.get(position, {"type": "of another run"}) for position in positions]
+    return EventBatch.from_conf({"events": filled})
 
 
-def _fault(one: ProcessStatus, job_ids: Sequence[int], states: dict[int, str]) -> str | None:
-    expected = [] if one.job_id is None else [one.job_id]
+def _sort_key(status: ProcessStatus) -> tuple[str, str, str, int]:
+    return *_analysis_key(status), status.position
+
+
+def _analysis_key(status: ProcessStatus) -> tuple[str, str, str]:
+    return status.hive, status.process, status.analysis
+
+
+def _load_job_states(hive: str, job_ids: Sequence[int]) -> dict[int, str]:
+    """Return the state of each finished job."""
+    reader = HiveReader(hive, resolve_hive(hive))
+    outcomes = reader.read_changes((), job_ids).outcomes
+    reader.close()
+    return {outcome.job_id: outcome.state.value for outcome in outcomes}
+
+
+def _compare_job(status: ProcessStatus, job_ids: Sequence[int], states: dict[int, str]) -> str | None:
+    expected = [] if status.job_id is None else [status.job_id]
     if list(job_ids) != expected:
-        return f"the ledger has {_jobs(expected)}, hive {one.hive} has {_jobs(job_ids)}"
+        return f"the ledger has {_format_jobs(expected)}, hive {status.hive} has {_format_jobs(job_ids)}"
     if not job_ids:
         return None
     state = states.get(job_ids[0], "running")
-    if one.state in SEEN and state != one.state:
-        return (
-            f"job {one.job_id} is {state} in hive {one.hive}, and {one.state} in the ledger: clear its wait"
-        )
-    if one.state == State.SUBMITTED and state != "running":
-        return f"job {one.job_id} is {state} in hive {one.hive}, and nobody noticed: does a triggerer run?"
+    text = f"job {status.job_id} is {state} in hive {status.hive}, and {status.state} in the ledger"
+    if status.state in HIVE_STATES and state != status.state:
+        return f"{text}: clear its wait"
+    if status.state == ProcessState.SUBMITTED and state != "running":
+        return f"{text}: check that a triggerer is running"
     return None
 
 
-def _jobs(job_ids: Sequence[int]) -> str:
+def _format_jobs(job_ids: Sequence[int]) -> str:
     return f"job {', '.join(map(str, job_ids))}" if job_ids else "no job"
 
 
-def _report_faults(standing: Sequence[ProcessStatus], reports: Sequence[StoredReport]) -> Iterator[str]:
-    told: dict[tuple[int | None, str], list[str]] = defaultdict(list)
-    late = [one for one in reports if one.sent_at is None and datetime.now(UTC) - one.created_at > GRACE]
+def _compare_reports(statuses: Sequence[ProcessStatus], reports: Sequence[StoredReport]) -> Iterator[str]:
+    routing_keys = _list_routing_keys(reports)
+    for status in statuses:
+        text = _compare_report(status, routing_keys[status.event_id, status.process])
+        if status.state != ProcessState.SKIPPED and text:
+            yield f"{status.process} of event {status.event_id} is {text}"
+    now = datetime.now(UTC)
+    overdue = [report for report in reports if report.sent_at is None and now - report.created_at > GRACE]
+    if overdue:
+        first = f"{overdue[0].created_at:%Y-%m-%d %H:%M} UTC"
+        yield f"{len(overdue)} reports are pending, the first since {first}: check that RabbitMQ is running"
+
+
+def _list_routing_keys(reports: Sequence[StoredReport]) -> dict[tuple[int | None, str], list[str]]:
+    """Return the routing keys of the reports of finished processes: ``{(event id, process): keys}``."""
+    routing_keys: dict[tuple[int | None, str], list[str]] = defaultdict(list)
     for report in reports:
-        about = json.loads(report.body)["params"].get(METADATA_KEY, {})
-        if about.get("step") == Step.PROCESS_FINISHED:
-            told[report.event_id, about["processes"][0]].append(report.routing_key)
-    for one in standing:
-        if one.state == State.SKIPPED:
-            continue
-        keys = told[one.event_id, one.process]
-        wanted = (
-            {"report.info", "report.warn"} if one.state == State.COMPLETE else {"report.fatal", "report.warn"}
-        )
-        name = f"{one.process} of event {one.event_id}"
-        if one.is_finished and not keys and not _is_muted(one.state):
-            yield f"{name} is {one.state}, and no report says so"
-        elif one.is_finished and keys and keys[-1] not in wanted:
-            yield f"{name} is {one.state}, and the last report of it went to {keys[-1]}"
-        elif one.attempt is None and keys:
-            yield f"{name} is not over, and {len(keys)} reports say it is"
-    if late:
-        first = f"{late[0].created_at:%Y-%m-%d %H:%M} UTC"
-        yield f"{len(late)} reports are owed, the first since {first}: is RabbitMQ up?"
+        metadata = report.body["params"].get(METADATA_KEY, {})
+        if metadata.get("step") == ReportStep.PROCESS_FINISHED:
+            routing_keys[report.event_id, metadata["processes"][0]].append(report.routing_key)
+    return routing_keys
 
 
-def _is_muted(state: str) -> bool:
-    return state == State.COMPLETE and settings.report_level() not in ("DEBUG", "INFO")
+def _compare_report(status: ProcessStatus, routing_keys: Sequence[str]) -> str | None:
+    expected = SUCCESS_KEYS if status.state == ProcessState.COMPLETE else FAILURE_KEYS
+    if status.is_finished and not routing_keys and not _is_below_report_level(status.state):
+        return f"{status.state}, and has no report of its outcome"
+    if status.is_finished and routing_keys and routing_keys[-1] not in expected:
+        return f"{status.state}, and its last report has the routing key {routing_keys[-1]}"
+    if status.attempt is None and routing_keys:
+        return f"unfinished, and has {len(routing_keys)} reports of an outcome"
+    return None
+
+
+def _is_below_report_level(state: str) -> bool:
+    return state == ProcessState.COMPLETE and settings.report_level() not in ("DEBUG", "INFO")
 
 
 def main() -> int:
-    """Print what does not fit; 1 if there is something, 2 if the ledger cannot be read."""
+    """Print the inconsistencies; return 1 if there are any, 2 if the ledger cannot be read."""
     parser = argparse.ArgumentParser(
         prog="python -m event_hooks.maintain_ledger.consistency", description=__doc__
     )
-    parser.add_argument("--hours", type=float, default=24, help="how far to look back (default: 24)")
+    parser.add_argument("--hours", type=float, default=24, help="age of the oldest events (default: 24)")
     since = datetime.now(UTC) - timedelta(hours=parser.parse_args().hours)
     try:
         ledger, count = Ledger(), 0
-        for fault in faults(ledger, since):
+        for text in find_inconsistencies(ledger, since):
             count += 1
-            print(fault, flush=True)
-        print(f"{len(list_runs_since(ledger, since))} runs since {since:%Y-%m-%d %H:%M} UTC, {count} faults")
+            print(text, flush=True)
+        run_count = len(list_runs_since(ledger, since))
     except LedgerUnreachable as error:
         print(error, file=sys.stderr)
         return 2
+    print(f"{run_count} runs since {since:%Y-%m-%d %H:%M} UTC, {count} faults")
     return 1 if count else 0
 
 

@@ -1,9 +1,9 @@
 """
-Write into the ledger from the event loop of a triggerer, for all its triggers, and send what is owed.
+Write to the ledger from the event loop of a triggerer, and send pending reports and follow-up events.
 
-That is reports, to RabbitMQ, and events that follow, to the event server. One thread and one connection of
-each kind, however many wait: a server that is away holds up nobody. What is to be written waits in memory; if
-the triggerer dies, its triggers find it in the hive again.
+All triggers of an event loop share a writer: one thread and one connection for the ledger and RabbitMQ,
+and another thread for the event server. So an unavailable server does not block the triggers. Pending
+operations are in memory; if the triggerer dies, its triggers read the same changes from the hive again.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from event_hooks.reports.outbox import send_pending
 
 log = logging.getLogger(__name__)
 
-MAX_PAUSE = 30.0
-"""Seconds between two tries while the ledger is away."""
+MAX_RETRY_SECONDS = 30.0
+"""The longest delay between two attempts while the ledger is unavailable; delays double from 1 s."""
 
-SERVER_PAUSE = 60.0
-"""Seconds for which a broker, or an event server, that took nothing is left to the DAG maintain_ledger."""
+SERVER_PAUSE_SECONDS = 60.0
+"""After an error of RabbitMQ or the event server, only the DAG `maintain_ledger` sends for this time."""
 
 T = TypeVar("T")
 
@@ -41,17 +41,17 @@ Operation = Callable[[Ledger], object]
 
 
 class LedgerWriter:
-    """Do one thing after the other with the ledger."""
+    """Run operations on the ledger one after another, then send pending reports and follow-up events."""
 
     def __init__(self) -> None:
         self._operations: deque[tuple[Operation, asyncio.Future[Any]]] = deque()
-        self._thread = ThreadPoolExecutor(1, "scribe")
+        self._thread = ThreadPoolExecutor(1, "ledger writer")
         self._task: asyncio.Task[None] | None = None
         self._ledger: Ledger | None = None
-        self._no_broker_until = 0.0
-        self._messenger = ThreadPoolExecutor(1, "hand on")
-        self._handing_on: asyncio.Task[None] | None = None
-        self._no_event_server_until = 0.0
+        self._reports_paused_until = 0.0
+        self._follow_ups_thread = ThreadPoolExecutor(1, "follow-up sender")
+        self._follow_ups_task: asyncio.Task[None] | None = None
+        self._follow_ups_paused_until = 0.0
 
     def write(self, operation: Operation) -> asyncio.Future[Any]:
         """
@@ -59,98 +59,102 @@ class LedgerWriter:
 
         :return: the operation's result, or its error if the ledger rejects it or the operation itself fails.
         """
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._operations.append((operation, done))
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._operations.append((operation, future))
         if self._task is None:
-            # A context of its own: what it logs belongs to no task, and goes to the triggerer's log.
-            self._task = asyncio.create_task(self._work(), context=contextvars.Context())
-        return done
+            # Its own context: log lines of the writer belong to the triggerer's log, not to that of a task.
+            self._task = asyncio.create_task(self._run(), context=contextvars.Context())
+        return future
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         try:
             while self._operations:
-                await self._write_all()
-                await self._send()
-                self._hand_on_beside()
+                await self._run_operations()
+                await self._send_reports()
+                self._start_sending_follow_ups()
         finally:
             self._task = None
 
-    async def _write_all(self) -> None:
-        pause = 0.0
+    async def _run_operations(self) -> None:
+        delay = 0.0
         while self._operations:
-            operation, done = self._operations[0]
+            operation, future = self._operations[0]
             try:
-                result = await self._in_thread(operation, await self._found_ledger())
+                result = await self._run_in_thread(operation, await self._connect())
             except LedgerRejected as error:
-                self._drop(done, error)
+                _set_error(future, error)
             except LedgerUnreachable as error:
-                pause = min(max(1.0, 2 * pause), MAX_PAUSE)
-                log.warning("%s; %s writes wait, next try in %.0f s", error, len(self._operations), pause)
+                delay = min(max(1.0, 2 * delay), MAX_RETRY_SECONDS)
+                log.warning("%s; %s operations pending, retry in %.0f s", error, len(self._operations), delay)
                 self._ledger = None
-                await asyncio.sleep(pause)
+                await asyncio.sleep(delay)
                 continue
             except Exception as error:
-                self._drop(done, error)
+                _set_error(future, error)
             else:
-                pause = 0.0
-                if not done.done():
-                    done.set_result(result)
+                delay = 0.0
+                if not future.done():
+                    future.set_result(result)
             self._operations.popleft()
 
-    @staticmethod
-    def _drop(done: asyncio.Future[Any], error: Exception) -> None:
-        log.error("This cannot be written into the ledger", exc_info=error)
-        if not done.done():
-            done.set_exception(error)
-            done.exception()  # it is in the log: who does not look need not be told again
-
-    async def _found_ledger(self) -> Ledger:
+    async def _connect(self) -> Ledger:
         if self._ledger is None:
             try:
-                found = await database.find_async()
-                self._ledger = await self._in_thread(Ledger, database.CONN_ID, found)
-            except Exception as error:  # Airflow, too, may not answer
+                connection = await database.load_connection_async()
+                self._ledger = await self._run_in_thread(Ledger, database.CONN_ID, connection)
+            except Exception as error:  # Airflow's API server may be unavailable as well
                 raise LedgerUnreachable(database.CONN_ID, str(error)) from error
         return self._ledger
 
-    async def _send(self) -> None:
-        if self._ledger is None or time.monotonic() < self._no_broker_until:
+    async def _send_reports(self) -> None:
+        if self._ledger is None or time.monotonic() < self._reports_paused_until:
             return
         try:
-            hook = RabbitMQHook(server=await RabbitMQHook.find_server())
-            await self._in_thread(send_pending, self._ledger, hook)
+            hook = RabbitMQHook(parameters=await RabbitMQHook.load_parameters_async())
+            await self._run_in_thread(send_pending, self._ledger, hook)
         except Exception as error:
-            self._no_broker_until = time.monotonic() + SERVER_PAUSE
-            is_known = isinstance(error, EventHooksError)
-            log.warning("Reports are owed, maintain_ledger tries again: %s", error, exc_info=not is_known)
+            self._reports_paused_until = time.monotonic() + SERVER_PAUSE_SECONDS
+            _log_retry("Reports", error)
 
-    def _hand_on_beside(self) -> None:
-        """Hand events on in a thread of its own, for the event server may take its time."""
-        is_paused = time.monotonic() < self._no_event_server_until
-        if self._ledger and not self._handing_on and not is_paused:
-            handing_on = self._hand_on(self._ledger)
-            self._handing_on = asyncio.create_task(handing_on, context=contextvars.Context())
+    def _start_sending_follow_ups(self) -> None:
+        """Send follow-up events in another thread, because the event server may respond slowly."""
+        is_paused = time.monotonic() < self._follow_ups_paused_until
+        if self._ledger and not self._follow_ups_task and not is_paused:
+            self._follow_ups_task = asyncio.create_task(
+                self._send_follow_ups(self._ledger), context=contextvars.Context()
+            )
 
-    async def _hand_on(self, ledger: Ledger) -> None:
-        work = asyncio.get_running_loop().run_in_executor
+    async def _send_follow_ups(self, ledger: Ledger) -> None:
+        run_in_executor = asyncio.get_running_loop().run_in_executor
         try:
-            if await work(self._messenger, load_pending_follow_ups, ledger, 1):
-                hook = EventServerHook(place=await load_connection_async())
-                await work(self._messenger, send_follow_ups, ledger, hook)
+            if await run_in_executor(self._follow_ups_thread, load_pending_follow_ups, ledger, 1):
+                hook = EventServerHook(connection=await load_connection_async())
+                await run_in_executor(self._follow_ups_thread, send_follow_ups, ledger, hook)
         except Exception as error:
-            self._no_event_server_until = time.monotonic() + SERVER_PAUSE
-            is_known = isinstance(error, EventHooksError)
-            log.warning("Events are owed, maintain_ledger tries again: %s", error, exc_info=not is_known)
+            self._follow_ups_paused_until = time.monotonic() + SERVER_PAUSE_SECONDS
+            _log_retry("Follow-up events", error)
         finally:
-            self._handing_on = None
+            self._follow_ups_task = None
 
-    async def _in_thread(self, work: Callable[..., T], *given: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *given)
+    async def _run_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
 
 
-_SCRIBES: WeakKeyDictionary[asyncio.AbstractEventLoop, LedgerWriter] = WeakKeyDictionary()
+def _set_error(future: asyncio.Future[Any], error: Exception) -> None:
+    log.error("An operation on the ledger failed and is not retried", exc_info=error)
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # marks the exception as retrieved: asyncio would log it a second time
+
+
+def _log_retry(subject: str, error: Exception) -> None:
+    is_expected = isinstance(error, EventHooksError)
+    log.warning("%s stay pending, maintain_ledger retries: %s", subject, error, exc_info=not is_expected)
+
+
+_WRITERS: WeakKeyDictionary[asyncio.AbstractEventLoop, LedgerWriter] = WeakKeyDictionary()
 
 
 def get_ledger_writer() -> LedgerWriter:
-    """Give the one of this event loop."""
-    return _SCRIBES.setdefault(asyncio.get_running_loop(), LedgerWriter())
+    """Return the writer of the running event loop."""
+    return _WRITERS.setdefault(asyncio.get_running_loop(), LedgerWriter())

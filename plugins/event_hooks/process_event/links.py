@@ -1,49 +1,48 @@
-"""Buttons on Airflow's pages: from a task to its events on the board, and to guiHIVE."""
+"""Links on Airflow's pages of a task: to its events on the event board, and to guiHIVE."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from airflow.sdk import BaseOperatorLink
-from airflow.sdk.configuration import conf
+from airflow.sdk import BaseOperatorLink, conf
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
-BOARD = "/event-hooks/board"
+BOARD_PATH = "/event-hooks/board"
 
 
 class BoardLink(BaseOperatorLink):
-    """To what the event board shows of a run."""
+    """A link to the events of a run on the event board."""
 
     name = "Event board"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Give the address, on the server that Airflow's ``[api] base_url`` names."""
-        return board_of(ti_key.run_id)
+        """Return the URL, on the server of Airflow's ``[api] base_url``."""
+        return build_board_url(ti_key.run_id)
 
 
 class GuiHiveLink(BaseOperatorLink):
-    """To guiHIVE, where the process names its address."""
+    """A link to guiHIVE, for a process with ``guihive`` in the lookup."""
 
     name = "guiHIVE"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """Give the address; nothing if there is none."""
+        """Return the URL; an empty string hides the link."""
         return str(getattr(operator, "guihive", None) or "")
 
 
 LINKS = (BoardLink(), GuiHiveLink())
 
 
-def board_of(run_id: str) -> str:
-    """Give the address of a run's events on the board."""
-    base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    return f"{base}{BOARD}?{urlencode({'run': run_id})}"
+def build_board_url(run_id: str) -> str:
+    """Return the URL of a run's events on the board."""
+    base_url = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+    return f"{base_url}{BOARD_PATH}?{urlencode({'run': run_id})}"
 
 
-def as_xcoms(run_id: str, guihive: str | None) -> dict[str, Any]:
-    """Give the links as the XComs that Airflow's pages read, for a task that ends in the triggerer."""
-    return {BoardLink().xcom_key: board_of(run_id), GuiHiveLink().xcom_key: guihive or ""}
+def build_link_xcoms(run_id: str, guihive: str | None) -> dict[str, Any]:
+    """Return the links as the XComs that Airflow's pages read, for a task that ends in the triggerer."""
+    return {BoardLink().xcom_key: build_board_url(run_id), GuiHiveLink().xcom_key: guihive or ""}

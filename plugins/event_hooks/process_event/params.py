@@ -14,38 +14,39 @@ if TYPE_CHECKING:
 
 def build_params(lookups: Lookups) -> dict[str, Param]:
     """
-    Give the params of the DAG, from which Airflow makes the trigger form and its own check.
+    Return the params of the DAG, from which Airflow builds the trigger form and its own validation.
 
-    That check sees one param at a time: what concerns several of them is checked by ``EventBatch``.
+    Airflow validates each param alone; ``EventBatch`` validates rules that concern several params.
     """
     fields = Event.model_fields
+    types = list(lookups.rules.process_names)
     return {
         "type": Param(
             None,
             type=["null", "string"],
-            # Examples, no enum: Airflow checks the params again before each task, and a type that has
-            # left the lookup meanwhile would keep the run's report from ever being sent.
-            examples=list(lookups.rules.process_names),
+            # Examples instead of an enum: Airflow validates the params again before each task, so a type that
+            # was removed from the lookup meanwhile would prevent the run's report from being sent.
+            examples=types,
             title="Type",
-            description=f"What happened: one of {', '.join(lookups.rules.process_names)}.",
+            description=f"Type of the event: one of {', '.join(types)}.",
         ),
         "genome": Param(
             None, type=["null", "string"], title="Genome", description=fields["genome"].description
         ),
-        # Without a type, so that the form has a line for it; it may also be a number.
+        # Without a type, so that the form has a text field; the value may also be a number.
         "event_id": Param(None, title="Event id", description=fields["event_id"].description),
         EXTRA_FIELDS_PARAM: Param(
             None,
             type=["null", "object"],
             title="Further fields",
-            description='Given to the jobs as they are, as in {"comment": "second try"}.',
+            description='Passed to the jobs unchanged, for example {"comment": "second try"}.',
         ),
         "events": Param(
             None,
             type=["null", "array"],
             items={"type": "object"},
             title="Batch",
-            description="Many events in one run, instead of the fields above: a list of objects, "
-            'as in [{"type": "new_assembly", "genome": "homo_sapiens"}].',
+            description="Several events in one run, instead of the fields above: a list of objects, "
+            'for example [{"type": "new_assembly", "genome": "homo_sapiens"}].',
         ),
     }

@@ -1,4 +1,4 @@
-"""From what arrived to what will be done, before anything is done."""
+"""Validate the events of a run, and select the processes that react to them; nothing is stored."""
 
 from __future__ import annotations
 
@@ -16,77 +16,85 @@ if TYPE_CHECKING:
     from event_hooks.ledger.records import OnceClaims
 
 
-def submit_task(process: str) -> str:
-    """Give the task that submits a process's jobs: it is part of each job's input."""
+def submit_task_id(process: str) -> str:
+    """Return the id of the task that submits a process's jobs; it is part of each job's input."""
     return f"{process}.submit"
 
 
-def without(planned: Mapping[str, list[int]], known: Collection[int]) -> dict[str, list[int]]:
-    """Leave events out of a plan, and processes that have none left."""
-    left = {process: [at for at in positions if at not in known] for process, positions in planned.items()}
-    return {process: positions for process, positions in left.items() if positions}
-
-
-def plan(
-    conf: object, lookups: Lookups, noted: Mapping[int, Sequence[str]] | None = None
+def plan_events(
+    conf: object, lookups: Lookups, planned: Mapping[int, Sequence[str]] | None = None
 ) -> dict[str, list[int]]:
     """
-    Check a run's events to the last field, and give each process the events that it reacts to.
+    Validate a run's events, and select the events of each process.
 
     :param conf: of the run: one event's fields, or ``{"events": [{…}, …]}``.
-    :param noted: as :meth:`event_hooks.events.lookups.Lookups.plan` takes it.
-    :return: ``{process: [position of an event, from 0, …]}``, without the processes that have none.
-    :raises EventInvalid: names the first wrong field and what was expected.
+    :param planned: processes that were selected before, as in
+        :meth:`event_hooks.events.lookups.Lookups.select_processes`.
+    :return: ``{process: [position of an event, from 0, …]}``, only processes with an event.
+    :raises EventInvalid: names the first invalid field and the expected value.
     """
-    return plan_batch(EventBatch.from_conf(conf), lookups, noted)
+    return plan_batch(EventBatch.from_conf(conf), lookups, planned)
 
 
 def plan_batch(
-    batch: EventBatch, lookups: Lookups, noted: Mapping[int, Sequence[str]] | None = None
+    batch: EventBatch, lookups: Lookups, planned: Mapping[int, Sequence[str]] | None = None
 ) -> dict[str, list[int]]:
-    """Do what :func:`plan` does with events that were read already."""
-    planned = lookups.plan(batch, noted)
+    """Validate and select as :func:`plan_events` does, for a batch that is already parsed."""
+    plan = lookups.select_processes(batch, planned)
     for position, event in enumerate(batch.events):
-        where, payload = f"events[{position}]" if len(batch.events) > 1 else "", event.payload()
-        _check_keeps(payload, where)
-        perl.dumps(payload, where)
-    return planned
+        field, payload = f"events[{position}]" if len(batch.events) > 1 else "", event.payload()
+        _check_is_preserved(payload, field)
+        perl.dumps(payload, field)
+    return plan
 
 
-def claims(
+def exclude_positions(plan: Mapping[str, list[int]], excluded: Collection[int]) -> dict[str, list[int]]:
+    """Return a plan without some events, and without processes that have no other event."""
+    remaining = {
+        process: [position for position in positions if position not in excluded]
+        for process, positions in plan.items()
+    }
+    return {process: positions for process, positions in remaining.items() if positions}
+
+
+def build_claims(
     events: Mapping[int, Mapping[str, Any]], plan: Mapping[str, Sequence[int]], lookups: Lookups
 ) -> OnceClaims:
     """
-    Give what is done once for some values, of what is planned.
+    Return the claims of planned processes with ``once_per``: these run only once for the same values.
 
     :param events: ``{position: payload}``.
+    :param plan: ``{process: positions}``.
     """
     return {
-        (at, process): OnceClaim(
-            {name: events[at].get(name) for name in fields}, bool(events[at].get("force"))
-        )
+        (position, process): _build_claim(events[position], fields)
         for process, fields in lookups.rules.once_per.items()
-        for at in plan.get(process, ())
+        for position in plan.get(process, ())
     }
 
 
-def _check_keeps(value: object, field: str) -> None:
-    """
-    See that a value comes back from Airflow as it went in: ``conf`` is JSONB, and tasks get it as msgpack.
+def _build_claim(payload: Mapping[str, Any], fields: Sequence[str]) -> OnceClaim:
+    return OnceClaim({name: payload.get(name) for name in fields}, bool(payload.get("force")))
 
-    JSONB refuses NUL, and gives 1e16 back as the integer that it is; msgpack ends at 64 bits.
+
+def _check_is_preserved(value: object, field: str) -> None:
+    """
+    Raise if Airflow would change a value: it stores ``conf`` as JSONB, and sends it to tasks as msgpack.
+
+    JSONB rejects NUL, and returns 1e16 as an integer; msgpack is limited to 64 bits.
     """
     match value:
         case dict():
             for key, item in value.items():
-                _check_keeps(key, field)
-                _check_keeps(item, f"{field}.{key}" if field else str(key))
+                _check_is_preserved(key, field)
+                _check_is_preserved(item, f"{field}.{key}" if field else str(key))
         case list():
-            for at, item in enumerate(value):
-                _check_keeps(item, f"{field}[{at}]")
+            for index, item in enumerate(value):
+                _check_is_preserved(item, f"{field}[{index}]")
         case str() if "\0" in value:
             raise EventInvalid(field or "event", "expected text without the character NUL")
         case int() if not -(2**63) <= value < 2**64:
-            raise EventInvalid(field, "expected a whole number of 64 bits at most; else give it as text")
+            raise EventInvalid(field, "expected a whole number of 64 bits at most; send it as text instead")
         case float() if value.is_integer() and (abs(value) >= 1e16 or math.copysign(1, value) < 0 == value):
-            raise EventInvalid(field, f"expected a number that JSON keeps, not {value!r}: give it as text")
+            message = f"expected a number that JSON preserves, not {value!r}; send it as text instead"
+            raise EventInvalid(field, message)

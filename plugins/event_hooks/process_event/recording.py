@@ -1,107 +1,162 @@
-"""Record plans and outcomes together with their reports and follow-up events, each in one transaction."""
+"""Store plans and outcomes together with their reports and follow-up events, each in one transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from event_hooks.follow_ups.build import build_follow_ups
 from event_hooks.ledger.events import load_run_events
 from event_hooks.ledger.processes import store_outcomes, store_plan
-from event_hooks.ledger.records import PendingReport, ProcessOutcome, ProcessStatus, State
+from event_hooks.ledger.records import PendingReport, ProcessOutcome, ProcessState, ProcessStatus
 from event_hooks.reports.outbox import to_pending
 
 if TYPE_CHECKING:
     from event_hooks.events.lookups import Process
     from event_hooks.ledger.database import Ledger
-    from event_hooks.ledger.records import OnceClaims
+    from event_hooks.ledger.records import FollowUpEvent, OnceClaims
     from event_hooks.reports.builder import ReportBuilder
+    from event_hooks.reports.report import Report
 
 
 def record_plan(
     ledger: Ledger,
-    story: ReportBuilder,
+    builder: ReportBuilder,
     plan: Mapping[str, Sequence[int]],
-    known: Mapping[int, str],
+    duplicates: Mapping[int, str],
     processes: Mapping[str, Process],
     claims: OnceClaims,
 ) -> dict[str, list[int]]:
     """
-    Write down what a run will do for its events, and owe the reports that they have come.
+    Store the processes of a run's events, with the reports that the events were received; idempotent.
 
     :param plan: ``{process: positions}``.
-    :param known: ``{position: run id}`` of events that are done elsewhere.
-    :param claims: of what is done once.
-    :return: the plan without what another event has that is done once.
+    :param duplicates: ``{position: run id}`` of events that another run processes.
+    :param claims: of processes that run once for the same values.
+    :return: the plan without processes that another event has claimed.
     """
-    ids = load_event_ids(ledger, story.run_id)
-    planned = [
-        ProcessStatus(ids[at], at, name, found.hive_conn_id, found.analysis)
-        for name, places in plan.items()
-        for found in [processes[name]]
-        for at in places
-    ]
-    mine = {(ids[at], process): claim for (at, process), claim in claims.items()}
+    event_ids = load_event_ids(ledger, builder.run_id)
+    planned = _build_statuses(plan, processes, event_ids)
 
-    def reports(skipped: Collection[tuple[int, str]]) -> list[PendingReport]:
-        of: dict[int, tuple[list[str], list[str]]] = {at: ([], []) for at in story.events if at not in known}
-        for one in planned:
-            of[one.position][(one.event_id, one.process) in skipped].append(one.process)
-        told = [story.received(at, *names) for at, names in of.items()]
-        told += [story.duplicate(at, first) for at, first in known.items()]
-        return to_pending(told, story.run_id, ids)
+    def build_reports(skipped: Collection[tuple[int, str]]) -> list[PendingReport]:
+        reports = [
+            *_build_received(builder, planned, duplicates, skipped),
+            *(builder.duplicate(position, run_id) for position, run_id in duplicates.items()),
+        ]
+        return to_pending(reports, builder.run_id, event_ids)
 
-    skipped = store_plan(ledger, story.run_id, planned, mine, reports)
-    done = {
-        process: [at for at in places if (ids[at], process) not in skipped]
-        for process, places in plan.items()
+    claims_of_events = {
+        (event_ids[position], process): claim for (position, process), claim in claims.items()
     }
-    return {process: places for process, places in done.items() if places}
+    skipped = store_plan(ledger, builder.run_id, planned, claims_of_events, build_reports)
+    remaining = {
+        process: [position for position in positions if (event_ids[position], process) not in skipped]
+        for process, positions in plan.items()
+    }
+    return {process: positions for process, positions in remaining.items() if positions}
+
+
+def _build_statuses(
+    plan: Mapping[str, Sequence[int]], processes: Mapping[str, Process], event_ids: Mapping[int, int]
+) -> list[ProcessStatus]:
+    return [
+        ProcessStatus(
+            event_ids[position], position, name, processes[name].hive_conn_id, processes[name].analysis
+        )
+        for name, positions in plan.items()
+        for position in positions
+    ]
+
+
+def _build_received(
+    builder: ReportBuilder,
+    planned: Sequence[ProcessStatus],
+    duplicates: Collection[int],
+    skipped: Collection[tuple[int, str]],
+) -> Iterator[Report]:
+    names: dict[int, tuple[list[str], list[str]]] = {
+        position: ([], []) for position in builder.events if position not in duplicates
+    }
+    for status in planned:
+        planned_names, skipped_names = names[status.position]
+        is_skipped = (status.event_id, status.process) in skipped
+        (skipped_names if is_skipped else planned_names).append(status.process)
+    for position, (planned_names, skipped_names) in names.items():
+        yield builder.received(position, planned_names, skipped_names)
 
 
 def record_outcomes(
     ledger: Ledger,
-    story: ReportBuilder,
+    builder: ReportBuilder,
     process: str,
-    ids: Mapping[int, int],
+    event_ids: Mapping[int, int],
     outcomes: Mapping[int, Mapping[str, Any]],
     attempt: str,
     emits: Sequence[str] = (),
 ) -> None:
     """
-    Write down how jobs have ended, and owe the reports and the events that follow, in one transaction.
+    Store the outcomes of jobs, with their reports and follow-up events, in one transaction; idempotent.
 
-    :param ids: ``{position: event id}``.
-    :param outcomes: ``{position: {"job_id", "state", "result", "error"}}``, and ``"counts"`` if known.
-    :param emits: types of the events that follow from a success.
+    :param event_ids: ``{position: event id}``.
+    :param outcomes: ``{position: {"job_id", "state", "result", "error"}}``, and ``"counts"`` if available.
+    :param attempt: id of the task instance that waited for the jobs.
+    :param emits: types of the follow-up events of a success.
     """
-    noted = [
-        ProcessOutcome(
-            ids[at],
-            # Only a wait that came to its time limit tells of a job that runs.
-            State.TIMED_OUT if outcome["state"] == "running" else outcome["state"],
+    follow_ups = _build_follow_ups(builder, process, event_ids, outcomes, emits)
+    reports = [
+        *(
+            builder.process_finished(position, process, outcome, attempt)
+            for position, outcome in outcomes.items()
+        ),
+        *_build_rejected(builder, process, follow_ups),
+    ]
+    store_outcomes(
+        ledger,
+        process,
+        [_parse_outcome(event_ids[position], outcome) for position, outcome in outcomes.items()],
+        attempt,
+        to_pending(reports, builder.run_id, event_ids),
+        [follow_up for follow_ups_of_event in follow_ups.values() for follow_up in follow_ups_of_event],
+    )
+
+
+def _build_follow_ups(
+    builder: ReportBuilder,
+    process: str,
+    event_ids: Mapping[int, int],
+    outcomes: Mapping[int, Mapping[str, Any]],
+    emits: Sequence[str],
+) -> dict[int, list[FollowUpEvent]]:
+    return {
+        position: build_follow_ups(
+            builder.events[position],
+            builder.run_id,
+            position,
+            event_ids[position],
+            process,
             outcome["result"],
-            outcome["error"],
-            outcome.get("counts"),
+            emits,
         )
-        for at, outcome in outcomes.items()
-    ]
-    reports = [story.process_finished(at, process, outcome, attempt) for at, outcome in outcomes.items()]
-    follow_ups = {
-        at: build_follow_ups(story.events[at], story.run_id, at, ids[at], process, outcome["result"], emits)
-        for at, outcome in outcomes.items()
-        if outcome["state"] == State.COMPLETE
+        for position, outcome in outcomes.items()
+        if outcome["state"] == ProcessState.COMPLETE
     }
-    reports += [
-        story.follow_up_rejected(at, process, one.payload, one.error)
-        for at, made in follow_ups.items()
-        for one in made
-        if one.error
-    ]
-    made_all = [one for made in follow_ups.values() for one in made]
-    store_outcomes(ledger, process, noted, attempt, to_pending(reports, story.run_id, ids), made_all)
+
+
+def _build_rejected(
+    builder: ReportBuilder, process: str, follow_ups: Mapping[int, Sequence[FollowUpEvent]]
+) -> Iterator[Report]:
+    for position, follow_ups_of_event in follow_ups.items():
+        for follow_up in follow_ups_of_event:
+            if follow_up.error:
+                yield builder.follow_up_rejected(position, process, follow_up.payload, follow_up.error)
+
+
+def _parse_outcome(event_id: int, outcome: Mapping[str, Any]) -> ProcessOutcome:
+    # Only a wait that reached its timeout has an outcome of a running job.
+    state = ProcessState.TIMED_OUT if outcome["state"] == "running" else outcome["state"]
+    return ProcessOutcome(event_id, state, outcome["result"], outcome["error"], outcome.get("counts"))
 
 
 def load_event_ids(ledger: Ledger, run_id: str) -> dict[int, int]:
-    """Give ``{position: event id}`` of a run's events."""
-    return {entry.position: entry.id for entry in load_run_events(ledger, run_id)}
+    """Return ``{position: event id}`` of a run's events."""
+    return {event.position: event.id for event in load_run_events(ledger, run_id)}

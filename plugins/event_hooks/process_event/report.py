@@ -1,4 +1,4 @@
-"""Report how each process of a run ended."""
+"""The task `report`: store missing outcomes, and publish the pending reports of a run."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from event_hooks.exceptions import EventInvalid
 from event_hooks.ledger import joins
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.processes import load_run_statuses, store_outcomes, store_plan
-from event_hooks.ledger.records import ProcessOutcome, ProcessStatus, State
-from event_hooks.ledger.reports import add_reports, count_pending_reports
+from event_hooks.ledger.records import ProcessOutcome, ProcessState, ProcessStatus
+from event_hooks.ledger.reports import count_pending_reports, store_reports
 from event_hooks.process_event.recording import load_event_ids, record_outcomes
-from event_hooks.reports.builder import ReportBuilder, invalid_event
+from event_hooks.reports.builder import ReportBuilder, build_invalid_event_report
 from event_hooks.reports.outbox import send_pending_of_run, to_pending
 
 if TYPE_CHECKING:
-    from airflow.sdk.definitions.context import Context
+    from airflow.sdk import Context
 
     from event_hooks.reports.report import Report
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How the two tasks of one process ended."""
+class TaskResults:
+    """Results of the two tasks of one process."""
 
     positions: Sequence[int]
-    """Which of the run's events it was for."""
+    """Positions of the process's events in the run."""
 
     submit_error: str | None
     job_ids: Sequence[int] | None
@@ -38,29 +38,31 @@ class Ended:
     """``{"job_id", "state", "result", "error"}`` of each job, in the order of ``positions``."""
 
     wait_error: str | None
-    """Why the wait gave up before the jobs were over."""
+    """Reason why the wait ended before the jobs finished."""
 
     wait_state: str | None
-    """Airflow's state of the wait, as in success, failed, upstream_failed."""
+    """Airflow's state of the wait: success, failed, upstream_failed…"""
 
     attempt: str = ""
-    """The task instance of that wait, if it ever began."""
+    """Id of the task instance of the wait; empty if it never started."""
 
-    def by_position(self) -> dict[int, Mapping[str, Any]]:
-        """Give each event's outcome that the wait left."""
+    def outcomes_by_position(self) -> dict[int, Mapping[str, Any]]:
+        """Return the outcomes that the wait stored."""
         return dict(zip(self.positions, self.outcomes or (), strict=False))
 
 
 class ReportOperator(BaseOperator):
     """
-    See that each process and event has an outcome, and publish. Make it a teardown: it always runs.
+    Store an outcome of each process and event, and publish the reports.
 
-    What the hives told, the waits have written down and reported as it came. This adds what they could not,
-    and each event's summary. A broker that is down delays it, and a retry is harmless.
+    Make it a teardown, so that it always runs. The waits record and report the outcomes of jobs as they
+    arrive. This task adds outcomes that they could not record, and a summary of each event. It fails
+    while the broker is unavailable. A retry is idempotent: reports with the same message id are stored
+    once.
 
-    :param plan: task and key of the XCom ``{process: [position of an event, …]}``. Each process is, or was
-        when the run began, a task group with the tasks ``submit`` and ``wait``.
-    :param emits: ``{process: types of the events that follow from its success}``.
+    :param plan: task and key of the XCom ``{process: [position of an event, …]}``. Each process is, or
+        was when the run started, a task group with the tasks ``submit`` and ``wait``.
+    :param emits: ``{process: types of its follow-up events}``.
     """
 
     def __init__(self, *, plan: tuple[str, str], emits: Mapping[str, Sequence[str]], **kwargs: Any) -> None:
@@ -69,133 +71,169 @@ class ReportOperator(BaseOperator):
         self.emits = emits
 
     def execute(self, context: Context) -> None:
-        """Write down what nobody has yet, and publish what is owed."""
-        ti, run = context["ti"], context["dag_run"]
+        """
+        Store missing outcomes, and publish the pending reports.
+
+        :raises ReportNotPublished: reports are still pending.
+        """
+        run = context["dag_run"]
         ledger = Ledger()
-        ids = load_event_ids(ledger, run.run_id)
+        event_ids = load_event_ids(ledger, run.run_id)
         try:
-            story = ReportBuilder(run.conf, run.run_id)
+            builder = ReportBuilder(run.conf, run.run_id)
         except EventInvalid as error:
-            metrics.rejected("run")
-            reports = [invalid_event(run.conf, run.run_id, error)]
+            metrics.count_rejected("run")
+            reports = [build_invalid_event_report(run.conf, run.run_id, error)]
         else:
-            reports = self._settle(ti, ledger, story, ids)
+            reports = self._finish_run(context["ti"], ledger, builder, event_ids)
         for report in reports:
             self.log.info("%s for %s: %s", report.routing_key, report.resource, report.message)
-        add_reports(ledger, to_pending(reports, run.run_id, ids))
-        self.log.info("%s reports are owed", count_pending_reports(ledger, run.run_id))
+        store_reports(ledger, to_pending(reports, run.run_id, event_ids))
+        self.log.info("%s reports are pending", count_pending_reports(ledger, run.run_id))
         self.log.info("%s reports are sent", send_pending_of_run(ledger, run.run_id))
         ledger.close()
 
-    def _settle(self, ti: Any, ledger: Ledger, story: ReportBuilder, ids: Mapping[int, int]) -> list[Report]:
-        """Write down outcomes that the waits could not, and give what else is to be told."""
+    def _finish_run(
+        self, ti: Any, ledger: Ledger, builder: ReportBuilder, event_ids: Mapping[int, int]
+    ) -> list[Report]:
+        """Store the outcomes that the waits could not store, and return the reports of the run's events."""
         route, key = self.plan
         plan = ti.xcom_pull(task_ids=route, key=key)
         if plan is None:
-            error = _why_no_plan(ti, route)
-            self._give_up(ledger, story, ids, error)
-            metrics.rejected("run", len(story.events))
-            return [story.rejected(at, error) for at in range(len(story.events))]
-        states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[story.run_id]).get(story.run_id, {})
-        open_ones: dict[str, list[ProcessStatus]] = {}
-        for process, places in plan.items():
-            end = _ended(ti, process, places, states)
+            return _reject_events(ledger, builder, event_ids, _explain_missing_plan(ti, route))
+        task_states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[builder.run_id]).get(builder.run_id, {})
+        results = {
+            process: load_task_results(ti, process, positions, task_states)
+            for process, positions in plan.items()
+        }
+        for process, result in results.items():
             emits = self.emits.get(process, ())
-            record_outcomes(ledger, story, process, ids, end.by_position(), end.attempt, emits)
-        for one in load_run_statuses(ledger, story.run_id):
-            if not one.is_finished:
-                open_ones.setdefault(one.process, []).append(one)
-        for process, standing in open_ones.items():
-            end = _ended(ti, process, plan.get(process, []), states)
-            made = [(one, *resolve_missing_outcome(story, end, one)) for one in standing]
-            store_outcomes(
-                ledger,
-                process,
-                [ProcessOutcome(one.event_id, state, None, error) for one, state, error, _ in made],
-                end.attempt,
-                to_pending([report for *_, report in made], story.run_id, ids),
-            )
-        waiting: dict[int, list[str]] = {}
-        for event_id, awaited in joins.waiting_for(ledger, list(ids.values())):
-            waiting.setdefault(event_id, []).append(awaited.process)
-        return list(build_summaries(story, load_run_statuses(ledger, story.run_id), ids, waiting))
-
-    @staticmethod
-    def _give_up(ledger: Ledger, story: ReportBuilder, ids: Mapping[int, int], error: str) -> None:
-        """Give an outcome to what was planned, or submitted, before the run failed to plan."""
-        for one in load_run_statuses(ledger, story.run_id):
-            if not one.is_finished:
-                end = Ended([], None if one.job_id else error, None, None, error, None)
-                state, why, report = resolve_missing_outcome(story, end, one)
-                outcome = ProcessOutcome(one.event_id, state, None, why)
-                told = to_pending([report], story.run_id, ids)
-                store_outcomes(ledger, one.process, [outcome], end.attempt, told)
-        store_plan(ledger, story.run_id, ())
+            outcomes = result.outcomes_by_position()
+            record_outcomes(ledger, builder, process, event_ids, outcomes, result.attempt, emits)
+        for process, statuses in _load_unfinished(ledger, builder.run_id).items():
+            result = results.get(process) or load_task_results(ti, process, [], task_states)
+            _store_missing_outcomes(ledger, builder, event_ids, result, statuses)
+        statuses_of_run = load_run_statuses(ledger, builder.run_id)
+        return list(build_summaries(builder, statuses_of_run, event_ids, _load_joins(ledger, event_ids)))
 
 
-def _why_no_plan(ti: Any, route: str) -> str:
-    told = ti.xcom_pull(task_ids=route, key=xcom.ERROR_KEY)
-    return told or f"the task {route} ended and left no plan: its log tells why"
+def _explain_missing_plan(ti: Any, route: str) -> str:
+    error = ti.xcom_pull(task_ids=route, key=xcom.ERROR_KEY)
+    return error or f"the task {route} ended without a plan: see its log"
 
 
-def _ended(ti: Any, process: str, positions: Sequence[int], states: Mapping[str, str | None]) -> Ended:
+def _reject_events(
+    ledger: Ledger, builder: ReportBuilder, event_ids: Mapping[int, int], error: str
+) -> list[Report]:
+    """Store an outcome of each process that was planned or submitted before the run failed to plan."""
+    for status in load_run_statuses(ledger, builder.run_id):
+        if not status.is_finished:
+            submit_error = None if status.job_id else error
+            result = TaskResults([], submit_error, None, None, error, None)
+            _store_missing_outcomes(ledger, builder, event_ids, result, [status])
+    store_plan(ledger, builder.run_id, ())
+    metrics.count_rejected("run", len(builder.events))
+    return [builder.rejected(position, error) for position in range(len(builder.events))]
+
+
+def load_task_results(
+    ti: Any, process: str, positions: Sequence[int], task_states: Mapping[str, str | None]
+) -> TaskResults:
+    """Load the results of the tasks ``submit`` and ``wait`` of a process from their XComs."""
     submit, wait = f"{process}.submit", f"{process}.wait"
-    left = xcom.decoded(ti.xcom_pull(task_ids=wait)) or {}
-    return Ended(
+    wait_result = xcom.decode_xcom(ti.xcom_pull(task_ids=wait)) or {}
+    return TaskResults(
         positions=positions,
         submit_error=ti.xcom_pull(task_ids=submit, key=xcom.ERROR_KEY),
         job_ids=ti.xcom_pull(task_ids=submit),
-        outcomes=left.get("outcomes"),
-        wait_error=left.get("error"),
-        wait_state=states.get(wait),
-        attempt=left.get("ti") or "",
+        outcomes=wait_result.get("outcomes"),
+        wait_error=wait_result.get("error"),
+        wait_state=task_states.get(wait),
+        attempt=wait_result.get("ti") or "",
     )
 
 
-def resolve_missing_outcome(
-    story: ReportBuilder, end: Ended, one: ProcessStatus
-) -> tuple[State, str, Report]:
-    """
-    Say what a (process, event) has come to that has no outcome, though its run is over.
+def _load_unfinished(ledger: Ledger, run_id: str) -> dict[str, list[ProcessStatus]]:
+    unfinished: dict[str, list[ProcessStatus]] = {}
+    for status in load_run_statuses(ledger, run_id):
+        if not status.is_finished:
+            unfinished.setdefault(status.process, []).append(status)
+    return unfinished
 
-    Only what was read from the hive is a success: that a task is green, as a person may mark it, is not.
+
+def _store_missing_outcomes(
+    ledger: Ledger,
+    builder: ReportBuilder,
+    event_ids: Mapping[int, int],
+    result: TaskResults,
+    statuses: Sequence[ProcessStatus],
+) -> None:
+    """Store the outcomes of unfinished events of one process, with their reports."""
+    outcomes, reports = [], []
+    for status in statuses:
+        state, error, report = resolve_missing_outcome(builder, result, status)
+        outcomes.append(ProcessOutcome(status.event_id, state, None, error))
+        reports.append(report)
+    pending = to_pending(reports, builder.run_id, event_ids)
+    store_outcomes(ledger, statuses[0].process, outcomes, result.attempt, pending)
+
+
+def resolve_missing_outcome(
+    builder: ReportBuilder, result: TaskResults, status: ProcessStatus
+) -> tuple[ProcessState, str, Report]:
     """
-    # The API server may have submitted a job, too, of a process that the run does not know any more.
-    job_id = dict(zip(end.positions, end.job_ids or (), strict=False)).get(one.position, one.job_id)
-    if end.submit_error or job_id is None:
-        error = end.submit_error or "no job was submitted: the log of the task submit tells why"
-        return State.NOT_SUBMITTED, error, story.not_submitted(one.position, one.process, error)
-    is_wanted = end.wait_state == "success"
+    Return state, error and report of an unfinished (process, event) after its tasks have ended.
+
+    Only an outcome from the hive can be a success. A successful task is not enough: a user can mark it as
+    success.
+    """
+    # The API server may also have submitted a job of a process that was removed from the DAG.
+    job_ids = dict(zip(result.positions, result.job_ids or (), strict=False))
+    job_id = job_ids.get(status.position, status.job_id)
+    position, process = status.position, status.process
+    if result.submit_error or job_id is None:
+        error = result.submit_error or "no job was submitted: see the log of the task submit"
+        return ProcessState.NOT_SUBMITTED, error, builder.not_submitted(position, process, error)
+    is_wanted = result.wait_state == "success"
     if is_wanted:
-        error = "the wait was marked as success by a person: nobody looked how the job ended"
+        error = "a user marked the wait as success: the outcome of the job was not read"
     else:
-        error = end.wait_error or _why_not_awaited(end.wait_state)
-    report = story.outcome_unknown(one.position, one.process, job_id, error, end.attempt, is_wanted=is_wanted)
-    return State.UNKNOWN, error, report
+        error = result.wait_error or _explain_missing_outcome(result.wait_state)
+    report = builder.outcome_unknown(
+        position, process, job_id, error, result.attempt, is_user_decision=is_wanted
+    )
+    return ProcessState.UNKNOWN, error, report
+
+
+def _explain_missing_outcome(wait_state: str | None) -> str:
+    if wait_state in (None, "removed"):
+        return "the process was removed from the lookup while its job ran, and the wait ended: see its hive"
+    return f"a user ended the wait as {wait_state} before its job finished: its log names the stopped jobs"
 
 
 def build_summaries(
-    story: ReportBuilder,
-    standing: Sequence[ProcessStatus],
-    ids: Mapping[int, int],
-    waiting: Mapping[int, Sequence[str]] | None = None,
+    builder: ReportBuilder,
+    statuses: Sequence[ProcessStatus],
+    event_ids: Mapping[int, int],
+    joins_of_events: Mapping[int, Sequence[str]] | None = None,
 ) -> Iterator[Report]:
     """
-    Tell of each event of the run that is the run's own how it has ended in all.
+    Yield the summary of each event of the run, without duplicates of events of other runs.
 
-    :param waiting: ``{event id: processes that wait with it for others}``.
+    :param joins_of_events: ``{event id: processes that wait for further events}``.
     """
-    of: dict[int, list[ProcessStatus]] = {at: [] for at in sorted(ids)}
-    for one in standing:
-        of[one.position].append(one)
-    for at, processes in of.items():
-        if processes:
-            yield story.event_finished(at, processes)
+    statuses_of_events: dict[int, list[ProcessStatus]] = {position: [] for position in sorted(event_ids)}
+    for status in statuses:
+        statuses_of_events[status.position].append(status)
+    for position, statuses_of_event in statuses_of_events.items():
+        if statuses_of_event:
+            yield builder.event_finished(position, statuses_of_event)
         else:
-            yield story.no_process(at, (waiting or {}).get(ids[at], ()))
+            yield builder.no_process(position, (joins_of_events or {}).get(event_ids[position], ()))
 
 
-def _why_not_awaited(wait_state: str | None) -> str:
-    if wait_state in (None, "removed"):
-        return "the process left the lookup while its job ran, so that nobody waited for it: look in its hive"
-    return f"the wait ended as {wait_state} before its job did, by a person: its log says what was stopped"
+def _load_joins(ledger: Ledger, event_ids: Mapping[int, int]) -> dict[int, list[str]]:
+    processes: dict[int, list[str]] = {}
+    for event_id, join_wait in joins.list_waits_of_events(ledger, list(event_ids.values())):
+        processes.setdefault(event_id, []).append(join_wait.process)
+    return processes

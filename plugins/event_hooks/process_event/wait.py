@@ -1,4 +1,4 @@
-"""Submit the jobs of a run's events and wait for them; write down what becomes of them, and report it."""
+"""The task `wait`: wait for the jobs of a process; record their progress and outcomes, and report them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from event_hooks import settings
 from event_hooks.hive.sensor import HiveJobSensor
 from event_hooks.hive.trigger import HiveJobTrigger, parse_ids
-from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.processes import reopen_processes, store_progress
-from event_hooks.ledger.records import Progress
-from event_hooks.ledger.reports import add_reports
+from event_hooks.ledger.records import ProgressUpdate
+from event_hooks.ledger.reports import store_reports
 from event_hooks.process_event import links
 from event_hooks.process_event.ledger_writer import get_ledger_writer
 from event_hooks.process_event.links import LINKS
@@ -23,24 +22,24 @@ from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.outbox import to_pending
 
 if TYPE_CHECKING:
-    from event_hooks.hive.reader import HiveChanges
-    from event_hooks.hive.reader import Progress as HiveProgress
+    from event_hooks.hive.reader import HiveChanges, JobProgress
     from event_hooks.hive.sql.diagnosis import Stall
     from event_hooks.hive.sql.outcomes import JobOutcome
+    from event_hooks.ledger.database import Ledger
     from event_hooks.reports.report import Report
 
-PROGRESS_PAUSE = 2.0
-"""Seconds between two writes of how far jobs are."""
+PROGRESS_WRITE_SECONDS = 2.0
+"""Seconds between two writes of the jobs' progress."""
 
 
 class EventJobSensor(HiveJobSensor):
     """
-    A ``HiveJobSensor`` whose jobs belong to events of the run.
+    A ``HiveJobSensor`` for jobs that belong to events of the run.
 
     :param process: its name, in reports.
-    :param positions: a template of the events that the jobs are for, counted from 0, in the jobs' order.
-    :param emits: types of the events that follow from a success.
-    :param guihive: as of :class:`EventSubmitOperator`.
+    :param positions: a template of the positions of the jobs' events, from 0, in the order of ``job_ids``.
+    :param emits: types of the follow-up events of a success.
+    :param guihive: as in :class:`event_hooks.process_event.submit.EventSubmitOperator`.
     """
 
     operator_extra_links = LINKS
@@ -56,20 +55,25 @@ class EventJobSensor(HiveJobSensor):
         guihive: str | None = None,
         **kwargs: Any,
     ) -> None:
-        given = {"process": process, "positions": positions, "emits": list(emits), "guihive": guihive}
-        super().__init__(trigger_kwargs=given, **kwargs)
+        trigger_kwargs = {
+            "process": process,
+            "positions": positions,
+            "emits": list(emits),
+            "guihive": guihive,
+        }
+        super().__init__(trigger_kwargs=trigger_kwargs, **kwargs)
         self.positions = positions
         self.guihive = guihive
 
 
 class EventJobTrigger(HiveJobTrigger):
     """
-    A ``HiveJobTrigger`` that writes down progress and outcomes as they come, and reports them.
+    A ``HiveJobTrigger`` that records and reports progress and outcomes as it reads them.
 
-    In a batch each event is told of when its own job is over. Each trouble is reported once, as WARN.
+    Each event of a batch is reported when its own job has finished. Each stall is reported once, as WARN.
 
     :param process: as in :class:`EventJobSensor`.
-    :param positions: a list, or the text of one.
+    :param positions: a list, or the text of a list.
     """
 
     def __init__(
@@ -85,132 +89,151 @@ class EventJobTrigger(HiveJobTrigger):
         self.emits = emits
         self.guihive = guihive
         self.positions = positions
-        self._last: asyncio.Future[None] | None = None
-        self._progress: dict[int, HiveProgress] = {}
-        self._changed: dict[int, HiveProgress] = {}
-        self._telling: asyncio.Task[None] | None = None
-        self._ids: dict[int, int] = {}
+        self._last_write: asyncio.Future[None] | None = None
+        self._progress: dict[int, JobProgress] = {}
+        self._changed: dict[int, JobProgress] = {}
+        self._progress_task: asyncio.Task[None] | None = None
+        self._event_ids: dict[int, int] = {}
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Give class path and arguments."""
+        """Return class path and arguments."""
         _, arguments = super().serialize()
         names = ("process", "positions", "emits", "guihive")
-        own = {name: getattr(self, name) for name in names}
-        return "event_hooks.process_event.wait.EventJobTrigger", {**arguments, **own}
+        own_arguments = {name: getattr(self, name) for name in names}
+        return "event_hooks.process_event.wait.EventJobTrigger", {**arguments, **own_arguments}
 
     @cached_property
-    def story(self) -> ReportBuilder:
-        """What is told of the run's events."""
+    def builder(self) -> ReportBuilder:
+        """Builder of the reports about the run's events."""
         if self.task_instance is None:
             raise RuntimeError("a trigger without its task has no events")
         run = self.task_instance.get_template_context()["dag_run"]
         return ReportBuilder(run.conf, run.run_id)
 
     @cached_property
-    def places(self) -> dict[int, int]:
+    def positions_by_job(self) -> dict[int, int]:
         """``{job_id: position of its event}``."""
         return dict(zip(parse_ids(self.job_ids), parse_ids(self.positions), strict=True))
 
-    def left_behind(self) -> dict[str, Any]:
-        """Give the links of the task's page."""
-        return links.as_xcoms(self.story.run_id, self.guihive)
+    def extra_xcoms(self) -> dict[str, Any]:
+        """Return the links of the task's page."""
+        return links.build_link_xcoms(self.builder.run_id, self.guihive)
 
-    async def warn(self, stall: Stall) -> bool:
-        """Owe the report of it, for all events that it holds up."""
-        stalled_jobs = [job_id for job_id in self.places if job_id in stall.stalled_jobs]
-        report = self.story.stalled(
-            [self.places[job_id] for job_id in stalled_jobs],
-            self.process,
-            stalled_jobs[0],
-            stall.kind,
-            str(stall),
-            stall.key,
+    async def report_stall(self, stall: Stall) -> bool:
+        """Add one report of a stall for all events with a stalled job."""
+        stalled_jobs = [job_id for job_id in self.positions_by_job if job_id in stall.stalled_jobs]
+        positions = [self.positions_by_job[job_id] for job_id in stalled_jobs]
+        report = self.builder.stalled(
+            positions, self.process, stalled_jobs[0], stall.kind, str(stall), stall.key
         )
-        await self._write(
-            lambda ledger: add_reports(ledger, to_pending([report], self.story.run_id, self._known(ledger)))
-        )
+        await self._write(partial(self._add_report, report))
         return True
 
-    def note_again(self) -> None:
-        """Open what had ended."""
-        self._write(
-            lambda ledger: reopen_processes(
-                ledger, self.process, [self._known(ledger)[at] for at in self.places.values()]
-            )
-        )
+    def record_reopened(self) -> None:
+        """Reopen the processes in the ledger, because the task was cleared."""
+        self._write(self._reopen_processes)
 
-    def note(self, found: HiveChanges) -> None:
-        """Write down outcomes, each with its report, and how far the others are."""
-        if found.outcomes:
-            self._write(partial(self._settle, found.outcomes))
-            for outcome in found.outcomes:
+    def record_changes(self, changes: HiveChanges) -> None:
+        """Record outcomes, each with its report, and the progress of unfinished jobs."""
+        if changes.outcomes:
+            self._write(partial(self._record_outcomes, changes.outcomes))
+            for outcome in changes.outcomes:
                 self._progress.pop(outcome.job_id, None)
                 self._changed.pop(outcome.job_id, None)
-        news = {progress.job_id: progress for progress in found.progress}
-        self._progress |= news
-        self._changed |= news
-        if news and self._telling is None:
-            self._telling = asyncio.create_task(self._tell_progress())
+        progress = {job.job_id: job for job in changes.progress}
+        self._progress |= progress
+        self._changed |= progress
+        if progress and self._progress_task is None:
+            self._progress_task = asyncio.create_task(self._record_progress())
 
-    async def noted(self) -> None:
-        """Give the ledger a moment; what it has not by then, the run's ``report`` writes down."""
-        if self._telling:
-            self._telling.cancel()
-        if self._last:
-            await asyncio.wait([self._last], timeout=settings.ledger_timeout())
+    async def flush_records(self) -> None:
+        """Wait for the last write, at most ``ledger_timeout``; ``report`` stores missing outcomes."""
+        if self._progress_task:
+            self._progress_task.cancel()
+        if self._last_write:
+            await asyncio.wait([self._last_write], timeout=settings.ledger_timeout())
 
     async def cleanup(self) -> None:
-        """End what runs beside the wait."""
-        if self._telling:
-            self._telling.cancel()
+        """Cancel the recording of progress."""
+        if self._progress_task:
+            self._progress_task.cancel()
         await super().cleanup()
 
-    async def _tell_progress(self) -> None:
-        """Write down what has changed every other second, and report it at most once in each interval."""
-        told, untold = time.monotonic(), False
+    async def _record_progress(self) -> None:
+        """Record changes every ``PROGRESS_WRITE_SECONDS``, and report them once per ``progress_interval``."""
+        reported_at, is_unreported = time.monotonic(), False
         while True:
             changed, self._changed = self._changed, {}
-            untold = untold or bool(changed)
-            is_time = untold and time.monotonic() - told >= settings.progress_interval()
-            if changed or is_time:
-                shown = dict(self._progress) if is_time else {}
-                await self._write(partial(self._note_progress, changed, shown))
-            if is_time:
-                told, untold = time.monotonic(), False
-            await asyncio.sleep(PROGRESS_PAUSE)
+            is_unreported = is_unreported or bool(changed)
+            is_due = is_unreported and time.monotonic() - reported_at >= settings.progress_interval()
+            if changed or is_due:
+                reported = dict(self._progress) if is_due else {}
+                await self._write(partial(self._store_progress, changed, reported))
+            if is_due:
+                reported_at, is_unreported = time.monotonic(), False
+            await asyncio.sleep(PROGRESS_WRITE_SECONDS)
 
-    def _write(self, deed: Callable[[Ledger], object]) -> asyncio.Future[None]:
-        self._last = get_ledger_writer().write(deed)
-        return self._last
+    def _write(self, operation: Callable[[Ledger], object]) -> asyncio.Future[None]:
+        self._last_write = get_ledger_writer().write(operation)
+        return self._last_write
 
-    def _known(self, ledger: Ledger) -> dict[int, int]:
-        if not self._ids:
-            self._ids = load_event_ids(ledger, self.story.run_id)
-        return self._ids
+    def _load_event_ids(self, ledger: Ledger) -> dict[int, int]:
+        if not self._event_ids:
+            self._event_ids = load_event_ids(ledger, self.builder.run_id)
+        return self._event_ids
 
-    def _settle(self, outcomes: Sequence[JobOutcome], ledger: Ledger) -> None:
-        told = {self.places[outcome.job_id]: outcome.as_dict() for outcome in outcomes}
+    def _add_report(self, report: Report, ledger: Ledger) -> None:
+        event_ids = self._load_event_ids(ledger)
+        store_reports(ledger, to_pending([report], self.builder.run_id, event_ids))
+
+    def _reopen_processes(self, ledger: Ledger) -> None:
+        event_ids = self._load_event_ids(ledger)
+        positions = self.positions_by_job.values()
+        reopen_processes(ledger, self.process, [event_ids[position] for position in positions])
+
+    def _record_outcomes(self, outcomes: Sequence[JobOutcome], ledger: Ledger) -> None:
+        outcomes_by_position = {
+            self.positions_by_job[outcome.job_id]: outcome.as_dict() for outcome in outcomes
+        }
         record_outcomes(
-            ledger, self.story, self.process, self._known(ledger), told, self._ti_id() or "", self.emits
+            ledger,
+            self.builder,
+            self.process,
+            self._load_event_ids(ledger),
+            outcomes_by_position,
+            self.task_instance_id or "",
+            self.emits,
         )
 
-    def _note_progress(
-        self, changed: Mapping[int, HiveProgress], shown: Mapping[int, HiveProgress], ledger: Ledger
+    def _store_progress(
+        self, changed: Mapping[int, JobProgress], reported: Mapping[int, JobProgress], ledger: Ledger
     ) -> None:
-        ids = self._known(ledger)
-        noted = [
-            Progress(ids[self.places[job_id]], one.done, one.total, one.failed, one.message, one.is_started)
-            for job_id, one in changed.items()
+        event_ids = self._load_event_ids(ledger)
+        updates = [
+            ProgressUpdate(
+                event_ids[self.positions_by_job[job_id]],
+                job.done,
+                job.total,
+                job.failed,
+                job.message,
+                job.is_started,
+            )
+            for job_id, job in changed.items()
         ]
-        reports = [self._in_progress(shown)] if shown else []
-        store_progress(ledger, self.process, noted, to_pending(reports, self.story.run_id, ids))
+        reports = [self._build_progress_report(reported)] if reported else []
+        store_progress(ledger, self.process, updates, to_pending(reports, self.builder.run_id, event_ids))
 
-    def _in_progress(self, shown: Mapping[int, HiveProgress]) -> Report:
-        job_ids = sorted(shown, key=self.places.__getitem__)
-        sums = {
-            count: sum(getattr(one, count) for one in shown.values()) for count in ("done", "total", "failed")
-        }
-        messages = [one.message for one in shown.values() if one.message]
-        progress = Progress(0, message=messages[-1] if messages else None, **sums)
-        whose = [self.places[job_id] for job_id in job_ids]
-        return self.story.progress(whose, self.process, job_ids[0], progress)
+    def _build_progress_report(self, progress: Mapping[int, JobProgress]) -> Report:
+        """Sum up the progress of all jobs, with the last message of them."""
+        job_ids = sorted(progress, key=self.positions_by_job.__getitem__)
+        jobs = progress.values()
+        messages = [job.message for job in jobs if job.message]
+        total = ProgressUpdate(
+            0,
+            done=sum(job.done for job in jobs),
+            total=sum(job.total for job in jobs),
+            failed=sum(job.failed for job in jobs),
+            message=messages[-1] if messages else None,
+        )
+        positions = [self.positions_by_job[job_id] for job_id in job_ids]
+        return self.builder.progress(positions, self.process, job_ids[0], total)

@@ -1,1 +1,1 @@
-"""Everything that knows RabbitMQ."""
+"""Reports to RabbitMQ: their form, the outbox, the hook and a listener."""

@@ -1,4 +1,4 @@
-"""Each step of an event's way through a run, told as a report."""
+"""The reports on each step of an event's run."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from enum import StrEnum
 from typing import Any
 
 from event_hooks.events.models import EventBatch, event_reference
-from event_hooks.ledger.records import BAD, ProcessStatus, Progress, State
-from event_hooks.reports.report import Report, ReportType, event_report, format_message
+from event_hooks.ledger.records import FAILURE_STATES, ProcessState, ProcessStatus, ProgressUpdate
+from event_hooks.reports.report import Report, ReportType, build_event_report, format_message
 
-RETRY_ADVICE = "mend the cause, then clear {task} of the run with Downstream"
-"""What to do for a process that has failed; what is done already is not done again."""
+RETRY_ADVICE = "fix the cause, then clear {task} of the run with Downstream"
+"""Advice for a failed process; clearing a task does not repeat completed jobs."""
 
 
-class Step(StrEnum):
-    """What a report tells of; its ``params.event_hooks.step``."""
+class ReportStep(StrEnum):
+    """The subject of a report: its ``params.event_hooks.step``."""
 
     RECEIVED = "received"
     DUPLICATE = "duplicate"
@@ -34,194 +34,226 @@ class Step(StrEnum):
 
 class ReportBuilder:
     """
-    What is told of the events of one run.
+    Build the reports on the events of one run.
 
-    The same step told again is the same report: it has the same ``message_id``.
+    Reports are idempotent: a repeated call returns a report with the same ``message_id``.
 
-    :param conf: of the run, or with some of its events that stand side by side.
-    :param first: position of the first of them.
-    :raises EventInvalid: if its events cannot be read.
+    :param conf: of the run, or with some consecutive events of it.
+    :param first_position: position in the run of the first event in ``conf``.
+    :raises EventInvalid: the events of ``conf`` are invalid.
     """
 
-    def __init__(self, conf: object, run_id: str, *, first: int = 0) -> None:
+    def __init__(self, conf: object, run_id: str, *, first_position: int = 0) -> None:
         self.run_id = run_id
         events = EventBatch.from_conf(conf).events
-        self.events = {at: event.payload() for at, event in enumerate(events, first)}
+        self.events = {position: event.payload() for position, event in enumerate(events, first_position)}
 
     def received(self, position: int, processes: Sequence[str], skipped: Sequence[str] = ()) -> Report:
-        """Tell that an event is written down, what will be done for it, and what was done before."""
-        facts = {**self._whose(position), "processes": list(processes)}
+        """
+        Report that an event is recorded.
+
+        :param processes: planned for it.
+        :param skipped: processes that already ran for the same values (``once_per``).
+        """
+        facts = self._facts(position, processes=list(processes))
         if skipped:
             facts["skipped"] = list(skipped)
         text = format_message("Event received", facts)
-        return self._report("INFO", text, Step.RECEIVED, position, processes)
+        return self._report("INFO", text, ReportStep.RECEIVED, position, processes)
 
     def duplicate(self, position: int, first_run: str) -> Report:
-        """Tell that an event is known, and which run has it."""
-        facts = {**self._whose(position), "status": "duplicate", "first_run": first_run}
-        return self._report("DEBUG", format_message("Event ignored", facts), Step.DUPLICATE, position, ())
+        """Report that an event is a duplicate of an event in another run."""
+        facts = self._facts(position, status="duplicate", first_run=first_run)
+        text = format_message("Event ignored", facts)
+        return self._report("DEBUG", text, ReportStep.DUPLICATE, position, ())
 
     def rejected(self, position: int, reason: str) -> Report:
-        """Tell that nothing is done for an event, because of an error."""
+        """Report that no process runs for an event because of an error."""
         text = f"Event rejected: {reason}"
-        return self._report("FATAL", text, Step.REJECTED, position, (), identity=text)
+        return self._report("FATAL", text, ReportStep.REJECTED, position, (), identity=text)
 
     def no_process(self, position: int, waiting: Sequence[str] = ()) -> Report:
         """
-        Tell that nothing is to do for an event by itself.
+        Report that no process runs for this event by itself.
 
-        :param waiting: processes that wait for further events.
+        :param waiting: processes that wait for further events (joins).
         """
         text = "No process reacts to this event"
         if waiting:
-            facts = {**self._whose(position), "processes": list(waiting)}
-            text = format_message("Event noted: these processes wait for others as well", facts)
-        return self._report("INFO", text, Step.EVENT_FINISHED, position, ())
+            facts = self._facts(position, processes=list(waiting))
+            text = format_message("Event recorded: these processes wait for further events", facts)
+        return self._report("INFO", text, ReportStep.EVENT_FINISHED, position, ())
 
     def join_timed_out(
         self, position: int, process: str, types: Sequence[str], missing: Sequence[str], since: datetime
     ) -> Report:
-        """Tell that a process has waited for too long, under the first event that it has waited with."""
-        came = [name for name in types if name not in missing]
-        facts = {**self._whose(position, process), "came": came, "missing": list(missing)}
-        to_do = f"send what is missing: {process} waits again from the next of these events on"
-        text = format_message("Join timed out", {**facts, "since": since.isoformat(), "to_do": to_do})
-        return self._report("WARN", text, Step.JOIN_TIMED_OUT, position, [process], identity=text)
+        """
+        Report that the events of a join did not all arrive in time, under the first event of the join.
+
+        :param types: of all events of the join.
+        :param missing: types that did not arrive.
+        :param since: arrival of the first event.
+        """
+        facts = self._facts(
+            position,
+            process,
+            came=[event_type for event_type in types if event_type not in missing],
+            missing=list(missing),
+            since=since.isoformat(),
+            to_do=f"send the missing events: the next event of these types starts a new join of {process}",
+        )
+        text = format_message("Join timed out", facts)
+        return self._report("WARN", text, ReportStep.JOIN_TIMED_OUT, position, [process], identity=text)
 
     def follow_up_rejected(self, position: int, process: str, event: Mapping[str, Any], error: str) -> Report:
-        """Tell that an event that follows from a success cannot be handed on."""
-        facts = {**self._whose(position, process), "event": dict(event), "error": error}
-        to_do = "mend the cause, and send this event without follows, under another event_id"
-        text = format_message("Follow-up event rejected", {**facts, "to_do": to_do})
-        return self._report("FATAL", text, Step.FOLLOW_UP_REJECTED, position, [process], identity=text)
+        """Report that the event server cannot receive a follow-up event."""
+        to_do = "fix the cause, then send this event without follows and with another event_id"
+        facts = self._facts(position, process, event=dict(event), error=error, to_do=to_do)
+        text = format_message("Follow-up event rejected", facts)
+        return self._report("FATAL", text, ReportStep.FOLLOW_UP_REJECTED, position, [process], identity=text)
 
     def submitted(self, position: int, process: str, job_id: int) -> Report:
-        """Tell that an event's job is in its hive."""
-        text = format_message("Event submitted", {**self._whose(position, process), "id": job_id})
-        return self._report("INFO", text, Step.SUBMITTED, position, [process])
+        """Report that a hive has the job of an event."""
+        text = format_message("Event submitted", self._facts(position, process, id=job_id))
+        return self._report("INFO", text, ReportStep.SUBMITTED, position, [process])
 
-    def progress(self, positions: Sequence[int], process: str, job_id: int, progress: Progress) -> Report:
-        """Tell how far a process is with its events, under the first of them."""
+    def progress(
+        self, positions: Sequence[int], process: str, job_id: int, progress: ProgressUpdate
+    ) -> Report:
+        """Report the progress of a process with some events, under the first of them."""
         counts = {"done": progress.done, "total": progress.total, "failed": progress.failed}
-        facts = {**self._whose(positions[0], process), "id": job_id, "status": "running", **counts}
+        facts = self._facts(positions[0], process, id=job_id, status="running", **counts)
         if progress.message:
             facts["message"] = progress.message
         if len(positions) > 1:
             facts["events"] = len(positions)
         text = format_message("Event in progress", facts)
-        return self._report("INFO", text, Step.PROGRESS, positions[0], [process], identity=text)
+        return self._report("INFO", text, ReportStep.PROGRESS, positions[0], [process], identity=text)
 
     def stalled(
         self, positions: Sequence[int], process: str, job_id: int, status: str, reason: str, identity: str
     ) -> Report:
         """
-        Tell what holds up jobs of a process, under the first of its events concerned.
+        Report that jobs of a process are stalled, under the first of the affected events.
 
-        :param identity: of the trouble.
+        :param identity: of the stall; the same stall is reported once.
         """
-        facts = {
-            **self._whose(positions[0], process),
-            "id": job_id,
-            "status": status,
-            "error": reason,
-            "events": len(positions),
-        }
+        facts = self._facts(
+            positions[0], process, id=job_id, status=status, error=reason, events=len(positions)
+        )
         text = format_message("Event stalled", facts)
-        return self._report("WARN", text, Step.STALLED, positions[0], [process], identity=identity)
+        return self._report("WARN", text, ReportStep.STALLED, positions[0], [process], identity=identity)
 
     def late(self, position: int, process: str, job_id: int | None, count: int, seconds: float) -> Report:
         """
-        Tell that a process takes longer than it should, under the first of its events that are not over.
+        Report that a process misses its deadline, under the first of its unfinished events.
 
-        :param count: of these events.
+        :param count: number of unfinished events.
+        :param seconds: the deadline, from the run's start.
         """
-        facts = {**self._whose(position, process), "id": job_id, "status": "late", "events": count}
-        to_do = "see on the event board what holds it up; if nothing does, its deadline is too short"
-        text = format_message("Event late", {**facts, "seconds": seconds, "to_do": to_do})
-        return self._report("WARN", text, Step.LATE, position, [process])
+        to_do = "look for a stall on the event board; without one, increase the deadline of the process"
+        facts = self._facts(
+            position, process, id=job_id, status="late", events=count, seconds=seconds, to_do=to_do
+        )
+        text = format_message("Event late", facts)
+        return self._report("WARN", text, ReportStep.LATE, position, [process])
 
     def process_finished(
         self, position: int, process: str, outcome: Mapping[str, Any], attempt: str
     ) -> Report:
         """
-        Tell how a job has ended: a success is told once, a failure once for each attempt.
+        Report the outcome of a job: a success once, a failure once for each attempt.
 
-        :param outcome: ``{"job_id", "state", "result", "error"}``, and ``"warning"`` if any.
+        :param outcome: ``{"job_id", "state", "result", "error"}``, and an optional ``"warning"``.
+        :param attempt: id of the task attempt that found the outcome.
         """
-        facts = {**self._whose(position, process), "id": outcome["job_id"], "status": outcome["state"]}
-        if outcome["state"] != State.COMPLETE:
+        facts = self._facts(position, process, id=outcome["job_id"], status=outcome["state"])
+        if outcome["state"] != ProcessState.COMPLETE:
             return self._failed(position, process, {**facts, "error": outcome["error"]}, attempt)
-        doubt = {"warning": outcome["warning"]} if outcome.get("warning") else {}
-        text = format_message("Event succeeded", {**facts, "output": outcome["result"], **doubt})
-        kind: ReportType = "WARN" if doubt else "INFO"
-        return self._report(kind, text, Step.PROCESS_FINISHED, position, [process], identity=text)
+        warning = {"warning": outcome["warning"]} if outcome.get("warning") else {}
+        text = format_message("Event succeeded", {**facts, "output": outcome["result"], **warning})
+        report_type: ReportType = "WARN" if warning else "INFO"
+        step = ReportStep.PROCESS_FINISHED
+        return self._report(report_type, text, step, position, [process], identity=text)
 
     def not_submitted(self, position: int, process: str, error: str) -> Report:
-        """Tell that no job was made."""
-        facts = {**self._whose(position, process), "status": State.NOT_SUBMITTED.value, "error": error}
+        """Report that no job was submitted for an event."""
+        status = ProcessState.NOT_SUBMITTED.value
+        facts = self._facts(position, process, status=status, error=error)
         return self._failed(position, process, facts, error, task="submit")
 
     def outcome_unknown(
-        self, position: int, process: str, job_id: int, error: str, attempt: str, *, is_wanted: bool
+        self, position: int, process: str, job_id: int, error: str, attempt: str, *, is_user_decision: bool
     ) -> Report:
-        """Tell that nobody looked how a job ended; ``is_wanted`` if a person wanted it so."""
-        facts = {
-            **self._whose(position, process),
-            "id": job_id,
-            "status": State.UNKNOWN.value,
-            "error": error,
-        }
-        if not is_wanted:
+        """
+        Report that the task ``wait`` did not read the outcome of a job.
+
+        :param is_user_decision: whether a user has marked the task as successful; a WARN instead of a FATAL.
+        """
+        status = ProcessState.UNKNOWN.value
+        facts = self._facts(position, process, id=job_id, status=status, error=error)
+        if not is_user_decision:
             return self._failed(position, process, facts, attempt)
         text = format_message("Outcome unknown", facts)
-        return self._report("WARN", text, Step.PROCESS_FINISHED, position, [process], identity=attempt + text)
+        step = ReportStep.PROCESS_FINISHED
+        return self._report("WARN", text, step, position, [process], identity=attempt + text)
 
-    def event_finished(self, position: int, standing: Sequence[ProcessStatus]) -> Report:
-        """Tell that all processes of an event are over, and how."""
-        states = {one.process: one.state for one in standing}
-        complete, failed = (sum(one.state in kind for one in standing) for kind in ((State.COMPLETE,), BAD))
-        facts = {**self._whose(position), "complete": complete, "failed": failed}
-        text = format_message("Event finished", {**facts, "processes": states})
-        attempts = [one.attempt for one in standing if one.state in BAD]
-        identity = f"{text}{attempts}"
-        return self._report("INFO", text, Step.EVENT_FINISHED, position, list(states), identity=identity)
+    def event_finished(self, position: int, statuses: Sequence[ProcessStatus]) -> Report:
+        """Report the outcomes of all processes of an event."""
+        states = {status.process: status.state for status in statuses}
+        failed = [status for status in statuses if status.state in FAILURE_STATES]
+        complete = sum(status.state == ProcessState.COMPLETE for status in statuses)
+        facts = self._facts(position, complete=complete, failed=len(failed), processes=states)
+        text = format_message("Event finished", facts)
+        identity = f"{text}{[status.attempt for status in failed]}"
+        step = ReportStep.EVENT_FINISHED
+        return self._report("INFO", text, step, position, list(states), identity=identity)
 
     def _failed(
         self, position: int, process: str, facts: Mapping[str, Any], identity: str, task: str = "wait"
     ) -> Report:
-        text = format_message(
-            "Event failed", {**facts, "to_do": RETRY_ADVICE.format(task=f"{process}.{task}")}
-        )
-        return self._report("FATAL", text, Step.PROCESS_FINISHED, position, [process], identity=identity)
+        to_do = RETRY_ADVICE.format(task=f"{process}.{task}")
+        text = format_message("Event failed", {**facts, "to_do": to_do})
+        step = ReportStep.PROCESS_FINISHED
+        return self._report("FATAL", text, step, position, [process], identity=identity)
 
-    def _whose(self, position: int, process: str | None = None) -> dict[str, Any]:
-        facts = {"process": process} if process else {}
-        return {**facts, "run": self.run_id, "genome": self.events[position].get("genome")}
+    def _facts(self, position: int, process: str | None = None, **facts: Any) -> dict[str, Any]:
+        """Return the facts of a message; those that all messages share come first."""
+        process_facts = {"process": process} if process else {}
+        genome = self.events[position].get("genome")
+        return {**process_facts, "run": self.run_id, "genome": genome, **facts}
 
     def _report(
         self,
         report_type: ReportType,
         text: str,
-        step: Step,
+        step: ReportStep,
         position: int,
         processes: Sequence[str],
         identity: str = "",
     ) -> Report:
-        correlation_id = (self.events[position].get("follows") or {}).get("correlation_id")
-        about = {
+        """
+        Return a report on an event.
+
+        :param identity: distinguishes reports of the same step, event and process.
+        """
+        event = self.events[position]
+        correlation_id = (event.get("follows") or {}).get("correlation_id")
+        metadata = {
             "run_id": self.run_id,
             "correlation_id": correlation_id or event_reference(self.run_id, position),
             "step": step.value,
             "processes": list(processes),
         }
-        of = "/".join(processes) if len(processes) == 1 else ""
+        process = processes[0] if len(processes) == 1 else ""
         digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()
-        key = f"{self.run_id}/{of}/{position}/{step}/{report_type}/{digest}"
-        return event_report(report_type, text, self.events[position], key, position, about)
+        key = f"{self.run_id}/{process}/{position}/{step}/{report_type}/{digest}"
+        return build_event_report(report_type, text, event, key, position, metadata)
 
 
-def invalid_event(conf: object, run_id: str, error: Exception) -> Report:
-    """Tell that a run's events cannot be read."""
+def build_invalid_event_report(conf: object, run_id: str, error: Exception) -> Report:
+    """Return the report that the events of a run are invalid."""
     event = dict(conf) if isinstance(conf, Mapping) else {}
-    about = {"run_id": run_id, "step": Step.REJECTED.value, "processes": []}
-    return event_report("FATAL", f"Event rejected: {error}", event, f"{run_id}/refused", about=about)
+    metadata = {"run_id": run_id, "step": ReportStep.REJECTED.value, "processes": []}
+    key = f"{run_id}/rejected"
+    return build_event_report("FATAL", f"Event rejected: {error}", event, key, metadata=metadata)

@@ -1,4 +1,4 @@
-"""Speak to the RabbitMQ that takes the reports."""
+"""The Airflow hook of the RabbitMQ broker that receives the reports."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pika
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import amask_secret, mask_secret
-from pika.adapters.blocking_connection import ReturnedMessage
+from more_itertools import chunked
 from pika.exceptions import (
     AMQPError,
     ChannelClosedByBroker,
@@ -22,197 +21,122 @@ from pika.exceptions import (
     NackError,
     UnroutableError,
 )
-from pika.spec import Basic
 
 from event_hooks import settings
 from event_hooks.exceptions import ReportNotPublished
+from event_hooks.reports.confirms import Message, PublisherConfirms
 
 if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
 
 
-class Message(Protocol):
-    """What can be published: a report, or one that the ledger has kept."""
-
-    @property
-    def message_id(self) -> str:
-        """The same for a repetition, and for no other message."""
-
-    @property
-    def routing_key(self) -> str:
-        """As in report.info."""
-
-    @property
-    def body(self) -> str:
-        """JSON."""
-
-
 M = TypeVar("M", bound=Message)
 
-WINDOW = 200
-"""Messages whose confirmations are waited for together."""
+MAX_UNCONFIRMED_MESSAGES = 200
+"""Messages that are published before waiting for their confirmations."""
 
-# Pika tells twenty lines of each connection, whatever becomes of it; what goes wrong we say ourselves.
+HEARTBEAT_SECONDS = 60
+
+# Pika logs about twenty lines for each connection, also after a success; errors are logged by our callers.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 
 class RabbitMQHook(BaseHook):
     """
-    Publish reports, over a connection that is opened for each call and closed after it.
+    Publish reports, over one connection for each call.
 
-    :param rabbitmq_conn_id: an Airflow connection with host, port, login, password and, as its schema, the
-        vhost. Of type ``amqps``, or with ``{"ssl": true}`` in its extra, it is encrypted, and the server's
-        certificate checked; ``ca_file``, ``cert_file`` and ``key_file`` there are paths.
-        The setting ``report_server`` (an ``amqp://`` URI) goes before it.
-    :param server: what :meth:`find_server` gave, inside a trigger, which must not block.
+    :param rabbitmq_conn_id: an Airflow connection with host, port, login, password, and the vhost as its
+        schema. With the type ``amqps``, or ``{"ssl": true}`` in its extra, the connection uses TLS and checks
+        the server's certificate; ``ca_file``, ``cert_file`` and ``key_file`` in the extra are paths.
+        The setting ``report_server`` (an ``amqp://`` URI) takes precedence.
+    :param parameters: the result of :meth:`load_parameters_async`, for a trigger, which must not block.
     """
 
     conn_name_attr = "rabbitmq_conn_id"
     default_conn_name = "rabbitmq_reports"
     hook_name = "RabbitMQ reports"
 
-    def __init__(self, rabbitmq_conn_id: str = default_conn_name, server: Any = None) -> None:
+    def __init__(self, rabbitmq_conn_id: str = default_conn_name, parameters: Any = None) -> None:
         super().__init__()
         self.rabbitmq_conn_id = rabbitmq_conn_id
-        self.server = server
+        self.parameters = parameters
 
     @classmethod
-    async def find_server(cls, rabbitmq_conn_id: str = default_conn_name) -> Any:
+    async def load_parameters_async(cls, rabbitmq_conn_id: str = default_conn_name) -> Any:
         """
-        Give the server's ``pika`` parameters.
+        Return the server's connection parameters for ``pika``.
 
-        :raises ReportNotPublished: if Airflow has no such connection, or cannot give it now.
+        :raises ReportNotPublished: Airflow does not have the connection.
         """
         if uri := settings.report_server():
-            server = pika.URLParameters(uri)
-            await amask_secret(server.credentials.password)
-            return _limited(server)
+            parameters = pika.URLParameters(uri)
+            await amask_secret(parameters.credentials.password)
+            return _set_timeouts(parameters)
         try:
-            return _limited(_from_connection(await Connection.async_get(rabbitmq_conn_id)))
+            return _set_timeouts(_parameters_from_connection(await Connection.async_get(rabbitmq_conn_id)))
         except AirflowNotFoundException as error:
             raise ReportNotPublished(f"no connection {rabbitmq_conn_id!r}: {error}") from error
 
     def publish(self, messages: Iterable[M], exchange: str) -> Iterator[M]:
         """
-        Publish messages in their order over one connection, and yield each once it is confirmed.
+        Publish messages in order over one connection, and yield each message after its confirmation.
 
-        Repeating it is harmless: each has the same ``message_id`` again.
+        It can be repeated: a repetition has the same ``message_id``, by which consumers recognise it.
 
-        :raises ReportNotPublished: no broker, no exchange, or no queue that would take a message; what was
-            not yielded is not known to be published.
+        :raises ReportNotPublished: the broker is unavailable, has no such exchange, or has no queue for a
+            message; messages that were not yielded may or may not be published.
         """
         with self.channel() as channel:
-            _check(channel, exchange)
-            window = Window(channel)
+            _check_exchange(channel, exchange)
+            confirms = PublisherConfirms(channel)
             mandatory = settings.report_unroutable()
-            left = iter(messages)
-            while some := list(islice(left, WINDOW)):
-                for message in some:
-                    window.expect(message)
+            for batch in chunked(messages, MAX_UNCONFIRMED_MESSAGES):
+                for message in batch:
+                    confirms.expect(message)
                     _publish(channel, message, exchange, mandatory=mandatory)
-                yield from window.confirmed()
+                yield from confirms.iter_confirmed()
 
-    def check(self, exchange: str) -> None:
+    def check_exchange(self, exchange: str) -> None:
         """
-        See that the broker takes us, and has the exchange; publishes nothing.
+        Check that the broker accepts this user and has the exchange; publishes nothing.
 
         :raises ReportNotPublished: it does not.
         """
         with self.channel() as channel:
-            _check(channel, exchange)
+            _check_exchange(channel, exchange)
 
     @contextmanager
     def channel(self) -> Iterator[BlockingChannel]:
         """
-        Open a channel and close it again.
+        Open a channel, and close it with its connection.
 
-        :raises ReportNotPublished: for what the broker, or the way to it, does not allow; says what to do.
+        :raises ReportNotPublished: for errors of the broker or the network, with advice; also for those
+            inside the ``with`` block.
         """
-        server = self._parameters()
-        where = (
-            f"RabbitMQ at {server.host}:{server.port}, vhost {server.virtual_host!r},"
-            f" user {server.credentials.username!r}"
+        parameters = self._load_parameters()
+        server = (
+            f"RabbitMQ at {parameters.host}:{parameters.port}, vhost {parameters.virtual_host!r},"
+            f" user {parameters.credentials.username!r}"
         )
         try:
-            connection = pika.BlockingConnection(server)
+            connection = pika.BlockingConnection(parameters)
         except (AMQPError, OSError) as error:
-            raise ReportNotPublished(f"{where}: cannot be used: {error!r}{_advice(error)}") from error
+            raise ReportNotPublished(f"{server}: cannot be used: {error!r}{_find_advice(error)}") from error
         try:
             yield connection.channel()
         except (AMQPError, OSError) as error:
-            raise ReportNotPublished(f"{where}: {_reason(error)}{_advice(error)}") from error
+            raise ReportNotPublished(f"{server}: {_error_reason(error)}{_find_advice(error)}") from error
         finally:
-            with suppress(AMQPError, OSError):  # what is confirmed is confirmed
+            # An error while closing does not undo a confirmation.
+            with suppress(AMQPError, OSError):
                 connection.close()
 
-    def _parameters(self) -> Any:
-        if self.server:
-            return self.server
-        uri = settings.report_server()
-        return _limited(
-            _from_uri(uri) if uri else _from_connection(self.get_connection(self.rabbitmq_conn_id))
-        )
-
-
-class Window:
-    """
-    The broker's answers to some messages at once: pika's blocking channel waits for each, 10,000 took 10 s.
-
-    :param channel: nothing was published on it yet.
-    """
-
-    def __init__(self, channel: BlockingChannel) -> None:
-        self._channel = channel
-        self._tag = 0
-        self._expected: dict[int, Message] = {}
-        self._open: set[int] = set()
-        self._refused: set[int] = set()
-        self._returned: dict[str | None, ReturnedMessage] = {}
-        channel._impl.confirm_delivery(self._answered)  # what it does for each message, without the wait
-        channel.add_on_return_callback(self._came_back)
-
-    def expect(self, message: Message) -> None:
-        """Expect an answer to this message, which is published next."""
-        self._tag += 1
-        self._expected[self._tag] = message
-        self._open.add(self._tag)
-
-    def confirmed(self) -> Iterator[Any]:
-        """
-        Wait for all answers, and yield the messages that are confirmed and in a queue, in their order.
-
-        :raises UnroutableError: after these, for the first that no queue took.
-        :raises NackError: after these, if a queue refused one.
-        """
-        seconds = settings.report_timeout()
-        until = (
-            time.monotonic() + 2 * seconds
-        )  # the limit for a blocked connection comes first, and says more
-        while self._open and self._channel.is_open:
-            if time.monotonic() > until:
-                raise TimeoutError(f"{len(self._open)} messages were not confirmed in {2 * seconds:g} s")
-            self._channel.connection.process_data_events(0.005)
-        missing = self._open | self._refused
-        expected, self._expected = self._expected, {}
-        for tag, message in expected.items():
-            if tag not in missing and message.message_id not in self._returned:
-                yield message
-        if self._open:
-            raise self._channel._closing_reason or ConnectionError("the channel was closed")
-        if self._returned:
-            raise UnroutableError(list(self._returned.values())[:1])
-        if self._refused:
-            raise NackError([])
-
-    def _answered(self, frame: Any) -> None:
-        tag = frame.method.delivery_tag
-        tags = {one for one in self._open if one <= tag} if frame.method.multiple else {tag}
-        self._open -= tags
-        if isinstance(frame.method, Basic.Nack):
-            self._refused |= tags
-
-    def _came_back(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
-        self._returned[properties.message_id] = ReturnedMessage(method, properties, body)
+    def _load_parameters(self) -> Any:
+        if self.parameters:
+            return self.parameters
+        if uri := settings.report_server():
+            return _set_timeouts(_parameters_from_uri(uri))
+        return _set_timeouts(_parameters_from_connection(self.get_connection(self.rabbitmq_conn_id)))
 
 
 _ADVICE = (
@@ -224,7 +148,7 @@ _ADVICE = (
     (
         Exception,
         "inequivalent arg 'type'",
-        "set [event_hooks] report_exchange_type to its type, or delete the exchange and declare it anew",
+        "set [event_hooks] report_exchange_type to its type, or delete the exchange and declare it again",
     ),
     (
         UnroutableError,
@@ -236,38 +160,43 @@ _ADVICE = (
     (
         Exception,
         "ConnectionRefusedError",
-        "start it, or correct host and port; what is owed is sent once it answers",
+        "start it, or correct host and port; pending reports are sent when it is available",
     ),
     (Exception, "gaierror", "correct the host of the connection rabbitmq_reports"),
 )
-"""What to do about an error of this class, with this text in it; the first that fits."""
+"""(class of an error, part of its text, advice); the first match applies."""
 
 
-def _advice(error: Exception) -> str:
+def _find_advice(error: Exception) -> str:
     text = repr(error) + repr(error.__cause__)
-    fits = (f": {advice}" for kind, part, advice in _ADVICE if isinstance(error, kind) and part in text)
-    return next(fits, "")
+    matches = (
+        f": {advice}"
+        for error_class, part, advice in _ADVICE
+        if isinstance(error, error_class) and part in text
+    )
+    return next(matches, "")
 
 
-def _reason(error: Exception) -> str:
+def _error_reason(error: Exception) -> str:
     if not isinstance(error, UnroutableError):
         return repr(error)
-    returned = error.messages[0]
-    return f"no queue takes {returned.method.routing_key!r} from exchange {returned.method.exchange!r}"
+    method = error.messages[0].method
+    return f"no queue takes {method.routing_key!r} from exchange {method.exchange!r}"
 
 
-def _check(channel: BlockingChannel, exchange: str) -> None:
+def _check_exchange(channel: BlockingChannel, exchange: str) -> None:
     """
-    See that an exchange is there, and of the type of the settings; makes none.
+    Check that an exchange exists and has the type of the settings; creates no exchange.
 
-    The type is told only to those who may configure it (a passive declaration does not compare it, seen on
-    RabbitMQ 3.10); for others it is not looked at.
+    A passive declaration does not compare the type (seen on RabbitMQ 3.10), and another one needs the
+    permission to configure the exchange: without it, the type is not checked.
     """
     channel.exchange_declare(exchange, passive=True)
     try:
-        apart = channel.connection.channel()
-        apart.exchange_declare(exchange, settings.report_exchange_type(), durable=True)
-        apart.close()
+        # An error closes the channel, so the type is checked on a channel of its own.
+        second_channel = channel.connection.channel()
+        second_channel.exchange_declare(exchange, settings.report_exchange_type(), durable=True)
+        second_channel.close()
     except ChannelClosedByBroker as error:
         if "inequivalent arg 'type'" in error.reply_text:
             raise
@@ -284,34 +213,35 @@ def _publish(channel: BlockingChannel, message: Message, exchange: str, *, manda
     channel.basic_publish(exchange, message.routing_key, message.body.encode(), properties, mandatory)
 
 
-def _from_uri(uri: str) -> Any:
-    server = pika.URLParameters(uri)
-    mask_secret(server.credentials.password)
-    return server
+def _parameters_from_uri(uri: str) -> Any:
+    parameters = pika.URLParameters(uri)
+    mask_secret(parameters.credentials.password)
+    return parameters
 
 
-def _from_connection(connection: Connection) -> Any:
+def _parameters_from_connection(connection: Connection) -> Any:
     extra = connection.extra_dejson
-    is_safe = connection.conn_type == "amqps" or bool(extra.get("ssl"))
+    uses_tls = connection.conn_type == "amqps" or bool(extra.get("ssl"))
     return pika.ConnectionParameters(
         host=connection.host,
-        port=connection.port or pika.ConnectionParameters._DEFAULT,  # which depends on TLS
+        port=connection.port or pika.ConnectionParameters._DEFAULT,  # depends on TLS
         virtual_host=connection.schema or "/",
         credentials=pika.PlainCredentials(connection.login or "guest", connection.password or "guest"),
-        ssl_options=_tls(connection.host, extra) if is_safe else None,
+        ssl_options=_build_ssl_options(connection.host, extra) if uses_tls else None,
     )
 
 
-def _tls(host: str | None, extra: Mapping[str, Any]) -> pika.SSLOptions:
-    """Check the server's certificate, by ``ca_file`` if given; show ours if ``cert_file`` is given."""
+def _build_ssl_options(host: str | None, extra: Mapping[str, Any]) -> pika.SSLOptions:
+    """Return options that check the server's certificate, and send a client certificate if there is one."""
     context = ssl.create_default_context(cafile=extra.get("ca_file"))
     if cert_file := extra.get("cert_file"):
         context.load_cert_chain(cert_file, extra.get("key_file"))
     return pika.SSLOptions(context, host)
 
 
-def _limited(server: Any) -> Any:
+def _set_timeouts(parameters: Any) -> Any:
     seconds = settings.report_timeout()
-    server.socket_timeout = server.stack_timeout = server.blocked_connection_timeout = seconds
-    server.heartbeat = 60
-    return server
+    parameters.socket_timeout = parameters.stack_timeout = seconds
+    parameters.blocked_connection_timeout = seconds
+    parameters.heartbeat = HEARTBEAT_SECONDS
+    return parameters

@@ -1,8 +1,9 @@
 """
-Print reports as they come, without taking them from anybody's queue.
+Print reports when they are published, without consuming them from a queue of another consumer.
 
-``python -m event_hooks.reports.listen --genome homo_sapiens --level WARN``, until Ctrl-C. It hears what is
-sent from then on, in a queue of its own that is gone afterwards; the user must be allowed to make one.
+``python -m event_hooks.reports.listen --genome homo_sapiens --level WARN`` runs until Ctrl-C. It receives the
+reports published from its start on, in an exclusive queue that RabbitMQ deletes afterwards; its user needs
+permission to declare one.
 """
 
 from __future__ import annotations
@@ -19,23 +20,25 @@ from event_hooks.exceptions import ReportNotPublished
 from event_hooks.reports.hook import RabbitMQHook
 from event_hooks.reports.report import ReportType, is_at_least
 
+MIN_TIMEOUT_SECONDS = 0.2
+"""Minimum time to wait for a report: messages of the queue arrive asynchronously."""
 
-class Ear:
-    """Hears all reports of an exchange; of :func:`ear`."""
+
+class ReportListener:
+    """Receive all reports of an exchange; made by :func:`listen`."""
 
     def __init__(self, channel: Any, queue: str) -> None:
         self._channel = channel
         self._queue = queue
 
-    def heard(self, seconds: float | None = 0) -> Iterator[tuple[str, dict[str, Any]]]:
+    def iter_reports(self, timeout: float | None = 0) -> Iterator[tuple[str, dict[str, Any]]]:
         """
-        Give routing key and body of what has come, and what comes.
+        Yield routing key and body of each report.
 
-        :param seconds: ends when nothing has come for so long; None never ends.
+        :param timeout: seconds without a report after which the iterator ends; ``None`` for no end.
         """
-        for method, _, body in self._channel.consume(
-            self._queue, auto_ack=True, inactivity_timeout=None if seconds is None else max(seconds, 0.2)
-        ):
+        seconds = None if timeout is None else max(timeout, MIN_TIMEOUT_SECONDS)
+        for method, _, body in self._channel.consume(self._queue, auto_ack=True, inactivity_timeout=seconds):
             if method is None:
                 self._channel.cancel()
                 return
@@ -43,21 +46,43 @@ class Ear:
 
 
 @contextmanager
-def ear(hook: RabbitMQHook, exchange: str) -> Iterator[Ear]:
+def listen(hook: RabbitMQHook, exchange: str) -> Iterator[ReportListener]:
     """
-    Hear reports from now on.
+    Receive the reports that are published from now on.
 
-    :raises ReportNotPublished: if the broker does not allow it.
+    :raises ReportNotPublished: the broker is unavailable or does not permit it.
     """
     with hook.channel() as channel:
         queue = str(channel.queue_declare("", exclusive=True).method.queue)
-        for kind in get_args(ReportType):  # by name: an exchange of type direct knows no patterns
-            channel.queue_bind(queue, exchange, f"report.{kind.lower()}")
-        yield Ear(channel, queue)
+        # Each type has a binding, because an exchange of type direct does not support patterns.
+        for report_type in get_args(ReportType):
+            channel.queue_bind(queue, exchange, f"report.{report_type.lower()}")
+        yield ReportListener(channel, queue)
 
 
-def is_asked_for(report: Mapping[str, Any], genome: str | None, event_type: str | None, level: str) -> bool:
-    """Tell whether a report is about that genome and event type, if they are given, and important enough."""
+def main() -> int:
+    """Print the selected reports; return 1 if the broker is unavailable or does not permit it."""
+    options = _parse_arguments()
+    try:
+        with listen(RabbitMQHook(), settings.report_exchange()) as listener:
+            print("Listening …", file=sys.stderr, flush=True)
+            for _, report in listener.iter_reports(options.seconds):
+                if matches_filter(report, options.genome, options.type, options.level):
+                    print(_format(report, is_json=options.json), flush=True)
+    except ReportNotPublished as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def matches_filter(report: Mapping[str, Any], genome: str | None, event_type: str | None, level: str) -> bool:
+    """
+    Return whether a report is about a genome and event type, and is severe enough.
+
+    :param genome: ``None`` for all, as for ``event_type``.
+    """
     return (
         genome in (None, report["resource"])
         and event_type in (None, report["params"].get("type"))
@@ -65,32 +90,29 @@ def is_asked_for(report: Mapping[str, Any], genome: str | None, event_type: str 
     )
 
 
-def main() -> int:
-    """Print what is asked for; 1 if the broker does not allow it."""
+def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m event_hooks.reports.listen", description=__doc__)
-    parser.add_argument("--genome", help="only of this genome")
-    parser.add_argument("--type", help="only of this type of event, as in new_assembly")
-    parser.add_argument("--level", default="DEBUG", choices=get_args(ReportType), help="no less than this")
-    parser.add_argument("--json", action="store_true", help="print whole reports")
-    parser.add_argument("--seconds", type=float, help="end when nothing has come for so long")
-    asked = parser.parse_args()
-    try:
-        with ear(RabbitMQHook(), settings.report_exchange()) as reports:
-            print("Listening …", file=sys.stderr, flush=True)
-            for _, report in reports.heard(asked.seconds):
-                if not is_asked_for(report, asked.genome, asked.type, asked.level):
-                    continue
-                line = f"{report['report_time']}  {report['report_type']:<5}  {report['resource'] or '-'}"
-                shown = (
-                    json.dumps(report, ensure_ascii=False) if asked.json else f"{line}  {report['message']}"
-                )
-                print(shown, flush=True)
-    except ReportNotPublished as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        pass
-    return 0
+    parser.add_argument("--genome", help="only reports on this genome")
+    parser.add_argument("--type", help="only reports on this type of event, as in new_assembly")
+    parser.add_argument(
+        "--level", default="DEBUG", choices=get_args(ReportType), help="minimum type of the reports"
+    )
+    parser.add_argument("--json", action="store_true", help="print whole reports as JSON")
+    parser.add_argument("--seconds", type=float, help="end after this time without a report")
+    return parser.parse_args()
+
+
+def _format(report: Mapping[str, Any], *, is_json: bool) -> str:
+    if is_json:
+        return json.dumps(report, ensure_ascii=False)
+    return "  ".join(
+        (
+            report["report_time"],
+            f"{report['report_type']:<5}",
+            report["resource"] or "-",
+            report["message"],
+        )
+    )
 
 
 if __name__ == "__main__":

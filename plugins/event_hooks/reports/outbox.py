@@ -1,11 +1,12 @@
-"""Owe reports together with what they tell of, and send what is owed."""
+"""The outbox: reports that the ledger stores in the transaction they report on, until the broker has them."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
+
+from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from event_hooks import settings
 from event_hooks.exceptions import ReportNotPublished
@@ -17,18 +18,21 @@ from event_hooks.reports.report import Report, is_at_least
 if TYPE_CHECKING:
     from event_hooks.ledger.database import Ledger
 
+POLL_SECONDS = 0.2
+"""Pause while another process publishes reports of the same run."""
 
-def to_pending(reports: Iterable[Report], run_id: str, ids: Mapping[int, int]) -> list[PendingReport]:
+
+def to_pending(reports: Iterable[Report], run_id: str, event_ids: Mapping[int, int]) -> list[PendingReport]:
     """
-    Make of reports what the ledger keeps, without those below the ``report_level``.
+    Return reports in the form that the ledger stores, without those below the setting ``report_level``.
 
-    :param ids: ``{position: event id}``.
+    :param event_ids: ``{position: event id}``.
     """
     level = settings.report_level()
     return [
         PendingReport(
             report.message_id,
-            None if report.position is None else ids.get(report.position),
+            None if report.position is None else event_ids.get(report.position),
             run_id,
             report.routing_key,
             report.body,
@@ -40,9 +44,11 @@ def to_pending(reports: Iterable[Report], run_id: str, ids: Mapping[int, int]) -
 
 def send_pending(ledger: Ledger, hook: RabbitMQHook | None = None, *, run_id: str | None = None) -> int:
     """
-    Publish the reports that are owed, of one run or of all, and count them.
+    Publish the pending reports of one run, or of all runs.
 
-    :raises ReportNotPublished: the first that the broker did not take, and all after it, are still owed.
+    :return: number of reports that this call has published.
+    :raises ReportNotPublished: the broker did not confirm a report; this report and all later ones are still
+        pending.
     """
     publish = partial((hook or RabbitMQHook()).publish, exchange=settings.report_exchange())
     count = 0
@@ -53,15 +59,28 @@ def send_pending(ledger: Ledger, hook: RabbitMQHook | None = None, *, run_id: st
 
 def send_pending_of_run(ledger: Ledger, run_id: str) -> int:
     """
-    Publish the reports that are owed of a run, and wait for those that somebody else is publishing.
+    Publish the pending reports of a run, and wait for those that another process is publishing.
 
-    :raises ReportNotPublished: if some are owed still.
+    :return: number of reports that this call has published.
+    :raises ReportNotPublished: some reports are still pending after the setting ``report_timeout``.
     """
-    count, until = 0, time.monotonic() + settings.report_timeout()
-    while True:
+    count = 0
+
+    def send_and_count_pending() -> int:
+        nonlocal count
         count += send_pending(ledger, run_id=run_id)
-        if not (left := count_pending_reports(ledger, run_id)):
-            return count
-        if time.monotonic() > until:
-            raise ReportNotPublished(f"{left} reports of this run are owed, and somebody else is sending")
-        time.sleep(0.2)
+        return count_pending_reports(ledger, run_id)
+
+    retrying = Retrying(
+        retry=retry_if_result(bool),
+        stop=stop_after_delay(settings.report_timeout()),
+        wait=wait_fixed(POLL_SECONDS),
+    )
+    try:
+        retrying(send_and_count_pending)
+    except RetryError as error:
+        pending = error.last_attempt.result()
+        raise ReportNotPublished(
+            f"{pending} reports of this run are pending, and another process is publishing them"
+        ) from None
+    return count

@@ -1,4 +1,4 @@
-"""What a report says, and under which key."""
+"""The form of a report: its fields, routing key and message id."""
 
 from __future__ import annotations
 
@@ -16,54 +16,55 @@ PROCESS = "event_processing"
 
 METADATA_KEY = "event_hooks"
 """
-The one key of ``params`` that is not the event's: ``{"run_id", "correlation_id", "step", "processes"}``.
+The only key of ``params`` that is not a field of the event.
 
-``correlation_id`` is the same for all events that follow from one: the run and position of that one.
+Its value is ``{"run_id", "correlation_id", "step", "processes"}``. An event and its follow-up events share
+one ``correlation_id``: the run and position of the first event.
 """
 
 ReportType = Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
 
-_ORDER = {name: order for order, name in enumerate(get_args(ReportType))}
+_SEVERITY = {name: severity for severity, name in enumerate(get_args(ReportType))}
 
 
 class Report(BaseModel):
     """
-    One message to the organisation, in the form that the consumers of the Flask event app know.
+    A message in the form that the consumers of the Flask event app expect.
 
     Source: ensembl-prodinf-core's reporting and ensembl-prodinf-report's consumers. They read ``params``,
-    whatever the published schema says, and expect ``report_time`` with three digits and no zone.
+    unlike the published schema, and expect ``report_time`` in milliseconds and without a zone.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    report_type: ReportType = Field(description="FATAL is what reaches people's mail.")
-    process: str = Field(description="event_handler at the intake, event_processing in a run.")
-    resource: str | None = Field(description="The genome.")
-    params: dict[str, Any] = Field(description="The event, {} if there is none.")
+    report_type: ReportType = Field(description="The e-mail consumer sends mail for FATAL.")
+    process: str = Field(description="event_handler for an intake of events, event_processing for a run.")
+    resource: str | None = Field(description="The event's genome.")
+    params: dict[str, Any] = Field(description="The event's fields, if any, and our metadata.")
     message: str
     host: str = Field(default_factory=socket.gethostname)
     report_time: str = Field(default_factory=lambda: _iso(datetime.now(UTC)), description="UTC.")
-    key: str = Field(exclude=True, description="What makes this report the same as a repeated one.")
-    position: int | None = Field(None, exclude=True, description="Of the event in its run, from 0.")
+    key: str = Field(exclude=True, description="Identity: repeated reports have the same key.")
+    position: int | None = Field(None, exclude=True, description="Position of the event in its run, from 0.")
 
     @computed_field(description="Equal to report_type: the e-mail consumer builds its subject from it.")
     def level(self) -> str:
-        """Give the report type under the name that the e-mail consumer reads."""
+        """Return the report type, under the name that the e-mail consumer reads."""
         return self.report_type
 
     @property
     def routing_key(self) -> str:
-        """Give ``report.<type in lower case>``."""
+        """Return ``report.<type in lower case>``."""
         return f"report.{self.report_type.lower()}"
 
     @property
     def body(self) -> str:
-        """Give the report as it is sent, JSON."""
+        """Return the report as JSON, as it is sent."""
         return self.model_dump_json()
 
     @property
     def message_id(self) -> str:
-        """Give an id that a repetition of this report has as well, and no other report."""
+        """Return an id that only a repetition of this report shares."""
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"event-hooks:{self.key}"))
 
 
@@ -71,28 +72,28 @@ def _iso(instant: datetime) -> str:
     return instant.replace(tzinfo=None).isoformat(timespec="milliseconds")
 
 
-def format_message(verdict: str, facts: Mapping[str, Any]) -> str:
-    """Give the text of a report: a phrase that people know, and the facts as JSON."""
-    return f"{verdict}: {json.dumps(facts, ensure_ascii=False)}"
+def format_message(summary: str, facts: Mapping[str, Any]) -> str:
+    """Return the text of a report: a fixed phrase, and the facts as JSON."""
+    return f"{summary}: {json.dumps(facts, ensure_ascii=False)}"
 
 
-def event_report(
+def build_event_report(
     report_type: ReportType,
     message: str,
     event: dict[str, Any],
     key: str,
     position: int | None = None,
-    about: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Report:
     """
-    Report on an event of a run.
+    Return a report on an event of a run; without the event's fields if they cannot be sent.
 
-    :param key: names run, process, position and step: the report's identity.
-    :param position: of the event in its run; None if it could not be read.
-    :param about: what we add to ``params``, under :data:`METADATA_KEY`.
+    :param key: the report's identity: run, process, position and step.
+    :param position: of the event in its run; ``None`` if the event is invalid.
+    :param metadata: added to ``params`` under :data:`METADATA_KEY`.
     """
     genome = event.get("genome")
-    added = {METADATA_KEY: dict(about)} if about else {}
+    added = {METADATA_KEY: dict(metadata)} if metadata else {}
     report = Report(
         report_type=report_type,
         process=PROCESS,
@@ -104,14 +105,14 @@ def event_report(
     )
     try:
         report.model_dump_json()
-    except (ValueError, RecursionError):  # too deep, or no Unicode: an event like that was refused
+    except (ValueError, RecursionError):  # A rejected event may be nested too deeply, or not be Unicode.
         return report.model_copy(update={"params": added})
     return report
 
 
-def is_at_least(report_type: str, least: str) -> bool:
-    """Tell whether a type of report is at least as important as another one."""
-    return _ORDER[report_type] >= _ORDER[least]
+def is_at_least(report_type: str, minimum: str) -> bool:
+    """Return whether a type of report is at least as severe as another one."""
+    return _SEVERITY[report_type] >= _SEVERITY[minimum]
 
 
 def _sendable(text: str) -> str:

@@ -1,8 +1,7 @@
 """
-The exchange and the queues that reports go through.
+The exchange and the queues of the reports.
 
-``python -m event_hooks.reports.topology`` declares them; doing so again changes nothing. The running system
-only publishes.
+``python -m event_hooks.reports.topology`` declares them; it is idempotent. The running system only publishes.
 """
 
 from __future__ import annotations
@@ -11,15 +10,16 @@ from event_hooks import settings
 from event_hooks.reports.hook import RabbitMQHook
 
 QUEUES = {"persistent_report": "report.*", "email_report": "report.fatal"}
-"""Which reports each of the known consumers' queues gets. Source: ensembl-prodinf-report."""
+"""``{queue: routing key pattern}`` of the known consumers. Source: ensembl-prodinf-report."""
 
 
-def declare(hook: RabbitMQHook, exchange: str, queues: dict[str, str]) -> None:
+def declare_topology(hook: RabbitMQHook, exchange: str, queues: dict[str, str]) -> None:
     """
-    Make a durable exchange, durable queues and their bindings, where they are missing.
+    Declare a durable exchange, durable queues and their bindings.
 
     :param queues: ``{queue: routing key pattern}``.
-    :raises ReportNotPublished: if an exchange or queue of that name exists and is of another kind.
+    :raises ReportNotPublished: the broker is unavailable, does not permit it, or has an exchange or queue of
+        this name with other properties.
     """
     with hook.channel() as channel:
         channel.exchange_declare(exchange, settings.report_exchange_type(), durable=True)
@@ -29,4 +29,4 @@ def declare(hook: RabbitMQHook, exchange: str, queues: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    declare(RabbitMQHook(), settings.report_exchange(), QUEUES)
+    declare_topology(RabbitMQHook(), settings.report_exchange(), QUEUES)

@@ -1,4 +1,9 @@
-"""Celery's settings: those of Airflow, and that a worker imports at its start what all tasks do."""
+"""
+Celery's settings: those of Airflow, and the modules that a worker imports when it starts.
+
+``[celery] celery_config_options`` is public. It replaces Airflow's settings as a whole, so they are imported
+here from the Celery provider.
+"""
 
 from __future__ import annotations
 

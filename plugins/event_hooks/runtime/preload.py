@@ -1,8 +1,11 @@
 """
-What DAG files and tasks import, for those who fork a process for each of them.
+Import the modules that DAG files and tasks use, in processes that fork a process for each task or file.
 
-Airflow's scheduler and dag-processor import this with the plugin, a Celery worker by ``celery_settings``.
-Each task, and each parsing of a file, would otherwise import it anew, which takes a second of CPU.
+Airflow's scheduler and dag-processor import this module with the plugin, a Celery worker by
+``event_hooks.runtime.celery``. Without it, each task and each parsing of a file would import these
+modules, which takes a second of CPU. Private to Airflow 3.3 are ``airflow.dag_processing`` and
+``airflow.sdk.execution_time``: Airflow itself imports them in each forked process and has no setting to
+import them before.
 """
 # ruff: noqa: F401
 

@@ -1,9 +1,11 @@
 """
 Requests from a task or a trigger to the supervisor of its process.
 
-Airflow 3.3 has no public way to trigger a run with a note from inside a task, or to read the state of a task from a
-trigger: ``TriggerDagRunOperator`` is an operator, and ``RuntimeTaskInstance.get_task_states`` exists in tasks only.
-Replace this module when the Task SDK has functions for both.
+Airflow 3.3 has no public way to trigger a run with a note from inside a task, to read the state of a task
+instance from a trigger, or to read and write XComs from a trigger without blocking its event loop.
+``TriggerDagRunOperator`` is an operator, ``RuntimeTaskInstance.get_task_states`` exists in tasks only,
+and the methods of ``airflow.sdk.BaseXCom`` need the class of the configured XCom backend. Replace this
+module when the Task SDK has functions for these requests.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from airflow.sdk.execution_time.comms import (
     TaskStatesResult,
     TriggerDagRun,
 )
+from airflow.sdk.execution_time.xcom import XCom
 
 
 def trigger_run(dag_id: str, run_id: str, conf: dict[str, Any], note: str | None) -> None:
@@ -33,7 +36,7 @@ def trigger_run(dag_id: str, run_id: str, conf: dict[str, Any], note: str | None
 
 
 async def load_task_state(dag_id: str, task_id: str, run_id: str) -> str | None:
-    """Return the state of a task instance from inside a trigger; None if there is none."""
+    """Return the state of a task instance from inside a trigger; ``None`` if it does not exist."""
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS  # exists only in a triggerer
 
     request = GetTaskStates(dag_id=dag_id, task_ids=[task_id], run_ids=[run_id])
@@ -42,3 +45,13 @@ async def load_task_state(dag_id: str, task_id: str, run_id: str) -> str | None:
         return None
     state = answer.task_states.get(run_id, {}).get(task_id)
     return None if state is None else str(state)
+
+
+async def load_xcom(key: str, *, dag_id: str, task_id: str, run_id: str) -> Any:
+    """Return an XCom of a task instance from inside a trigger; ``None`` if it does not exist."""
+    return await XCom.aget_one(key=key, dag_id=dag_id, task_id=task_id, run_id=run_id)
+
+
+async def store_xcom(key: str, value: Any, *, dag_id: str, task_id: str, run_id: str) -> None:
+    """Store an XCom of a task instance from inside a trigger; replace its value if it exists."""
+    await XCom.aset(key, value, dag_id=dag_id, task_id=task_id, run_id=run_id)

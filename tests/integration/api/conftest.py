@@ -1,4 +1,4 @@
-"""The API's app on a real ledger and real hives; who may do what is tested in tests/system."""
+"""The API app on a real ledger and real hives; tests/system tests the permissions."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from fastapi.testclient import TestClient
 from event_hooks.api import security
 from event_hooks.api.app import create_app
 from event_hooks.ledger.database import Ledger
-from tests.integration.hives import PracticeHive, hives_made
+from tests.integration.hives import PracticeHive, temporary_hives
 from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases
 
 
 @pytest.fixture(scope="package")
 def patch() -> Iterator[pytest.MonkeyPatch]:
-    """Sets what holds for all tests here."""
+    """A MonkeyPatch for all tests of this package."""
     with pytest.MonkeyPatch.context() as patch:
         yield patch
 
 
 @pytest.fixture(scope="package")
-def kept_hives(mysql_url: str, patch: pytest.MonkeyPatch) -> Iterator[list[PracticeHive]]:
-    """The hive of both processes of new_assembly, and another."""
-    with hives_made(mysql_url, Path(), patch) as make:
+def package_hives(mysql_url: str, patch: pytest.MonkeyPatch) -> Iterator[list[PracticeHive]]:
+    """The hive of both processes of new_assembly, and a second hive."""
+    with temporary_hives(mysql_url, Path(), patch) as make:
         yield [make(analyses=("event_dump_dna", "event_dump_peptide")), make()]
 
 
 @pytest.fixture
 def ledger(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> Iterator[Ledger]:
-    """A ledger on PostgreSQL without an event."""
+    """An empty ledger on PostgreSQL."""
     monkeypatch.setenv(CONNECTION_VARIABLE, ledger_databases(pytestconfig).empty("postgresql", Path()))
     ledger = Ledger()
     yield ledger
@@ -43,35 +43,35 @@ def ledger(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> Iter
 
 
 @pytest.fixture
-def hives(kept_hives: list[PracticeHive]) -> Iterator[list[PracticeHive]]:
-    """Two hives without a job."""
-    yield kept_hives
-    for hive in kept_hives:
+def hives(package_hives: list[PracticeHive]) -> Iterator[list[PracticeHive]]:
+    """Two hives without jobs."""
+    yield package_hives
+    for hive in package_hives:
         hive.wipe()
 
 
 @pytest.fixture
-def first(hives: list[PracticeHive]) -> PracticeHive:
+def first_hive(hives: list[PracticeHive]) -> PracticeHive:
     """The hive of both processes of new_assembly."""
     return hives[0]
 
 
 @pytest.fixture
-def other(hives: list[PracticeHive]) -> PracticeHive:
+def other_hive(hives: list[PracticeHive]) -> PracticeHive:
     """The hive of dump_other."""
     return hives[1]
 
 
 @pytest.fixture
 def lookup_files(
-    first: PracticeHive, other: PracticeHive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    first_hive: PracticeHive, other_hive: PracticeHive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Path]:
-    """Lookups with two hives, and an analysis that is in none."""
+    """Lookups with two hives, and an analysis that is in neither hive."""
     processes = {
-        "dump_dna": {"analysis": "event_dump_dna", "hive_conn_id": first.conn_id},
-        "dump_peptide": {"analysis": "event_dump_peptide", "hive_conn_id": first.conn_id},
-        "dump_other": {"analysis": "event_dump_dna", "hive_conn_id": other.conn_id},
-        "dump_nothing": {"analysis": "nothing", "hive_conn_id": first.conn_id},
+        "dump_dna": {"analysis": "event_dump_dna", "hive_conn_id": first_hive.conn_id},
+        "dump_peptide": {"analysis": "event_dump_peptide", "hive_conn_id": first_hive.conn_id},
+        "dump_other": {"analysis": "event_dump_dna", "hive_conn_id": other_hive.conn_id},
+        "dump_nothing": {"analysis": "nothing", "hive_conn_id": first_hive.conn_id},
     }
     events = {
         "new_assembly": ["dump_dna", "dump_peptide"],
@@ -89,15 +89,15 @@ def lookup_files(
 
 @pytest.fixture
 def started() -> list[str]:
-    """The ids of the runs that were started."""
+    """The ids of the started runs."""
     return []
 
 
 @pytest.fixture
 def app(ledger: Ledger, lookup_files: dict[str, Path], started: list[str]) -> FastAPI:
-    """The app with everybody let in, and runs that are only noted."""
+    """The app without permission checks; starting a run only records its id."""
     app = create_app(lambda run_id, _ledger, _user: started.append(run_id))
-    for check in security.CHECKS.values():
+    for check in security.PERMISSION_CHECKS.values():
         app.dependency_overrides[check] = lambda: None
     app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="somebody", role="admin")
     return app
@@ -105,6 +105,6 @@ def app(ledger: Ledger, lookup_files: dict[str, Path], started: list[str]) -> Fa
 
 @pytest.fixture
 def api(app: FastAPI) -> Iterator[TestClient]:
-    """What speaks to it; what goes wrong inside is an answer, as it is for a caller."""
+    """A client of the app; it returns an internal error as a response, as a real client receives it."""
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client

@@ -1,4 +1,4 @@
-"""What the pages of the event board say; how they look and move is tested in tests/system."""
+"""The contents of the pages of the event board; tests/system tests them in a browser."""
 
 from __future__ import annotations
 
@@ -11,87 +11,101 @@ from fastapi.testclient import TestClient
 
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.processes import store_outcomes, store_progress
-from event_hooks.ledger.records import PendingReport as Owed
-from event_hooks.ledger.records import ProcessOutcome, Progress
-from event_hooks.ledger.reports import add_reports
+from event_hooks.ledger.records import PendingReport, ProcessOutcome, ProgressUpdate
+from event_hooks.ledger.reports import store_reports
 from tests.integration.hives import PracticeHive
 
 
-def submitted(api: TestClient, **event: Any) -> int:
-    """Submit an event, and give its id in the ledger."""
+def submit_event(api: TestClient, **event: Any) -> int:
+    """Submit an event, and return its id in the ledger."""
     return int(
         api.post("/jobs", json={"type": "new_assembly", "genome": "homo_sapiens", **event}).json()["id"]
     )
 
 
-def shown(page: str, section: str) -> list[int]:
-    """Give the events of a section of the board, in their order."""
+def list_shown_events(page: str, section: str) -> list[int]:
+    """Return the ids of the events in a section of the board, in their order."""
     (content,) = re.findall(rf'<section id="{section}".*?</section>', page, re.DOTALL) or [""]
-    return [int(found) for found in re.findall(r'id="(?:event|urgent)-(\d+)"', content)]
+    return [int(event_id) for event_id in re.findall(r'id="event-(\d+)"', content)]
 
 
-def test_what_failed_comes_first_with_its_message(api: TestClient, ledger: Ledger) -> None:
-    bad, good = submitted(api), submitted(api, genome="mus_musculus")
+def test_failed_events_come_first_with_their_messages(api: TestClient, ledger: Ledger) -> None:
+    failed_id, other_id = submit_event(api), submit_event(api, genome="mus_musculus")
     store_outcomes(
-        ledger, "dump_dna", [ProcessOutcome(bad, "failed", error="job 7 failed: no disk\nSTACK")], "1", []
+        ledger,
+        "dump_dna",
+        [ProcessOutcome(failed_id, "failed", error="job 7 failed: no disk\nSTACK")],
+        "1",
+        [],
     )
     page = api.get("/board").text
-    assert (shown(page, "attention"), shown(page, "latest")) == ([bad], [good])
+    assert (list_shown_events(page, "attention"), list_shown_events(page, "latest")) == (
+        [failed_id],
+        [other_id],
+    )
     assert "job 7 failed: no disk" in page
     assert "STACK" not in page
-    assert "STACK" in api.get(f"/board/events/{bad}").text
-    assert "clear dump_dna.wait of the run with Downstream" in api.get(f"/board/events/{bad}").text
+    assert "STACK" in api.get(f"/board/events/{failed_id}").text
+    assert "clear dump_dna.wait of the run with Downstream" in api.get(f"/board/events/{failed_id}").text
 
 
-def test_what_is_held_up_needs_attention(api: TestClient, ledger: Ledger) -> None:
-    event_id = submitted(api)
+def test_a_stalled_event_needs_attention(api: TestClient, ledger: Ledger) -> None:
+    event_id = submit_event(api)
     facts = {"process": "dump_dna", "status": "no_beekeeper", "error": "nobody works"}
-    about = {"step": "stalled", "processes": ["dump_dna"]}
-    body = json.dumps({"message": f"Event stalled: {json.dumps(facts)}", "params": {"event_hooks": about}})
-    add_reports(ledger, [Owed("w", event_id, "run", "report.warn", body)])
+    event_hooks = {"step": "stalled", "processes": ["dump_dna"]}
+    body = json.dumps(
+        {"message": f"Event stalled: {json.dumps(facts)}", "params": {"event_hooks": event_hooks}}
+    )
+    store_reports(ledger, [PendingReport("w", event_id, "run", "report.warn", body)])
     page = api.get("/board").text
-    assert shown(page, "attention") == [event_id]
+    assert list_shown_events(page, "attention") == [event_id]
     assert "<strong>dump_dna no_beekeeper</strong> nobody works" in page
     assert "nobody works" in api.get(f"/board/events/{event_id}").text
 
 
 def test_events_are_filtered_and_paged(api: TestClient) -> None:
-    batch = [{"type": "nothing", "genome": f"g{n:02}"} for n in range(55)]
-    ids = [one["id"] for one in api.post("/jobs", json=batch).json()]
-    assert shown(api.get("/board?type=nothing").text, "latest") == ids[:4:-1]
-    older = re.search(r'rel="next" href="([^"]*)"', api.get("/board?type=nothing").text)
-    assert older
-    assert shown(api.get(f"/board{older[1]}".replace("&amp;", "&")).text, "latest") == ids[4::-1]
-    assert shown(api.get("/board?genome=g07&state=").text, "latest") == [ids[7]]
-    assert "No event is like that" in api.get("/board?state=failed").text
+    batch = [{"type": "nothing", "genome": f"g{number:02}"} for number in range(55)]
+    ids = [event["id"] for event in api.post("/jobs", json=batch).json()]
+    assert list_shown_events(api.get("/board?type=nothing").text, "latest") == ids[:4:-1]
+    next_link = re.search(r'rel="next" href="([^"]*)"', api.get("/board?type=nothing").text)
+    assert next_link
+    assert (
+        list_shown_events(api.get(f"/board{next_link[1]}".replace("&amp;", "&")).text, "latest") == ids[4::-1]
+    )
+    assert list_shown_events(api.get("/board?genome=g07&state=").text, "latest") == [ids[7]]
+    assert "No events match the filter" in api.get("/board?state=failed").text
 
 
-def test_each_hive_says_what_waits_and_whether_its_beekeeper_lives(
-    api: TestClient, first: PracticeHive, other: PracticeHive, monkeypatch: pytest.MonkeyPatch
+def test_each_hive_shows_its_backlog_and_the_state_of_its_beekeeper(
+    api: TestClient, first_hive: PracticeHive, other_hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "all that came is done" in api.get("/board").text
+    assert "No unfinished processes" in api.get("/board").text
     api.post("/jobs", json={"type": "new_genebuild"})
-    first.change("INSERT INTO beekeeper (meadow_host, meadow_user, process_id) VALUES ('hpc-1', 'me', '1')")
-    monkeypatch.setenv(f"AIRFLOW_CONN_{other.conn_id.upper()}", "mysql://somebody:secret@127.0.0.1:1/hive")
+    first_hive.execute(
+        "INSERT INTO beekeeper (meadow_host, meadow_user, process_id) VALUES ('hpc-1', 'me', '1')"
+    )
+    monkeypatch.setenv(
+        f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", "mysql://somebody:secret@127.0.0.1:1/hive"
+    )
     page = api.get("/board").text
     rows = dict(re.findall(r'<th scope="row">(\w+)</th>(.*?)</tr>', page, re.DOTALL))
-    assert re.search(r'Waiting">1<.*alive.*beekeeper 1 on hpc-1', rows[first.conn_id], re.DOTALL)
-    assert re.search(r"unknown.*does not answer now", rows[other.conn_id], re.DOTALL)
+    assert re.search(r'Waiting">1<.*alive.*beekeeper 1 on hpc-1', rows[first_hive.conn_id], re.DOTALL)
+    assert re.search(r"unknown.*does not answer now", rows[other_hive.conn_id], re.DOTALL)
     assert "secret" not in page
 
 
-def test_a_page_tells_one_event_with_its_timeline(api: TestClient, ledger: Ledger) -> None:
-    event_id = submitted(api, comment="from the test")
-    store_progress(ledger, "dump_dna", [Progress(event_id, 1, 4, 0, "half way")])
+def test_the_page_of_an_event_has_its_timeline(api: TestClient, ledger: Ledger) -> None:
+    event_id = submit_event(api, comment="from the test")
+    store_progress(ledger, "dump_dna", [ProgressUpdate(event_id, 1, 4, 0, "half way")])
     page = api.get(f"/board/events/{event_id}/").text
     for text in ("dump_peptide", "1 of 4 jobs", "half way", "first job running", "from the test"):
         assert text in page
 
 
-def test_what_an_event_says_is_text_and_never_code(api: TestClient, ledger: Ledger) -> None:
-    bad = "<script>alert(1)</script>\"'{{ 7 * 7 }}"
-    event_id = submitted(api, genome=bad, comment=bad)
-    store_outcomes(ledger, "dump_dna", [ProcessOutcome(event_id, "failed", error=bad)], "1", [])
+def test_values_of_an_event_are_escaped(api: TestClient, ledger: Ledger) -> None:
+    code = "<script>alert(1)</script>\"'{{ 7 * 7 }}"
+    event_id = submit_event(api, genome=code, comment=code)
+    store_outcomes(ledger, "dump_dna", [ProcessOutcome(event_id, "failed", error=code)], "1", [])
     for address in ("/board", f"/board/events/{event_id}", "/board?genome=%3Cscript%3E"):
         page = api.get(address)
         assert "<script>alert" not in page.text
@@ -110,28 +124,28 @@ def test_what_an_event_says_is_text_and_never_code(api: TestClient, ledger: Ledg
         ("/board/no_page", 404, "Not Found"),
     ],
 )
-def test_what_is_wrong_is_a_page_as_well(api: TestClient, address: str, status: int, text: str) -> None:
-    answer = api.get(address)
-    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
-    assert text in answer.text
+def test_an_error_is_a_page_as_well(api: TestClient, address: str, status: int, text: str) -> None:
+    response = api.get(address)
+    assert (response.status_code, response.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
+    assert text in response.text
 
 
-def test_a_ledger_that_is_away_is_said(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_ledger_is_an_error_page(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", "postgres://somebody:secret@127.0.0.1:1/ledger")
-    answer = api.get("/board")
-    assert answer.status_code == 503
-    assert "secret" not in answer.text
+    response = api.get("/board")
+    assert response.status_code == 503
+    assert "secret" not in response.text
 
 
-def test_the_pages_need_no_address_outside(api: TestClient) -> None:
-    event_id = submitted(api)
+def test_the_pages_load_nothing_from_other_hosts(api: TestClient) -> None:
+    event_id = submit_event(api)
     files = {"/board/files/board.css", "/board/files/board.js"}
     for address in ("/board", f"/board/events/{event_id}"):
         page = api.get(address).text
         assert set(re.findall(r'(?:src|href)="([^"]*/files/[^"]*)"', page)) == files
         assert "//" not in re.sub(r"<(?:pre|!--).*?>", "", page).replace("</", "")
     for file in files:
-        answer = api.get(file)
-        assert answer.status_code == 200
-        assert "http" not in answer.text
+        response = api.get(file)
+        assert response.status_code == 200
+        assert "http" not in response.text
     assert api.get("/board/files/pages.py").status_code == 404

@@ -1,4 +1,4 @@
-"""The documentation, and that the API holds to it whatever it is sent."""
+"""The OpenAPI document, and responses of the API to generated requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHECKS = [status_code_conformance, response_schema_conformance]
 
 @pytest.fixture
 def operations(app: FastAPI) -> list[APIOperation]:
-    """All operations of the document, which schemathesis reads once for all its requests."""
+    """All operations of the OpenAPI document; schemathesis loads it once for all requests."""
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
     return [operation.ok() for operation in schema.get_all_operations()]
 
@@ -29,7 +29,7 @@ def document(api: TestClient) -> dict[str, Any]:
     return dict(api.get("/openapi.json").json())
 
 
-def test_each_example_of_a_body_runs(api: TestClient, document: dict[str, Any]) -> None:
+def test_each_example_body_is_accepted(api: TestClient, document: dict[str, Any]) -> None:
     bodies = [
         (path, example["value"])
         for path, methods in document["paths"].items()
@@ -41,7 +41,7 @@ def test_each_example_of_a_body_runs(api: TestClient, document: dict[str, Any]) 
         assert api.post(path, json=body).status_code in (200, 201, 202), (path, body)
 
 
-def test_each_route_tells_what_it_may_answer(document: dict[str, Any]) -> None:
+def test_each_route_documents_its_responses(document: dict[str, Any]) -> None:
     for path, methods in document["paths"].items():
         for method, route in methods.items():
             assert {"401", "403"} <= route["responses"].keys(), (method, path)
@@ -49,7 +49,7 @@ def test_each_route_tells_what_it_may_answer(document: dict[str, Any]) -> None:
             assert route["security"], (method, path)
 
 
-def test_the_page_needs_no_address_outside(api: TestClient) -> None:
+def test_the_documentation_loads_nothing_from_other_hosts(api: TestClient) -> None:
     page = api.get("/apidocs/").text
     assert "//" not in page.replace("</", "").split("<body>")[0].replace("<!DOCTYPE html>", "")
     for name in ("swagger-ui-bundle.js", "swagger-ui.css"):
@@ -67,8 +67,10 @@ def test_the_page_needs_no_address_outside(api: TestClient) -> None:
     suppress_health_check=list(HealthCheck),
 )
 @given(data=strategies.data())
-def test_generated_requests_are_answered_as_documented(operations: list[APIOperation], data: Any) -> None:
+def test_responses_to_generated_requests_match_the_documentation(
+    operations: list[APIOperation], data: Any
+) -> None:
     operation = data.draw(strategies.sampled_from(operations))
-    # No Airflow runs here, and /health says so: by a 503
+    # Without a running Airflow, /health correctly returns 503.
     checks = CHECKS if operation.path == "/health" else [not_a_server_error, *CHECKS]
     data.draw(operation.as_strategy()).call_and_validate(checks=checks)

@@ -1,4 +1,4 @@
-"""What events would do."""
+"""The plan of an event, without submitting it."""
 
 from __future__ import annotations
 
@@ -11,49 +11,53 @@ from event_hooks.ledger.overview import has_pending_work
 from tests.integration.hives import PracticeHive
 
 
-def test_a_plan_says_what_would_run_and_why_the_rest_would_not(
-    api: TestClient, ledger: Ledger, first: PracticeHive
+def test_a_plan_names_processes_that_run_and_reasons_of_the_others(
+    api: TestClient, ledger: Ledger, first_hive: PracticeHive
 ) -> None:
     event = {"type": "new_assembly", "genome": "homo_sapiens"}
     (planned,) = api.post("/plan", json=event).json()["events"]
     assert planned["event"] == event
     dump_dna, dump_peptide = planned["processes"]
     assert (dump_dna["process"], dump_dna["analysis"]) == ("dump_dna", "event_dump_dna")
-    assert (dump_dna["hive"], dump_dna["is_ready"], dump_dna["problem"]) == (first.conn_id, True, None)
+    assert (dump_dna["hive"], dump_dna["is_ready"], dump_dna["problem"]) == (first_hive.conn_id, True, None)
     assert dump_dna["input"]["event"] == event
     assert perl.loads(dump_dna["perl"]) == dump_dna["input"]
     assert dump_peptide["process"] == "dump_peptide"
     assert planned["others"] == [
-        {"process": "dump_other", "reason": "it does not react to new_assembly, but to new_genebuild"},
-        {"process": "dump_nothing", "reason": "it does not react to new_assembly, but to half_wrong"},
+        {"process": "dump_other", "reason": "does not react to new_assembly; reacts to new_genebuild"},
+        {"process": "dump_nothing", "reason": "does not react to new_assembly; reacts to half_wrong"},
     ]
-    assert first.rows("SELECT COUNT(*) FROM job") == [(0,)]
+    assert first_hive.fetch_rows("SELECT COUNT(*) FROM job") == [(0,)]
     assert not has_pending_work(ledger)
 
 
-def test_a_plan_tells_of_an_analysis_that_is_not_there_and_a_hive_that_is_down(
-    api: TestClient, first: PracticeHive, other: PracticeHive, monkeypatch: pytest.MonkeyPatch
+def test_a_plan_names_a_missing_analysis_and_an_unavailable_hive(
+    api: TestClient, first_hive: PracticeHive, other_hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(f"AIRFLOW_CONN_{other.conn_id.upper()}", "mysql://somebody:secret@127.0.0.1:1/hive")
-    answer = api.post("/plan", json=[{"type": "half_wrong"}, {"type": "new_genebuild"}])
-    half_wrong, new_genebuild = answer.json()["events"]
-    found = {one["process"]: one for one in half_wrong["processes"] + new_genebuild["processes"]}
-    assert found["dump_nothing"]["is_ready"] is False
-    assert "no analysis 'nothing'" in found["dump_nothing"]["problem"]
-    assert found["dump_other"]["is_ready"] is None
-    assert "does not answer" in found["dump_other"]["problem"]
-    assert "secret" not in answer.text
+    monkeypatch.setenv(
+        f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", "mysql://somebody:secret@127.0.0.1:1/hive"
+    )
+    response = api.post("/plan", json=[{"type": "half_wrong"}, {"type": "new_genebuild"}])
+    half_wrong, new_genebuild = response.json()["events"]
+    processes = {
+        process["process"]: process for process in half_wrong["processes"] + new_genebuild["processes"]
+    }
+    assert processes["dump_nothing"]["is_ready"] is False
+    assert "no analysis 'nothing'" in processes["dump_nothing"]["problem"]
+    assert processes["dump_other"]["is_ready"] is None
+    assert "does not answer" in processes["dump_other"]["problem"]
+    assert "secret" not in response.text
 
 
-def test_a_known_event_would_do_nothing(api: TestClient) -> None:
+def test_the_plan_of_a_duplicate_starts_nothing(api: TestClient) -> None:
     event = {"type": "new_assembly", "event_id": "42"}
     run_id = api.post("/jobs", json=event).json()["run_id"]
     (planned,) = api.post("/plan", json=event).json()["events"]
     assert planned["processes"] == []
-    assert planned["others"][0]["reason"] == f"the event is known, and not done again: run {run_id} has it"
+    assert planned["others"][0]["reason"] == f"the event is a duplicate: run {run_id} has it"
 
 
 @pytest.mark.parametrize(("body", "status"), [({}, 422), ({"type": "unheard_of"}, 404), ([], 422)])
-def test_a_plan_refuses_what_a_submission_refuses(api: TestClient, body: object, status: int) -> None:
-    answer = api.post("/plan", json=body)
-    assert (answer.status_code, answer.json()) == (status, api.post("/jobs", json=body).json())
+def test_a_plan_rejects_the_same_events_as_a_submission(api: TestClient, body: object, status: int) -> None:
+    response = api.post("/plan", json=body)
+    assert (response.status_code, response.json()) == (status, api.post("/jobs", json=body).json())

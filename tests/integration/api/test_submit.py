@@ -1,4 +1,4 @@
-"""Events that come in over HTTP."""
+"""Submitting events over HTTP."""
 
 from __future__ import annotations
 
@@ -21,59 +21,60 @@ from tests.integration.hives import PracticeHive
 EVENT = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": "42"}
 
 
-def ready_jobs(hive: PracticeHive) -> list[int]:
-    """Give the ids of the jobs that a beekeeper would see."""
+def list_ready_jobs(hive: PracticeHive) -> list[int]:
+    """Return the ids of the READY jobs, which a beekeeper would run."""
     return [
-        job_id for (job_id,) in hive.rows("SELECT job_id FROM job WHERE status = 'READY' ORDER BY job_id")
+        job_id
+        for (job_id,) in hive.fetch_rows("SELECT job_id FROM job WHERE status = 'READY' ORDER BY job_id")
     ]
 
 
-def job_ids(answer: dict[str, Any]) -> list[int | None]:
-    """Give the job ids of an answer."""
-    return [one["job"] for one in answer["processes"]]
+def list_job_ids(event: dict[str, Any]) -> list[int | None]:
+    """Return the job ids of an accepted event."""
+    return [process["job"] for process in event["processes"]]
 
 
-def test_a_new_event_is_answered_with_its_ready_jobs(api: TestClient, first: PracticeHive) -> None:
-    answer = api.post("/jobs", json=EVENT)
-    assert answer.status_code == 201
-    assert answer.json()["event"] == EVENT
-    assert sorted(job_ids(answer.json())) == ready_jobs(first)
-    assert answer.json()["job_id"] == answer.json()["processes"][0]["job"]
-    assert first.stats() == ("LOADING", 1, 1)
+def test_a_new_event_returns_its_ready_jobs(api: TestClient, first_hive: PracticeHive) -> None:
+    response = api.post("/jobs", json=EVENT)
+    assert response.status_code == 201
+    assert response.json()["event"] == EVENT
+    assert sorted(list_job_ids(response.json())) == list_ready_jobs(first_hive)
+    assert response.json()["job_id"] == response.json()["processes"][0]["job"]
+    assert first_hive.fetch_stats() == ("LOADING", 1, 1)
 
 
-def test_the_same_event_again_has_the_same_ids(api: TestClient, first: PracticeHive) -> None:
-    ids = job_ids(api.post("/jobs", json=EVENT).json())
-    again = api.post("/jobs/", json={**EVENT, "event_id": "42"})
-    assert (again.status_code, job_ids(again.json())) == (200, ids)
-    assert ready_jobs(first) == sorted(ids)
+def test_a_duplicate_event_returns_the_same_job_ids(api: TestClient, first_hive: PracticeHive) -> None:
+    ids = list_job_ids(api.post("/jobs", json=EVENT).json())
+    duplicate = api.post("/jobs/", json={**EVENT, "event_id": "42"})
+    assert (duplicate.status_code, list_job_ids(duplicate.json())) == (200, ids)
+    assert list_ready_jobs(first_hive) == sorted(ids)
 
 
-def test_the_same_at_once_is_one_event(api: TestClient, first: PracticeHive) -> None:
+def test_concurrent_duplicates_are_one_event(api: TestClient, first_hive: PracticeHive) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: api.post("/jobs", json=EVENT), range(8)))
-    assert {answer.status_code for answer in answers} <= {200, 201}
-    assert len({str(job_ids(answer.json())) for answer in answers}) == 1
-    assert len(ready_jobs(first)) == 2
+        responses = list(pool.map(lambda _: api.post("/jobs", json=EVENT), range(8)))
+    assert {response.status_code for response in responses} <= {200, 201}
+    assert len({str(list_job_ids(response.json())) for response in responses}) == 1
+    assert len(list_ready_jobs(first_hive)) == 2
 
 
-def test_a_key_with_another_body_is_refused(api: TestClient, first: PracticeHive) -> None:
+def test_a_key_with_another_body_is_rejected(api: TestClient, first_hive: PracticeHive) -> None:
     api.post("/jobs", json=EVENT)
-    answer = api.post("/jobs", json={**EVENT, "genome": "mus_musculus"})
-    assert answer.status_code == 409
-    assert "event_id" in answer.json()["error"]
-    assert len(ready_jobs(first)) == 2
+    response = api.post("/jobs", json={**EVENT, "genome": "mus_musculus"})
+    assert response.status_code == 409
+    assert "event_id" in response.json()["error"]
+    assert len(list_ready_jobs(first_hive)) == 2
 
 
-def test_what_is_equal_for_json_is_the_same_and_nothing_else(api: TestClient) -> None:
+def test_only_bodies_with_equal_json_are_duplicates(api: TestClient) -> None:
     api.post("/jobs", json={"type": "nothing", "event_id": 42, "x": 1})
-    for same in ({"event_id": "42", "x": 1}, {"x": 1, "event_id": 42, "genome": None}):
-        assert api.post("/jobs", json={"type": "nothing", **same}).status_code != 409
-    for x in (True, 1.0, "1", None):
-        assert api.post("/jobs", json={"type": "nothing", "event_id": 42, "x": x}).status_code == 409
+    for duplicate in ({"event_id": "42", "x": 1}, {"x": 1, "event_id": 42, "genome": None}):
+        assert api.post("/jobs", json={"type": "nothing", **duplicate}).status_code != 409
+    for value in (True, 1.0, "1", None):
+        assert api.post("/jobs", json={"type": "nothing", "event_id": 42, "x": value}).status_code == 409
 
 
-def test_an_event_that_another_run_is_about_to_plan_is_202(api: TestClient, ledger: Ledger) -> None:
+def test_a_duplicate_of_an_unplanned_event_returns_202(api: TestClient, ledger: Ledger) -> None:
     accept_events(
         ledger,
         [
@@ -88,34 +89,34 @@ def test_an_event_that_another_run_is_about_to_plan_is_202(api: TestClient, ledg
     assert api.post("/jobs", json={"type": "nothing", "event_id": "43"}).status_code == 200
 
 
-def test_an_idempotency_key_names_a_request(api: TestClient, first: PracticeHive) -> None:
+def test_an_idempotency_key_identifies_a_request(api: TestClient, first_hive: PracticeHive) -> None:
     headers, batch = {"Idempotency-Key": "once"}, [{"type": "new_assembly", "genome": name} for name in "ab"]
-    ids = [job_ids(one) for one in api.post("/jobs", json=batch, headers=headers).json()]
-    again = api.post("/jobs", json=batch, headers=headers)
-    assert (again.status_code, [job_ids(one) for one in again.json()]) == (200, ids)
+    ids = [list_job_ids(event) for event in api.post("/jobs", json=batch, headers=headers).json()]
+    duplicate = api.post("/jobs", json=batch, headers=headers)
+    assert (duplicate.status_code, [list_job_ids(event) for event in duplicate.json()]) == (200, ids)
     for other in (batch[:1], [*batch, batch[0]], batch[0], batch[::-1]):
         assert api.post("/jobs", json=other, headers=headers).status_code == 409
-    assert len(ready_jobs(first)) == 4
+    assert len(list_ready_jobs(first_hive)) == 4
 
 
-def test_an_idempotency_key_beside_an_event_id_is_refused(api: TestClient) -> None:
-    answer = api.post("/jobs", json=EVENT, headers={"Idempotency-Key": "once"})
-    assert answer.status_code == 422
-    assert answer.json()["error"].startswith("event_id: ")
+def test_an_idempotency_key_with_an_event_id_is_rejected(api: TestClient) -> None:
+    response = api.post("/jobs", json=EVENT, headers={"Idempotency-Key": "once"})
+    assert response.status_code == 422
+    assert response.json()["error"].startswith("event_id: ")
 
 
-def test_a_batch_is_one_answer_for_each(api: TestClient, first: PracticeHive) -> None:
+def test_the_response_to_a_batch_has_one_item_per_event(api: TestClient, first_hive: PracticeHive) -> None:
     api.post("/jobs", json=EVENT)
-    answer = api.post(
+    response = api.post(
         "/jobs", json=[EVENT, {"type": "nothing"}, {"type": "new_assembly"}, {"type": "new_assembly"}]
     )
-    assert answer.status_code == 201
-    assert [one["status_code"] for one in answer.json()] == [200, 201, 201, 201]
-    assert [len(one["processes"]) for one in answer.json()] == [2, 0, 2, 2]
-    assert len(ready_jobs(first)) == 6
+    assert response.status_code == 201
+    assert [event["status_code"] for event in response.json()] == [200, 201, 201, 201]
+    assert [len(event["processes"]) for event in response.json()] == [2, 0, 2, 2]
+    assert len(list_ready_jobs(first_hive)) == 6
 
 
-def test_a_batch_with_one_taken_key_writes_nothing(api: TestClient, first: PracticeHive) -> None:
+def test_a_batch_with_a_conflicting_key_writes_nothing(api: TestClient, first_hive: PracticeHive) -> None:
     api.post("/jobs", json=EVENT)
     batch = [{"type": "new_assembly", "event_id": "43"}, {**EVENT, "genome": "mus_musculus"}]
     assert api.post("/jobs", json=batch).status_code == 409
@@ -125,63 +126,65 @@ def test_a_batch_with_one_taken_key_writes_nothing(api: TestClient, first: Pract
 @pytest.mark.alone
 def test_events_within_half_a_second_share_a_run(api: TestClient, ledger: Ledger, started: list[str]) -> None:
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda n: api.post("/jobs", json={**EVENT, "event_id": n}), range(10)))
-    (run_id,) = {answer.json()["run_id"] for answer in answers}
-    assert [entry.position for entry in load_run_events(ledger, run_id)] == list(range(10))
-    until(lambda: started == [run_id])
+        responses = list(
+            pool.map(lambda number: api.post("/jobs", json={**EVENT, "event_id": number}), range(10))
+        )
+    (run_id,) = {response.json()["run_id"] for response in responses}
+    assert [event.position for event in load_run_events(ledger, run_id)] == list(range(10))
+    wait_until(lambda: started == [run_id])
     later = api.post("/jobs", json={**EVENT, "event_id": "later"}).json()["run_id"]
     assert later != run_id
 
 
 @pytest.mark.alone
-def test_runs_of_a_burst_gather_longer(api: TestClient, started: list[str]) -> None:
+def test_runs_of_a_burst_collect_events_longer(api: TestClient, started: list[str]) -> None:
     first_run = api.post("/jobs", json={"type": "nothing"}).json()["run_id"]
-    until(lambda: started == [first_run])
+    wait_until(lambda: started == [first_run])
     second = [api.post("/jobs", json={"type": "nothing"}).json()["run_id"]]
-    time.sleep(1.3 * run_starter.WINDOW)
+    time.sleep(1.3 * run_starter.WINDOW_SECONDS)
     second.append(api.post("/jobs", json={"type": "nothing"}).json()["run_id"])
     assert len({first_run, *second}) == 2
-    until(lambda: started == [first_run, second[0]])
-    time.sleep(1.3 * run_starter.WINDOW)  # quiet again
+    wait_until(lambda: started == [first_run, second[0]])
+    time.sleep(1.3 * run_starter.WINDOW_SECONDS)  # the burst has ended
     third = api.post("/jobs", json={"type": "nothing"}).json()["run_id"]
-    until(lambda: started[2:] == [third])
+    wait_until(lambda: started[2:] == [third])
 
 
 @pytest.mark.alone
-def test_a_full_run_is_followed_by_the_next(
+def test_events_beyond_a_full_run_start_another_run(
     api: TestClient, ledger: Ledger, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_starter, "FULL", 5)
+    monkeypatch.setattr(run_starter, "MAX_EVENTS_PER_RUN", 5)
     runs = [api.post("/jobs", json={"type": "nothing"}).json()["run_id"] for _ in range(5)]
     large = api.post("/jobs", json=[{"type": "nothing"}] * 12).json()
     assert len(set(runs)) == 1
-    assert {one["run_id"] for one in large}.isdisjoint(runs)
-    assert [entry.position for entry in load_run_events(ledger, large[0]["run_id"])] == list(range(12))
-    until(lambda: started == [runs[0], large[0]["run_id"]])
+    assert {event["run_id"] for event in large}.isdisjoint(runs)
+    assert [stored.position for stored in load_run_events(ledger, large[0]["run_id"])] == list(range(12))
+    wait_until(lambda: started == [runs[0], large[0]["run_id"]])
 
 
 @pytest.mark.alone
-def test_a_run_has_no_more_events_than_a_run_may_have(
+def test_a_run_has_at_most_max_events(
     api: TestClient, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__MAX_EVENTS", "3")
     runs = [api.post("/jobs", json={"type": "nothing"}).json()["run_id"] for _ in range(4)]
     assert len(set(runs[:3])) == 1
     assert runs[3] != runs[0]
-    until(lambda: started[:1] == [runs[0]])
+    wait_until(lambda: started[:1] == [runs[0]])
 
 
-def test_a_hive_that_moves_is_followed(
-    api: TestClient, first: PracticeHive, other: PracticeHive, monkeypatch: pytest.MonkeyPatch
+def test_a_changed_address_of_a_hive_is_used(
+    api: TestClient, first_hive: PracticeHive, other_hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.post("/jobs", json={"type": "new_genebuild"})
-    monkeypatch.setenv(f"AIRFLOW_CONN_{other.conn_id.upper()}", first.url)
-    answer = api.post("/jobs", json={"type": "new_genebuild"}).json()
-    assert set(job_ids(answer)) <= set(ready_jobs(first))
-    assert len(ready_jobs(other)) == 1
+    monkeypatch.setenv(f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", first_hive.url)
+    event = api.post("/jobs", json={"type": "new_genebuild"}).json()
+    assert set(list_job_ids(event)) <= set(list_ready_jobs(first_hive))
+    assert len(list_ready_jobs(other_hive)) == 1
 
 
-def test_a_run_whose_writing_failed_gets_no_more_events(
+def test_a_run_gets_no_events_after_a_failed_write(
     api: TestClient, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first_run = api.post("/jobs", json={"type": "nothing"}).json()["run_id"]
@@ -189,80 +192,92 @@ def test_a_run_whose_writing_failed_gets_no_more_events(
         patched.setattr(
             run_starter, "accept_requests", lambda *_: (_ for _ in ()).throw(RuntimeError("cut off"))
         )
-        answer = api.post("/jobs", json={"type": "nothing"})
-    assert (answer.status_code, "cut off" in answer.text) == (500, False)
+        response = api.post("/jobs", json={"type": "nothing"})
+    assert (response.status_code, "cut off" in response.text) == (500, False)
     assert api.post("/jobs", json={"type": "nothing"}).json()["run_id"] != first_run
-    until(lambda: started[:1] == [first_run])
+    wait_until(lambda: started[:1] == [first_run])
 
 
-def test_a_hive_that_is_down_turns_the_answer_into_202(
-    api: TestClient, first: PracticeHive, other: PracticeHive, monkeypatch: pytest.MonkeyPatch
+def test_an_unavailable_hive_changes_the_response_to_202(
+    api: TestClient, first_hive: PracticeHive, other_hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(f"AIRFLOW_CONN_{other.conn_id.upper()}", "mysql://somebody:secret@127.0.0.1:1/hive")
+    monkeypatch.setenv(
+        f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", "mysql://somebody:secret@127.0.0.1:1/hive"
+    )
     event = {"type": "new_genebuild", "event_id": "1"}
-    answer = api.post("/jobs", json=event)
-    assert answer.status_code == 202
-    dump_other, dump_peptide = answer.json()["processes"]
-    assert ready_jobs(first) == [dump_peptide["job"]]
-    assert (dump_other["job"], dump_other["message"]) == (None, f"hive '{other.conn_id}' does not answer now")
-    assert "secret" not in answer.text
-    assert "127.0.0.1" not in answer.text
-    monkeypatch.setenv(f"AIRFLOW_CONN_{other.conn_id.upper()}", other.url)
-    again = api.post("/jobs", json=event)
-    assert again.status_code == 200
-    assert job_ids(again.json()) == [*ready_jobs(other), *ready_jobs(first)]
+    response = api.post("/jobs", json=event)
+    assert response.status_code == 202
+    dump_other, dump_peptide = response.json()["processes"]
+    assert list_ready_jobs(first_hive) == [dump_peptide["job"]]
+    assert (dump_other["job"], dump_other["message"]) == (
+        None,
+        f"hive '{other_hive.conn_id}' does not answer now",
+    )
+    assert "secret" not in response.text
+    assert "127.0.0.1" not in response.text
+    monkeypatch.setenv(f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", other_hive.url)
+    duplicate = api.post("/jobs", json=event)
+    assert duplicate.status_code == 200
+    assert list_job_ids(duplicate.json()) == [*list_ready_jobs(other_hive), *list_ready_jobs(first_hive)]
 
 
 @pytest.mark.alone
-def test_a_hive_that_hangs_holds_up_nobody_else(
-    api: TestClient, first: PracticeHive, other: PracticeHive, monkeypatch: pytest.MonkeyPatch
+def test_a_hive_that_hangs_does_not_delay_other_events(
+    api: TestClient, first_hive: PracticeHive, other_hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__WRITE_THROUGH_TIMEOUT", "2")
-    with other.transaction() as blocking:
+    with other_hive.transaction() as blocking:
         blocking.exec_driver_sql("UPDATE analysis_stats SET ready_job_count = ready_job_count + 1")
-        began = time.monotonic()
+        start = time.monotonic()
         slow = threading.Thread(target=api.post, args=["/jobs"], kwargs={"json": {"type": "new_genebuild"}})
         slow.start()
-        quick = [seconds_of(api, {"type": "new_assembly"}) for _ in range(5)]
+        quick = [measure_post_seconds(api, {"type": "new_assembly"}) for _ in range(5)]
         slow.join()
-        assert max(quick) < 1.5  # whoever waits for the other hive waits for two seconds
-        assert time.monotonic() - began < 6
-        hung = api.post("/jobs", json={"type": "new_genebuild"})  # not asked again while it hangs
-        assert hung.status_code == 202
+        assert max(quick) < 1.5  # a request to the hive that hangs takes two seconds
+        assert time.monotonic() - start < 6
+        second = api.post("/jobs", json={"type": "new_genebuild"})  # no second attempt while the hive hangs
+        assert second.status_code == 202
         blocking.rollback()
-    until(lambda: len(ready_jobs(other)) >= 1)  # the one that hung comes through; the run would find it
+    # The delayed submission succeeds; the run would find its job.
+    wait_until(lambda: len(list_ready_jobs(other_hive)) >= 1)
 
 
-def test_an_analysis_that_is_not_there_spoils_no_other(api: TestClient, first: PracticeHive) -> None:
-    answer = api.post("/jobs", json={"type": "half_wrong"})
-    dump_dna, nothing = answer.json()["processes"]
-    assert answer.status_code == 202
+def test_a_missing_analysis_does_not_affect_other_processes(
+    api: TestClient, first_hive: PracticeHive
+) -> None:
+    response = api.post("/jobs", json={"type": "half_wrong"})
+    dump_dna, nothing = response.json()["processes"]
+    assert response.status_code == 202
     assert "no analysis 'nothing'" in nothing["message"]
-    assert ready_jobs(first) == [dump_dna["job"]]
+    assert list_ready_jobs(first_hive) == [dump_dna["job"]]
 
 
 def test_without_write_through_the_run_submits(
-    api: TestClient, first: PracticeHive, started: list[str], monkeypatch: pytest.MonkeyPatch
+    api: TestClient, first_hive: PracticeHive, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__WRITE_THROUGH", "no")
-    answer = api.post("/jobs", json=EVENT)
-    assert (answer.status_code, job_ids(answer.json()), ready_jobs(first)) == (202, [None, None], [])
-    until(lambda: started == [answer.json()["run_id"]])
+    response = api.post("/jobs", json=EVENT)
+    assert (response.status_code, list_job_ids(response.json()), list_ready_jobs(first_hive)) == (
+        202,
+        [None, None],
+        [],
+    )
+    wait_until(lambda: started == [response.json()["run_id"]])
 
 
-def test_a_ledger_that_is_away_is_503_and_nothing_is_written(
-    api: TestClient, first: PracticeHive, monkeypatch: pytest.MonkeyPatch
+def test_an_unavailable_ledger_returns_503_and_nothing_is_written(
+    api: TestClient, first_hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", "postgres://somebody:secret@127.0.0.1:1/ledger")
-    answer = api.post("/jobs", json=EVENT)
-    assert answer.status_code == 503
-    assert "secret" not in answer.text
-    assert "127.0.0.1" not in answer.text
-    assert ready_jobs(first) == []
+    response = api.post("/jobs", json=EVENT)
+    assert response.status_code == 503
+    assert "secret" not in response.text
+    assert "127.0.0.1" not in response.text
+    assert list_ready_jobs(first_hive) == []
 
 
 @pytest.mark.parametrize(
-    ("body", "kind", "status", "named"),
+    ("body", "content_type", "status", "field"),
     [
         ("{}", "application/json", 422, "type"),
         ("null", "application/json", 422, "conf"),
@@ -285,16 +300,16 @@ def test_a_ledger_that_is_away_is_503_and_nothing_is_written(
         ('{"type": "nothing", "x": "' + 2**20 * "x" + '"}', "application/json", 413, "body"),
     ],
 )
-def test_bad_input_is_named(
-    api: TestClient, first: PracticeHive, body: str, kind: str, status: int, named: str
+def test_invalid_input_is_rejected_with_its_field(
+    api: TestClient, first_hive: PracticeHive, body: str, content_type: str, status: int, field: str
 ) -> None:
-    answer = api.post("/jobs", content=body.encode("latin1"), headers={"Content-Type": kind})
-    assert answer.status_code == status
-    assert answer.json()["error"].startswith(f"{named}: ")
-    assert ready_jobs(first) == []
+    response = api.post("/jobs", content=body.encode("latin1"), headers={"Content-Type": content_type})
+    assert response.status_code == status
+    assert response.json()["error"].startswith(f"{field}: ")
+    assert list_ready_jobs(first_hive) == []
 
 
-def test_lookups_are_read_again_when_they_change(api: TestClient, lookup_files: dict[str, Path]) -> None:
+def test_changed_lookups_are_reloaded(api: TestClient, lookup_files: dict[str, Path]) -> None:
     assert api.post("/jobs", json={"type": "brand_new"}).status_code == 404
     text = lookup_files["event_lookup"].read_text()
     lookup_files["event_lookup"].write_text(text.replace("half_wrong", "brand_new"))
@@ -302,16 +317,16 @@ def test_lookups_are_read_again_when_they_change(api: TestClient, lookup_files: 
     assert api.post("/jobs", json={"type": "brand_new"}).status_code == 202
 
 
-def seconds_of(api: TestClient, event: dict[str, Any]) -> float:
-    """Give how long it takes to post an event."""
-    began = time.monotonic()
+def measure_post_seconds(api: TestClient, event: dict[str, Any]) -> float:
+    """Return the seconds that posting an event takes."""
+    start = time.monotonic()
     assert api.post("/jobs", json=event).status_code == 201
-    return time.monotonic() - began
+    return time.monotonic() - start
 
 
-def until(is_so: Any) -> None:
-    """Wait for something, for a few seconds."""
-    limit = time.monotonic() + 8
-    while not is_so():
-        assert time.monotonic() < limit
+def wait_until(condition: Any) -> None:
+    """Poll a condition until it is true, for at most 8 seconds."""
+    deadline = time.monotonic() + 8
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.02)

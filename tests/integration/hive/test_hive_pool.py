@@ -1,4 +1,4 @@
-"""The databases of hives that tests share: a test finds no trace of another one."""
+"""The pool of hive databases: a test finds no changes of an earlier test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import MySQLdb
 import pytest
 
 from event_hooks.hive.hook import HiveHook
-from tests.integration.hive.conftest import inputs
+from tests.integration.hive.conftest import build_inputs
 from tests.integration.hives import HivePool, InitialState
 
 
@@ -17,18 +17,18 @@ def test_a_wiped_hive_equals_a_new_one(
 ) -> None:
     with hive_pool.hives(tmp_path, monkeypatch) as make_hive:
         used = make_hive(triggers=True)
-        HiveHook(used.conn_id).submit("event_dump_dna", inputs(2, 300))
-        used.work()
-        used.change("UPDATE analysis_stats SET status = 'BLOCKED', is_excluded = 1, when_updated = NOW()")
-        used.change("UPDATE analysis_base SET max_retry_count = 9 WHERE analysis_id > 3")
-        used.change("DELETE FROM hive_meta WHERE meta_key = 'hive_sql_schema_version'")
-        used.change("INSERT INTO resource_class (name) VALUES ('other')")
+        HiveHook(used.conn_id).submit("event_dump_dna", build_inputs(2, 300))
+        used.run_jobs()
+        used.execute("UPDATE analysis_stats SET status = 'BLOCKED', is_excluded = 1, when_updated = NOW()")
+        used.execute("UPDATE analysis_base SET max_retry_count = 9 WHERE analysis_id > 3")
+        used.execute("DELETE FROM hive_meta WHERE meta_key = 'hive_sql_schema_version'")
+        used.execute("INSERT INTO resource_class (name) VALUES ('other')")
     with hive_pool.hives(tmp_path, monkeypatch) as make_hive:
         hive = make_hive(triggers=True)
         assert hive.url == used.url
         assert hive.initial
         assert InitialState.read(hive.engine) == hive.initial
-        counts = {name: hive.rows(f"SELECT COUNT(*) FROM `{name}`") for name in hive.initial.tables}
+        counts = {name: hive.fetch_rows(f"SELECT COUNT(*) FROM `{name}`") for name in hive.initial.tables}
         assert {name for name, count in counts.items() if count != [(0,)]} == set(hive.initial.rows)
 
 
@@ -37,14 +37,14 @@ def test_an_altered_hive_is_dropped(
 ) -> None:
     with hive_pool.hives(tmp_path, monkeypatch) as make_hive:
         altered = make_hive()
-        altered.change("ALTER TABLE job ADD COLUMN more INTEGER")
+        altered.execute("ALTER TABLE job ADD COLUMN more INTEGER")
     with hive_pool.hives(tmp_path, monkeypatch) as make_hive:
         name = altered.url.rpartition("/")[2]
-        assert make_hive().rows("SHOW DATABASES LIKE :name", name=name) == []
+        assert make_hive().fetch_rows("SHOW DATABASES LIKE :name", name=name) == []
 
 
 def alter_unnoticed(pool: HivePool, folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Alter a table of a hive of the pool without SQLAlchemy, and let the pool end."""
+    """Alter a table of a hive of the pool without SQLAlchemy, and close the pool."""
     with pool:
         with pool.hives(folder, patch) as make_hive:
             url = make_hive().engine.url

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from event_hooks.hive.hook import HiveHook
-from event_hooks.hive.sql.job_trees import JobTree, State
+from event_hooks.hive.sql.job_trees import JobState, JobTree
 from event_hooks.hive.sql.outcomes import JobOutcome
-from tests.integration.hive.conftest import MakeHive, child, outcome, state, submitted
+from tests.integration.hive.conftest import MakeHive, find_child, read_outcome, read_state, submit_job
 from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.columns import JOB_STATUSES
 from tests.support.practice_hive.worker import Worker
@@ -19,24 +19,24 @@ from tests.support.practice_hive.worker import Worker
 @pytest.mark.parametrize(
     ("statuses", "expected"),
     [
-        (["DONE", "FAILED", "RUN"], State.RUNNING),
-        (["DONE", "FAILED", "READY"], State.RUNNING),
-        (["DONE", "FAILED", "SEMAPHORED"], State.FAILED),
-        (["DONE", "DONE", "SEMAPHORED"], State.RUNNING),
-        (["PASSED_ON", "DONE", "DONE"], State.COMPLETE),
-        (["DONE", "SOMETHING_NEW"], State.RUNNING),
+        (["DONE", "FAILED", "RUN"], JobState.RUNNING),
+        (["DONE", "FAILED", "READY"], JobState.RUNNING),
+        (["DONE", "FAILED", "SEMAPHORED"], JobState.FAILED),
+        (["DONE", "DONE", "SEMAPHORED"], JobState.RUNNING),
+        (["PASSED_ON", "DONE", "DONE"], JobState.COMPLETE),
+        (["DONE", "SOMETHING_NEW"], JobState.RUNNING),
     ],
     ids=str,
 )
-def test_the_statuses_of_a_tree_determine_its_state(statuses: list[str], expected: State) -> None:
+def test_the_statuses_of_a_tree_determine_its_state(statuses: list[str], expected: JobState) -> None:
     assert JobTree(1, dict(enumerate(statuses, start=1))).state() is expected
 
 
 def test_a_complete_job_has_its_result(hive: PracticeHive) -> None:
-    job_id = submitted(hive)
-    hive.work()
-    complete = outcome(hive, job_id)
-    assert complete.state is State.COMPLETE
+    job_id = submit_job(hive)
+    hive.run_jobs()
+    complete = read_outcome(hive, job_id)
+    assert complete.state is JobState.COMPLETE
     assert complete.result["genome"] == "homo_sapiens"
     assert complete.error is None
 
@@ -46,46 +46,46 @@ def test_a_complete_job_has_its_result(hive: PracticeHive) -> None:
 )
 def test_a_result_that_is_not_json_is_text(make_hive: MakeHive, text: str, expected: object) -> None:
     hive = make_hive("sqlite")
-    job_id = submitted(hive, result=text)
-    hive.work()
-    assert outcome(hive, job_id).result == expected
+    job_id = submit_job(hive, result=text)
+    hive.run_jobs()
+    assert read_outcome(hive, job_id).result == expected
 
 
 def test_a_complete_job_may_have_no_result(hive: PracticeHive) -> None:
-    job_id = submitted(hive, no_result=True)
-    hive.work()
-    assert outcome(hive, job_id) == JobOutcome(job_id, State.COMPLETE)
+    job_id = submit_job(hive, no_result=True)
+    hive.run_jobs()
+    assert read_outcome(hive, job_id) == JobOutcome(job_id, JobState.COMPLETE)
 
 
 @pytest.mark.parametrize("stage", ["entry", "child", "funnel"])
 def test_a_failure_has_the_message_of_the_failed_job(hive: PracticeHive, stage: str) -> None:
-    job_id = submitted(hive, fail=stage, message="disk is full at Dump.pm line 3.")
-    hive.work()
-    failed = outcome(hive, job_id)
-    assert failed.state is State.FAILED
+    job_id = submit_job(hive, fail=stage, message="disk is full at Dump.pm line 3.")
+    hive.run_jobs()
+    failed = read_outcome(hive, job_id)
+    assert failed.state is JobState.FAILED
     assert failed.error
     suffix = {"entry": "", "child": "_part", "funnel": "_merge"}[stage]
     assert f"(event_dump_dna{suffix}) failed: disk is full at Dump.pm line 3." in failed.error
 
 
 def test_the_error_is_the_message_of_the_last_attempt(hive: PracticeHive) -> None:
-    job_id = submitted(hive, fail="entry")
-    hive.work()
+    job_id = submit_job(hive, fail="entry")
+    hive.run_jobs()
     for message_class, message in [("WORKER_ERROR", "the last attempt"), ("INFO", "chatter")]:
-        hive.change(
+        hive.execute(
             "INSERT INTO log_message (job_id, message_class, msg) VALUES (:id, :class, :msg)",
             id=job_id,
             **{"class": message_class},
             msg=message,
         )
-    assert outcome(hive, job_id).error == f"job {job_id} (event_dump_dna) failed: the last attempt"
+    assert read_outcome(hive, job_id).error == f"job {job_id} (event_dump_dna) failed: the last attempt"
 
 
-def test_an_error_shows_no_password(make_hive: MakeHive) -> None:
+def test_the_error_of_an_unsupported_uri_hides_its_password(make_hive: MakeHive) -> None:
     hive = make_hive("sqlite")
-    job_id = submitted(hive, fail="entry", message="no table in mysql://ensadmin:secret_word@host:3306/core")
-    hive.work()
-    error = outcome(hive, job_id).error
+    job_id = submit_job(hive, fail="entry", message="no table in mysql://ensadmin:secret_word@host:3306/core")
+    hive.run_jobs()
+    error = read_outcome(hive, job_id).error
     assert error
     assert "mysql://ensadmin:***@host:3306/core" in error
 
@@ -107,19 +107,19 @@ def test_only_the_passwords_in_a_result_are_masked(
     make_hive: MakeHive, output: object, expected: object
 ) -> None:
     hive = make_hive("sqlite")
-    job_id = submitted(hive, result=json.dumps(output))
-    hive.work()
-    assert outcome(hive, job_id).result == expected
+    job_id = submit_job(hive, result=json.dumps(output))
+    hive.run_jobs()
+    assert read_outcome(hive, job_id).result == expected
 
 
 @pytest.mark.alone
 def test_a_long_message_is_read_within_a_second(hive: PracticeHive) -> None:
-    job_id = submitted(hive, fail="entry")
-    hive.work()
-    hive.change("UPDATE log_message SET msg = :msg", msg="mysql://" + "ACGT" * 15_000)
-    started = time.monotonic()
-    error = outcome(hive, job_id).error
-    assert time.monotonic() - started < 1
+    job_id = submit_job(hive, fail="entry")
+    hive.run_jobs()
+    hive.execute("UPDATE log_message SET msg = :msg", msg="mysql://" + "ACGT" * 15_000)
+    start = time.monotonic()
+    error = read_outcome(hive, job_id).error
+    assert time.monotonic() - start < 1
     assert error
     assert len(error) < 5000
 
@@ -128,37 +128,37 @@ def test_several_failed_jobs_are_counted(make_hive: MakeHive) -> None:
     hive = make_hive("sqlite")
     job_id = hive.add_job(status="DONE")
     failed = [hive.add_job(prev_job_id=job_id, status="FAILED") for _ in range(3)]
-    error = outcome(hive, job_id).error
+    error = read_outcome(hive, job_id).error
     assert error == (
-        f"job {failed[0]} (event_dump_dna) failed: the hive has no message of it\n"
+        f"job {failed[0]} (event_dump_dna) failed: the hive has no error message for it\n"
         f"and 2 more of its jobs failed: {failed[1]}, {failed[2]}"
     )
 
 
 def test_a_job_in_any_other_status_is_running(hive: PracticeHive) -> None:
-    entry = hive.add_job(status="DONE")
-    hive.add_job(prev_job_id=entry, status="FAILED")
-    other = hive.add_job(prev_job_id=entry)
+    root_id = hive.add_job(status="DONE")
+    hive.add_job(prev_job_id=root_id, status="FAILED")
+    other = hive.add_job(prev_job_id=root_id)
     for name in set(JOB_STATUSES) - {"SEMAPHORED", "DONE", "FAILED", "PASSED_ON"}:
-        hive.change("UPDATE job SET status = :status WHERE job_id = :id", status=name, id=other)
-        assert state(hive, entry) is State.RUNNING
+        hive.execute("UPDATE job SET status = :status WHERE job_id = :id", status=name, id=other)
+        assert read_state(hive, root_id) is JobState.RUNNING
 
 
 def test_a_failed_attempt_before_a_retry_is_not_a_failure(hive: PracticeHive) -> None:
-    job_id = submitted(hive, fail_once="entry")
+    job_id = submit_job(hive, fail_once="entry")
     with Worker(hive.url) as worker:
-        worker.work_one()
-        assert hive.rows("SELECT status, retry_count FROM job") == [("READY", 1)]
-        assert state(hive, job_id) is State.RUNNING
-        worker.work_until_idle()
-    assert (outcome(hive, job_id).state, outcome(hive, job_id).error) == (State.COMPLETE, None)
+        worker.run_one_job()
+        assert hive.fetch_rows("SELECT status, retry_count FROM job") == [("READY", 1)]
+        assert read_state(hive, job_id) is JobState.RUNNING
+        worker.run_until_idle()
+    assert (read_outcome(hive, job_id).state, read_outcome(hive, job_id).error) == (JobState.COMPLETE, None)
 
 
 def test_an_invalid_input_fails_with_its_syntax_error(hive: PracticeHive) -> None:
     (job_id,) = HiveHook(hive.conn_id).submit("event_dump_dna", ['{"a": 1}'])
-    hive.work()
-    failed = outcome(hive, job_id)
-    assert failed.state is State.FAILED
+    hive.run_jobs()
+    failed = read_outcome(hive, job_id)
+    assert failed.state is JobState.FAILED
     assert f"job {job_id} (event_dump_dna) failed: syntax error" in str(failed.error)
 
 
@@ -169,61 +169,61 @@ def test_a_message_depends_on_the_character_set_of_its_column(
     make_hive: MakeHive, charset: str, expected: str
 ) -> None:
     hive = make_hive("mysql")
-    if charset != "latin1":  # which it has already
-        hive.change(f"ALTER TABLE log_message CONVERT TO CHARACTER SET {charset}")
-    job_id = submitted(hive, fail="entry", message="πλήρης δίσκος")
-    hive.work()
-    assert expected in str(outcome(hive, job_id).error)
+    if charset != "latin1":  # latin1 is the default
+        hive.execute(f"ALTER TABLE log_message CONVERT TO CHARACTER SET {charset}")
+    job_id = submit_job(hive, fail="entry", message="πλήρης δίσκος")
+    hive.run_jobs()
+    assert expected in str(read_outcome(hive, job_id).error)
 
 
-@pytest.mark.parametrize(("server", "expected"), [("mysql", State.FAILED), ("sqlite", State.COMPLETE)])
+@pytest.mark.parametrize(("server", "expected"), [("mysql", JobState.FAILED), ("sqlite", JobState.COMPLETE)])
 def test_a_result_too_long_for_its_column_fails_the_funnel(
-    make_hive: MakeHive, server: str, expected: State
+    make_hive: MakeHive, server: str, expected: JobState
 ) -> None:
-    """SQLite keeps it, and the first 65,535 characters of it travel on."""
+    """SQLite stores it completely, and eHive passes on its first 65,535 characters."""
     hive = make_hive(server)
-    job_id = submitted(hive, result="x" * 70_000)
-    hive.work()
-    ended = outcome(hive, job_id)
-    assert ended.state is expected
-    assert ("Data too long" in str(ended.error)) == (server == "mysql")
-    assert ended.result == (None if server == "mysql" else "x" * 65_535)
+    job_id = submit_job(hive, result="x" * 70_000)
+    hive.run_jobs()
+    final = read_outcome(hive, job_id)
+    assert final.state is expected
+    assert ("Data too long" in str(final.error)) == (server == "mysql")
+    assert final.result == (None if server == "mysql" else "x" * 65_535)
 
 
 def test_a_result_that_is_null_is_none(hive: PracticeHive) -> None:
-    job_id = submitted(hive)
-    hive.work()
-    hive.change("UPDATE result SET output = NULL")
-    assert outcome(hive, job_id) == JobOutcome(job_id, State.COMPLETE)
+    job_id = submit_job(hive)
+    hive.run_jobs()
+    hive.execute("UPDATE result SET output = NULL")
+    assert read_outcome(hive, job_id) == JobOutcome(job_id, JobState.COMPLETE)
 
 
 def test_a_job_with_a_result_is_running_until_its_tree_has_finished(hive: PracticeHive) -> None:
-    job_id = submitted(hive, after_funnel=True, fail="after")
+    job_id = submit_job(hive, after_funnel=True, fail="after")
     with Worker(hive.url) as worker:
-        while not hive.rows("SELECT 1 FROM result"):
-            worker.work_one()
-        assert state(hive, job_id) is State.RUNNING
-        worker.work_until_idle()
-    failed = outcome(hive, job_id)
-    assert failed.state is State.FAILED
+        while not hive.fetch_rows("SELECT 1 FROM result"):
+            worker.run_one_job()
+        assert read_state(hive, job_id) is JobState.RUNNING
+        worker.run_until_idle()
+    failed = read_outcome(hive, job_id)
+    assert failed.state is JobState.FAILED
     assert failed.result["genome"] == "homo_sapiens"
 
 
 def test_a_failed_child_fails_a_job_that_has_a_result(hive: PracticeHive) -> None:
-    """A person has unblocked the funnel."""
-    job_id = submitted(hive, fail="child")
-    hive.work()
-    assert hive.rows("SELECT COUNT(*) FROM result") == [(0,)]
-    hive.change("UPDATE job SET status = 'READY' WHERE job_id = :id", id=child(hive, job_id, "_merge"))
-    hive.change("UPDATE analysis_stats SET status = 'LOADING'")
-    hive.work()
-    failed = outcome(hive, job_id)
-    assert failed.state is State.FAILED
+    """A user has unblocked the funnel."""
+    job_id = submit_job(hive, fail="child")
+    hive.run_jobs()
+    assert hive.fetch_rows("SELECT COUNT(*) FROM result") == [(0,)]
+    hive.execute("UPDATE job SET status = 'READY' WHERE job_id = :id", id=find_child(hive, job_id, "_merge"))
+    hive.execute("UPDATE analysis_stats SET status = 'LOADING'")
+    hive.run_jobs()
+    failed = read_outcome(hive, job_id)
+    assert failed.state is JobState.FAILED
     assert failed.result["pieces"] == ["homo_sapiens.part2"]
 
 
 def test_messages_without_a_job_belong_to_no_job(hive: PracticeHive) -> None:
-    job_id = submitted(hive, fail="entry", message="its own")
-    hive.work()
-    hive.change("INSERT INTO log_message (message_class, msg) VALUES ('WORKER_ERROR', 'of a worker')")
-    assert f"job {job_id} (event_dump_dna) failed: its own" in str(outcome(hive, job_id).error)
+    job_id = submit_job(hive, fail="entry", message="its own")
+    hive.run_jobs()
+    hive.execute("INSERT INTO log_message (message_class, msg) VALUES ('WORKER_ERROR', 'of a worker')")
+    assert f"job {job_id} (event_dump_dna) failed: its own" in str(read_outcome(hive, job_id).error)

@@ -1,4 +1,4 @@
-"""Job trees, polled while they grow, change and lose rows."""
+"""Polling job trees while they grow, change and lose rows."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import pytest
 from sqlalchemy import event
 
 from event_hooks.hive.sql import job_trees
-from event_hooks.hive.sql.job_trees import State
+from event_hooks.hive.sql.job_trees import JobState
 from tests.integration.hive.conftest import (
     MakeHive,
-    child,
-    outcome,
-    read,
-    state,
-    status,
-    submitted,
-    visiting,
+    find_child,
+    load_status,
+    open_reader,
+    read_outcome,
+    read_state,
+    read_trees,
+    submit_job,
 )
 from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.database import Database
@@ -46,88 +46,93 @@ TREES: list[tuple[str, dict[str, Any]]] = [
 def test_a_tree_has_its_final_state_only_after_its_last_transaction(
     make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch, server: str, practice: dict[str, Any]
 ) -> None:
-    """Poll after each of the worker's transactions, with one visitor, and with a new read."""
+    """After each transaction of the worker, poll with one reader, and compare with a new read."""
     hive = make_hive(server)
-    job_id = submitted(hive, **practice)
-    moments: list[State] = []
+    job_id = submit_job(hive, **practice)
+    states: list[JobState] = []
     write = Database.write
 
-    def look() -> None:
-        afresh = read(hive, job_id)[job_id]
-        over = visitor.look((), [job_id]).outcomes
-        known = visitor._forest.trees[job_id]
-        assert known.statuses == afresh.statuses
-        assert known.result_ids == afresh.result_ids
-        moments.append(over[0].state if over else State.RUNNING)
+    def poll() -> None:
+        new_tree = read_trees(hive, job_id)[job_id]
+        outcomes = reader.read_changes((), [job_id]).outcomes
+        polled_tree = reader._forest.trees[job_id]
+        assert polled_tree.statuses == new_tree.statuses
+        assert polled_tree.result_ids == new_tree.result_ids
+        states.append(outcomes[0].state if outcomes else JobState.RUNNING)
 
-    def watched(database: Database, work: Any) -> Any:
-        done = write(database, work)
-        look()
-        return done
+    def write_and_poll(database: Database, work: Any) -> Any:
+        result = write(database, work)
+        poll()
+        return result
 
-    with visiting(hive) as visitor, Worker(hive.url) as worker:
-        monkeypatch.setattr(Database, "write", watched)
-        worker.work_until_idle()
+    with open_reader(hive) as reader, Worker(hive.url) as worker:
+        monkeypatch.setattr(Database, "write", write_and_poll)
+        worker.run_until_idle()
         monkeypatch.undo()
-    last = State.FAILED if "fail" in practice else State.COMPLETE
-    ends = moments.index(last)
-    assert set(moments[:ends]) == {State.RUNNING}
-    assert set(moments[ends:]) == {last}
-    assert hive.rows("SELECT COUNT(*) FROM job WHERE status NOT IN ('DONE', 'PASSED_ON')") == [
-        (0 if last is State.COMPLETE else 2 if practice.get("fail") == "child" else 1,)
+    final_state = JobState.FAILED if "fail" in practice else JobState.COMPLETE
+    end_position = states.index(final_state)
+    assert set(states[:end_position]) == {JobState.RUNNING}
+    assert set(states[end_position:]) == {final_state}
+    assert hive.fetch_rows("SELECT COUNT(*) FROM job WHERE status NOT IN ('DONE', 'PASSED_ON')") == [
+        (0 if final_state is JobState.COMPLETE else 2 if practice.get("fail") == "child" else 1,)
     ]
 
 
 def test_a_passed_on_job_has_the_result_of_its_replacement(hive: PracticeHive) -> None:
-    job_id = submitted(hive, pass_on=1)
-    hive.work()
-    assert hive.rows("SELECT status FROM job WHERE job_id = :id", id=job_id) == [("PASSED_ON",)]
-    assert outcome(hive, job_id).result["genome"] == "homo_sapiens"
+    job_id = submit_job(hive, pass_on=1)
+    hive.run_jobs()
+    assert hive.fetch_rows("SELECT status FROM job WHERE job_id = :id", id=job_id) == [("PASSED_ON",)]
+    assert read_outcome(hive, job_id).result["genome"] == "homo_sapiens"
 
 
 def test_a_deleted_job_is_missing(hive: PracticeHive) -> None:
-    job_id = submitted(hive)
-    hive.change("DELETE FROM job WHERE job_id = :id", id=job_id)
-    gone = outcome(hive, job_id)
-    assert gone.state is State.MISSING
+    job_id = submit_job(hive)
+    hive.execute("DELETE FROM job WHERE job_id = :id", id=job_id)
+    missing = read_outcome(hive, job_id)
+    assert missing.state is JobState.MISSING
     assert (
-        gone.error == f"job {job_id} is no longer in the hive (deleted or hoovered): how it ended is unknown"
+        missing.error
+        == f"job {job_id} is no longer in the hive (deleted or hoovered): its outcome is unknown"
     )
 
 
 def test_a_shared_funnel_belongs_to_both_trees(make_hive: MakeHive) -> None:
-    """On stock tables two equal funnels are one job, whose parent is in the first tree."""
+    """With stock tables two equal funnels are a single job, whose parent is in the first tree."""
     hive = make_hive("mysql")
-    one, other = (hive.add_job(status="DONE") for _ in range(2))
-    funnel = hive.add_job(prev_job_id=one, status="DONE")
+    first_id, second_id = (hive.add_job(status="DONE") for _ in range(2))
+    funnel = hive.add_job(prev_job_id=first_id, status="DONE")
     hive.add_semaphore(9, dependent_job_id=funnel)
-    hive.add_job(prev_job_id=other, status="DONE", controlled_semaphore_id=9)
+    hive.add_job(prev_job_id=second_id, status="DONE", controlled_semaphore_id=9)
     after = hive.add_job(prev_job_id=funnel, status="RUN")
-    found = read(hive, one, other)
-    assert {funnel, after} <= set(found[one].statuses)
-    assert {funnel, after} <= set(found[other].statuses)
+    trees = read_trees(hive, first_id, second_id)
+    assert {funnel, after} <= set(trees[first_id].statuses)
+    assert {funnel, after} <= set(trees[second_id].statuses)
 
 
 def test_a_job_that_the_submitted_job_holds_back_is_not_in_its_tree(make_hive: MakeHive) -> None:
     hive = make_hive("mysql")
     outside = hive.add_job(status="SEMAPHORED")
     hive.add_semaphore(9, dependent_job_id=outside)
-    entry = hive.add_job(status="DONE", controlled_semaphore_id=9)
-    hive.add_job(prev_job_id=entry, status="DONE", controlled_semaphore_id=9)
-    assert state(hive, entry) is State.COMPLETE
+    root_id = hive.add_job(status="DONE", controlled_semaphore_id=9)
+    hive.add_job(prev_job_id=root_id, status="DONE", controlled_semaphore_id=9)
+    assert read_state(hive, root_id) is JobState.COMPLETE
 
 
 def test_a_job_passed_on_twice_has_the_result_of_the_last_replacement(hive: PracticeHive) -> None:
-    entry = submitted(hive, pass_on=2)
-    with Worker(hive.url) as worker, visiting(hive) as visitor:
-        while worker.work_one():
-            found = visitor.look((), [entry])
-    second = child(hive, entry, "_again")
-    third = child(hive, second, "_again")
-    assert [status(hive, job_id) for job_id in (entry, second, third)] == ["PASSED_ON", "PASSED_ON", "DONE"]
-    assert hive.rows("SELECT job_id FROM result") == [(third,)]
-    assert found.outcomes[0].result["genome"] == "homo_sapiens"
-    assert outcome(hive, entry) == found.outcomes[0]
+    root_id = submit_job(hive, pass_on=2)
+    with Worker(hive.url) as worker, open_reader(hive) as reader:
+        while worker.run_one_job():
+            changes = reader.read_changes((), [root_id])
+    second = find_child(hive, root_id, "_again")
+    third = find_child(hive, second, "_again")
+    assert [load_status(hive, job_id) for job_id in (root_id, second, third)] == [
+        "PASSED_ON",
+        "PASSED_ON",
+        "DONE",
+    ]
+    assert hive.fetch_rows("SELECT job_id FROM result") == [(third,)]
+    assert changes.outcomes[0].result["genome"] == "homo_sapiens"
+    assert read_outcome(hive, root_id) == changes.outcomes[0]
 
 
 @pytest.mark.parametrize(
@@ -137,92 +142,96 @@ def test_a_failed_tree_that_is_reset_manually_is_polled_to_its_end(
     make_hive: MakeHive, server: str, fails: str
 ) -> None:
     hive = make_hive(server)
-    entry = submitted(hive, fail_until_reset=fails, after_funnel=True)
-    hive.work()
-    with visiting(hive) as visitor:
-        assert visitor.look((), [entry]).outcomes[0].state is State.FAILED
-        hive.change("UPDATE job SET status = 'READY', retry_count = 1 WHERE status = 'FAILED'")
-        hive.change("UPDATE analysis_stats SET status = 'LOADING'")
-        assert visitor.look((), [entry]).outcomes == []
+    root_id = submit_job(hive, fail_until_reset=fails, after_funnel=True)
+    hive.run_jobs()
+    with open_reader(hive) as reader:
+        assert reader.read_changes((), [root_id]).outcomes[0].state is JobState.FAILED
+        hive.execute("UPDATE job SET status = 'READY', retry_count = 1 WHERE status = 'FAILED'")
+        hive.execute("UPDATE analysis_stats SET status = 'LOADING'")
+        assert reader.read_changes((), [root_id]).outcomes == []
         with Worker(hive.url) as worker:
-            while worker.work_one():
-                over = visitor.look((), [entry]).outcomes
-        assert over[0].state is State.COMPLETE
-        assert over == [outcome(hive, entry)]
+            while worker.run_one_job():
+                outcomes = reader.read_changes((), [root_id]).outcomes
+        assert outcomes[0].state is JobState.COMPLETE
+        assert outcomes == [read_outcome(hive, root_id)]
 
 
 def test_deleting_a_done_job_after_it_was_polled_changes_nothing(make_hive: MakeHive) -> None:
-    """It was hoovered; on SQLite, which cascades nothing to the rest of the tree."""
+    """The job was hoovered, on SQLite, where the deletion does not cascade to the rest of the tree."""
     hive = make_hive("sqlite")
-    entry = submitted(hive)
-    with Worker(hive.url) as worker, visiting(hive) as visitor:
-        while (worked := worker.work_one()) and not worked.analysis.endswith("_part"):
-            visitor.look((), [entry])
-        assert worked
-        visitor.look((), [entry])
-        hive.change("DELETE FROM job WHERE job_id = :id", id=worked.job_id)
-        assert visitor.look((), [entry]).outcomes == []
-        worker.work_until_idle()
-        assert visitor.look((), [entry]).outcomes[0].state is State.COMPLETE
+    root_id = submit_job(hive)
+    with Worker(hive.url) as worker, open_reader(hive) as reader:
+        while (finished := worker.run_one_job()) and not finished.analysis.endswith("_part"):
+            reader.read_changes((), [root_id])
+        assert finished
+        reader.read_changes((), [root_id])
+        hive.execute("DELETE FROM job WHERE job_id = :id", id=finished.job_id)
+        assert reader.read_changes((), [root_id]).outcomes == []
+        worker.run_until_idle()
+        assert reader.read_changes((), [root_id]).outcomes[0].state is JobState.COMPLETE
 
 
 @pytest.mark.parametrize("name", ["READY", "RUN", "SEMAPHORED", "FAILED"])
 def test_deleting_an_unfinished_job_is_never_success(hive: PracticeHive, name: str) -> None:
-    entry = hive.add_job(status="DONE")
-    lost = hive.add_job(prev_job_id=entry, status=name)
-    other = hive.add_job(prev_job_id=entry, status="RUN")
-    with visiting(hive) as visitor:
-        visitor.look((), [entry])
-        hive.change("DELETE FROM job WHERE job_id = :id", id=lost)
-        assert visitor.look((), [entry]).outcomes == []
-        hive.change("UPDATE job SET status = 'DONE' WHERE job_id = :id", id=other)
-        (missing,) = visitor.look((), [entry]).outcomes
-    assert missing.state is State.MISSING
-    assert missing.error == f"its jobs {lost} were deleted before they were over: how it ended is unknown"
+    root_id = hive.add_job(status="DONE")
+    lost = hive.add_job(prev_job_id=root_id, status=name)
+    other = hive.add_job(prev_job_id=root_id, status="RUN")
+    with open_reader(hive) as reader:
+        reader.read_changes((), [root_id])
+        hive.execute("DELETE FROM job WHERE job_id = :id", id=lost)
+        assert reader.read_changes((), [root_id]).outcomes == []
+        hive.execute("UPDATE job SET status = 'DONE' WHERE job_id = :id", id=other)
+        (missing,) = reader.read_changes((), [root_id]).outcomes
+    assert missing.state is JobState.MISSING
+    assert missing.error == f"its jobs {lost} were deleted before they finished: its outcome is unknown"
 
 
 def test_a_submitted_job_deleted_while_it_is_polled_is_missing(hive: PracticeHive) -> None:
-    entry = submitted(hive)
-    with Worker(hive.url) as worker, visiting(hive) as visitor:
-        worker.work_one()
-        assert visitor.look((), [entry]).outcomes == []
-        hive.change("UPDATE job SET status = 'RUN' WHERE job_id = :id", id=entry)
-        with visiting(hive) as other:
-            other.look((), [entry])
-            hive.change("DELETE FROM job WHERE job_id = :id", id=entry)
-            (missing,) = other.look((), [entry]).outcomes
-    assert (missing.state, missing.job_id) == (State.MISSING, entry)
+    root_id = submit_job(hive)
+    with Worker(hive.url) as worker, open_reader(hive) as reader:
+        worker.run_one_job()
+        assert reader.read_changes((), [root_id]).outcomes == []
+        hive.execute("UPDATE job SET status = 'RUN' WHERE job_id = :id", id=root_id)
+        with open_reader(hive) as other:
+            other.read_changes((), [root_id])
+            hive.execute("DELETE FROM job WHERE job_id = :id", id=root_id)
+            (missing,) = other.read_changes((), [root_id]).outcomes
+    assert (missing.state, missing.job_id) == (JobState.MISSING, root_id)
 
 
 def test_a_semaphored_funnel_whose_fan_is_done_is_running(hive: PracticeHive) -> None:
-    entry = hive.add_job(status="DONE")
-    funnel = hive.add_job(prev_job_id=entry, status="SEMAPHORED")
+    root_id = hive.add_job(status="DONE")
+    funnel = hive.add_job(prev_job_id=root_id, status="SEMAPHORED")
     hive.add_semaphore(9, dependent_job_id=funnel)
-    hive.add_job(prev_job_id=entry, status="DONE", controlled_semaphore_id=9)
-    assert state(hive, entry) is State.RUNNING
+    hive.add_job(prev_job_id=root_id, status="DONE", controlled_semaphore_id=9)
+    assert read_state(hive, root_id) is JobState.RUNNING
 
 
 @pytest.mark.parametrize("number", range(1, 7))
 def test_a_child_that_finishes_between_two_statements_keeps_its_children(
     make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Above 25,000 jobs a look is several statements, each with a snapshot of its own."""
+    """Above 25,000 jobs a poll takes several statements, and each statement has its own snapshot."""
     hive = make_hive("sqlite")
     monkeypatch.setattr(job_trees, "MAX_IDS_PER_STATEMENT", 1)
-    entry = hive.add_job(status="RUN")
-    early = hive.add_job(prev_job_id=entry, status="RUN")
-    late: list[int] = []
+    root_id = hive.add_job(status="RUN")
+    child_id = hive.add_job(prev_job_id=root_id, status="RUN")
+    grandchild_ids: list[int] = []
 
-    def end(*_: Any) -> None:
+    def finish_jobs(*_: Any) -> None:
         statements.append(number)
         if len(statements) == number:
-            late.append(hive.add_job(prev_job_id=early, status="RUN"))
-            hive.change("UPDATE job SET status = 'DONE' WHERE job_id IN (:a, :b)", a=early, b=entry)
+            grandchild_ids.append(hive.add_job(prev_job_id=child_id, status="RUN"))
+            hive.execute("UPDATE job SET status = 'DONE' WHERE job_id IN (:a, :b)", a=child_id, b=root_id)
 
-    with visiting(hive) as visitor:
-        visitor.look((), [entry])
+    with open_reader(hive) as reader:
+        reader.read_changes((), [root_id])
         statements: list[int] = []
-        event.listen(visitor._engine, "before_cursor_execute", end)
-        looks = [visitor.look((), [entry]).outcomes for _ in range(3)]
-        assert looks == [[], [], []]
-        assert visitor._forest.trees[entry].statuses == {entry: "DONE", early: "DONE", late[0]: "RUN"}
+        event.listen(reader._engine, "before_cursor_execute", finish_jobs)
+        polls = [reader.read_changes((), [root_id]).outcomes for _ in range(3)]
+        assert polls == [[], [], []]
+        assert reader._forest.trees[root_id].statuses == {
+            root_id: "DONE",
+            child_id: "DONE",
+            grandchild_ids[0]: "RUN",
+        }

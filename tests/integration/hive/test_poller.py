@@ -1,4 +1,4 @@
-"""Waiting for jobs: in an event loop, as in a triggerer."""
+"""Waiting for jobs in an event loop, as in a triggerer."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sqlalchemy import event
 
 from event_hooks.hive import poller
 from event_hooks.hive.sql import job_trees
-from event_hooks.hive.sql.job_trees import JobForest, State
+from event_hooks.hive.sql.job_trees import JobForest, JobState
 from event_hooks.hive.trigger import HiveJobTrigger
-from tests.integration.hive.conftest import submit, until_over
+from tests.integration.hive.conftest import submit_jobs, wait_for_outcomes
 from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.worker import Worker
 
 LIMIT = 20
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("fast_polling")
 
 
-def format_message(ended: TaskSuccessEvent | TaskFailedEvent) -> dict[str, Any]:
-    """Give what a trigger left as the XCom of its task."""
-    assert ended.xcoms
-    text = ended.xcoms["return_value"]
+def parse_message(final_event: TaskSuccessEvent | TaskFailedEvent) -> dict[str, Any]:
+    """Return the content of the XCom that a trigger stores for its task."""
+    assert final_event.xcoms
+    text = final_event.xcoms["return_value"]
     assert isinstance(text, str)
     assert text.isascii()
     content: dict[str, Any] = json.loads(text)
@@ -39,7 +39,7 @@ def format_message(ended: TaskSuccessEvent | TaskFailedEvent) -> dict[str, Any]:
 
 @pytest.fixture
 async def beekeeper(hive: PracticeHive) -> AsyncIterator[None]:
-    """A worker that does the hive's jobs meanwhile."""
+    """A worker that runs the jobs of the hive during the test."""
     stop = threading.Event()
     work = asyncio.create_task(asyncio.to_thread(Worker(hive.url).run, stop))
     yield
@@ -49,118 +49,120 @@ async def beekeeper(hive: PracticeHive) -> AsyncIterator[None]:
 
 @pytest.mark.usefixtures("beekeeper")
 async def test_a_trigger_ends_its_task_with_the_outcomes(hive: PracticeHive) -> None:
-    job_ids = submit(hive, 3)
+    job_ids = submit_jobs(hive, 3)
     trigger = HiveJobTrigger(hive.conn_id, str(job_ids), 3600)
     async with asyncio.timeout(LIMIT):
-        (ended,) = [event async for event in trigger.run()]
-    assert isinstance(ended, TaskSuccessEvent)
-    outcomes = format_message(ended)["outcomes"]
+        (final_event,) = [event async for event in trigger.run()]
+    assert isinstance(final_event, TaskSuccessEvent)
+    outcomes = parse_message(final_event)["outcomes"]
     assert [outcome["job_id"] for outcome in outcomes] == job_ids
     assert [outcome["result"]["genome"] for outcome in outcomes] == ["genome_0", "genome_1", "genome_2"]
 
 
 @pytest.mark.usefixtures("beekeeper")
-async def test_one_failed_job_fails_the_task_and_keeps_the_others_outcomes(hive: PracticeHive) -> None:
-    job_ids = submit(hive, 1) + submit(hive, 1, fail="child")
+async def test_one_failed_job_fails_the_task_and_keeps_the_outcomes_of_the_others(hive: PracticeHive) -> None:
+    job_ids = submit_jobs(hive, 1) + submit_jobs(hive, 1, fail="child")
     async with asyncio.timeout(LIMIT):
-        (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 3600).run()]
-    assert isinstance(ended, TaskFailedEvent)
-    assert [outcome["state"] for outcome in format_message(ended)["outcomes"]] == ["complete", "failed"]
+        (final_event,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 3600).run()]
+    assert isinstance(final_event, TaskFailedEvent)
+    assert [outcome["state"] for outcome in parse_message(final_event)["outcomes"]] == ["complete", "failed"]
 
 
-async def test_all_who_wait_are_asked_for_together(
+async def test_one_poll_serves_all_waiting_triggers(
     make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hive = make_hive("mysql")
-    looks: list[int] = []
-    look = JobForest.look
+    poll_sizes: list[int] = []
+    refresh = JobForest.refresh
 
-    def counted(forest: JobForest, connection: Any, entries: Any) -> Any:
-        looks.append(len(entries))
-        return look(forest, connection, entries)
+    def count_roots(forest: JobForest, connection: Any, root_ids: Any) -> Any:
+        poll_sizes.append(len(root_ids))
+        return refresh(forest, connection, root_ids)
 
-    monkeypatch.setattr(JobForest, "look", counted)
-    waiting = [HiveJobTrigger(hive.conn_id, [job_id], 3600).run() for job_id in submit(hive, 20)]
-    tasks = [asyncio.ensure_future(anext(events)) for events in waiting]
+    monkeypatch.setattr(JobForest, "refresh", count_roots)
+    runs = [HiveJobTrigger(hive.conn_id, [job_id], 3600).run() for job_id in submit_jobs(hive, 20)]
+    tasks = [asyncio.ensure_future(anext(events)) for events in runs]
     async with asyncio.timeout(LIMIT):
-        while len(looks) < 3:
+        while len(poll_sizes) < 3:
             await asyncio.sleep(0.01)
-        await asyncio.to_thread(hive.work)
+        await asyncio.to_thread(hive.run_jobs)
         await asyncio.gather(*tasks)
-    assert set(looks[:3]) == {20}
+    assert set(poll_sizes[:3]) == {20}
 
 
-async def test_two_triggers_of_one_job_both_learn_of_its_end(hive: PracticeHive) -> None:
-    (job_id,) = submit(hive)
-    waits = [until_over(hive, [job_id]) for _ in range(2)]
+async def test_two_triggers_of_one_job_both_get_its_outcome(hive: PracticeHive) -> None:
+    (job_id,) = submit_jobs(hive)
+    waits = [wait_for_outcomes(hive, [job_id]) for _ in range(2)]
     tasks = [asyncio.create_task(wait) for wait in waits]
-    await asyncio.to_thread(hive.work)
+    await asyncio.to_thread(hive.run_jobs)
     async with asyncio.timeout(LIMIT):
-        one, other = await asyncio.gather(*tasks)
-    assert one == other
-    assert one[0].state is State.COMPLETE
+        first, second = await asyncio.gather(*tasks)
+    assert first == second
+    assert first[0].state is JobState.COMPLETE
 
 
-async def test_who_stops_waiting_leaves_the_others_waiting(hive: PracticeHive) -> None:
-    job_ids = submit(hive, 2)
-    leaves, stays = (asyncio.create_task(until_over(hive, [job_id])) for job_id in job_ids)
+async def test_a_cancelled_trigger_does_not_affect_others(hive: PracticeHive) -> None:
+    job_ids = submit_jobs(hive, 2)
+    cancelled, remaining = (asyncio.create_task(wait_for_outcomes(hive, [job_id])) for job_id in job_ids)
     await asyncio.sleep(0.2)
-    leaves.cancel()
-    await asyncio.to_thread(hive.work)
+    cancelled.cancel()
+    await asyncio.to_thread(hive.run_jobs)
     async with asyncio.timeout(LIMIT):
-        assert [outcome.job_id for outcome in await stays] == job_ids[1:]
+        assert [outcome.job_id for outcome in await remaining] == job_ids[1:]
 
 
-async def test_waiting_outlasts_a_hive_that_breaks_off(
+async def test_a_wait_survives_a_lost_connection(
     make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hive = make_hive("mysql")
-    monkeypatch.setattr(poller, "MAX_PAUSE", 0.1)
-    wait = asyncio.create_task(until_over(hive, submit(hive)))
+    monkeypatch.setattr(poller, "MAX_BACKOFF_SECONDS", 0.1)
+    wait = asyncio.create_task(wait_for_outcomes(hive, submit_jobs(hive)))
     for _ in range(3):
         await asyncio.sleep(0.2)
-        mine = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
-        for (connection_id,) in hive.rows(mine):
-            hive.change(f"KILL {connection_id}")
+        other_connections = (
+            "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()"
+        )
+        for (connection_id,) in hive.fetch_rows(other_connections):
+            hive.execute(f"KILL {connection_id}")
     assert not wait.done()
-    await asyncio.to_thread(hive.work)
+    await asyncio.to_thread(hive.run_jobs)
     async with asyncio.timeout(LIMIT):
-        assert (await wait)[0].state is State.COMPLETE
+        assert (await wait)[0].state is JobState.COMPLETE
 
 
-@pytest.mark.parametrize("lacks", ["its table", "its connection"])
-async def test_waiting_outlasts_a_hive_that_cannot_be_read_for_a_while(
-    make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch, lacks: str
+@pytest.mark.parametrize("missing", ["its table", "its connection"])
+async def test_a_wait_survives_a_hive_that_is_unavailable_for_some_time(
+    make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     hive = make_hive("sqlite")
-    monkeypatch.setattr(poller, "MAX_PAUSE", 0.1)
-    job_ids = submit(hive)
-    await asyncio.to_thread(hive.work)
-    with monkeypatch.context() as meanwhile:
-        if lacks == "its connection":
-            meanwhile.delenv(f"AIRFLOW_CONN_{hive.conn_id.upper()}")
+    monkeypatch.setattr(poller, "MAX_BACKOFF_SECONDS", 0.1)
+    job_ids = submit_jobs(hive)
+    await asyncio.to_thread(hive.run_jobs)
+    with monkeypatch.context() as patch:
+        if missing == "its connection":
+            patch.delenv(f"AIRFLOW_CONN_{hive.conn_id.upper()}")
         else:
-            hive.change("ALTER TABLE job RENAME TO elsewhere")
-        wait = asyncio.create_task(until_over(hive, job_ids))
+            hive.execute("ALTER TABLE job RENAME TO elsewhere")
+        wait = asyncio.create_task(wait_for_outcomes(hive, job_ids))
         await asyncio.sleep(0.5)
         assert not wait.done()
-    if lacks == "its table":
-        hive.change("ALTER TABLE elsewhere RENAME TO job")
+    if missing == "its table":
+        hive.execute("ALTER TABLE elsewhere RENAME TO job")
     async with asyncio.timeout(LIMIT):
-        assert (await wait)[0].state is State.COMPLETE
+        assert (await wait)[0].state is JobState.COMPLETE
 
 
-async def test_a_hive_that_cannot_be_read_for_long_fails_who_waits_and_says_why(
+async def test_a_hive_that_is_unavailable_for_long_fails_the_waits_with_the_reason(
     make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hive = make_hive("sqlite")
-    monkeypatch.setattr(poller, "PATIENCE", 0.0)
-    job_ids = submit(hive)
-    hive.change("ALTER TABLE job RENAME TO elsewhere")
+    monkeypatch.setattr(poller, "MAX_REJECTION_SECONDS", 0.0)
+    job_ids = submit_jobs(hive)
+    hive.execute("ALTER TABLE job RENAME TO elsewhere")
     async with asyncio.timeout(LIMIT):
-        (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 3600).run()]
-    assert isinstance(ended, TaskFailedEvent)
-    assert "no such table: job" in format_message(ended)["error"]
+        (final_event,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 3600).run()]
+    assert isinstance(final_event, TaskFailedEvent)
+    assert "no such table: job" in parse_message(final_event)["error"]
 
 
 @pytest.mark.parametrize(
@@ -169,32 +171,32 @@ async def test_a_hive_that_cannot_be_read_for_long_fails_who_waits_and_says_why(
     ids=["large number", "lone surrogate", "nul", "deep", "nan"],
 )
 async def test_no_result_breaks_the_triggerer(make_hive: Callable[..., PracticeHive], result: str) -> None:
-    """What a trigger yields goes through msgpack to the triggerer's parent process."""
+    """The event of a trigger goes through msgpack to the parent process of the triggerer."""
     hive = make_hive("mysql")
-    job_ids = submit(hive, result=result)
-    await asyncio.to_thread(hive.work)
+    job_ids = submit_jobs(hive, result=result)
+    await asyncio.to_thread(hive.run_jobs)
     async with asyncio.timeout(LIMIT):
-        (ended,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 3600).run()]
-    assert isinstance(ended, TaskSuccessEvent)
-    changes = messages.TriggerStateChanges(events=[TriggerEventEntry(1, ended, None)])
+        (final_event,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 3600).run()]
+    assert isinstance(final_event, TaskSuccessEvent)
+    changes = messages.TriggerStateChanges(events=[TriggerEventEntry(1, final_event, None)])
     assert _RequestFrame(id=1, body=changes.model_dump()).as_bytes()
-    assert format_message(ended)["outcomes"][0]["state"] == "complete"
+    assert parse_message(final_event)["outcomes"][0]["state"] == "complete"
 
 
 async def test_a_finished_poller_starts_again(hive: PracticeHive) -> None:
     for _ in range(3):
-        job_ids = submit(hive)
-        await asyncio.to_thread(hive.work)
+        job_ids = submit_jobs(hive)
+        await asyncio.to_thread(hive.run_jobs)
         async with asyncio.timeout(LIMIT):
-            assert (await until_over(hive, job_ids))[0].state is State.COMPLETE
+            assert (await wait_for_outcomes(hive, job_ids))[0].state is JobState.COMPLETE
 
 
-async def test_a_look_costs_a_statement_a_level(hive: PracticeHive) -> None:
-    job_ids = submit(hive, 8, parts=3)
-    await asyncio.to_thread(hive.work)
+async def test_a_poll_takes_one_statement_per_level(hive: PracticeHive) -> None:
+    job_ids = submit_jobs(hive, 8, parts=3)
+    await asyncio.to_thread(hive.run_jobs)
     statements: list[str] = []
-    event.listen(hive.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    event.listen(hive.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
     with hive.engine.connect() as connection:
-        read = job_trees.read(connection, job_ids)
-    assert {len(tree.statuses) for tree in read.values()} == {5}
+        trees = job_trees.load_trees(connection, job_ids)
+    assert {len(tree.statuses) for tree in trees.values()} == {5}
     assert len(statements) == 2

@@ -9,63 +9,63 @@ import pytest
 
 from event_hooks.hive.poller import HivePoller
 from event_hooks.hive.reader import HiveChanges
-from event_hooks.hive.sql.job_trees import State
-from tests.integration.hive.conftest import MakeHive, submit, until_over
+from event_hooks.hive.sql.job_trees import JobState
+from tests.integration.hive.conftest import MakeHive, submit_jobs, wait_for_outcomes
 
 LIMIT = 20
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("fast_polling")
 
 
-async def test_hives_with_equal_job_ids_are_never_mixed_up(make_hive: MakeHive) -> None:
+async def test_equal_job_ids_of_two_hives_are_distinguished(make_hive: MakeHive) -> None:
     complete, failed, running = (make_hive(server) for server in ("mysql", "sqlite", "mysql"))
-    last = max(hive.add_job(status="DONE") for hive in (complete, failed, running))
+    last_id = max(hive.add_job(status="DONE") for hive in (complete, failed, running))
     for hive in (complete, failed, running):
-        hive.add_job(job_id=last + 1, status="DONE")
-    job_ids = submit(complete, 3)
-    assert job_ids == submit(running, 3) == submit(failed, 3, fail="child")
-    waits = [asyncio.create_task(until_over(hive, job_ids)) for hive in (complete, failed, running)]
-    await asyncio.gather(asyncio.to_thread(complete.work), asyncio.to_thread(failed.work))
+        hive.add_job(job_id=last_id + 1, status="DONE")
+    job_ids = submit_jobs(complete, 3)
+    assert job_ids == submit_jobs(running, 3) == submit_jobs(failed, 3, fail="child")
+    waits = [asyncio.create_task(wait_for_outcomes(hive, job_ids)) for hive in (complete, failed, running)]
+    await asyncio.gather(asyncio.to_thread(complete.run_jobs), asyncio.to_thread(failed.run_jobs))
     async with asyncio.timeout(LIMIT):
-        ended = [{outcome.state for outcome in await wait} for wait in waits[:2]]
-    assert ended == [{State.COMPLETE}, {State.FAILED}]
+        states = [{outcome.state for outcome in await wait} for wait in waits[:2]]
+    assert states == [{JobState.COMPLETE}, {JobState.FAILED}]
     assert not waits[2].done()
-    await asyncio.to_thread(running.work)
+    await asyncio.to_thread(running.run_jobs)
     async with asyncio.timeout(LIMIT):
-        assert {outcome.state for outcome in await waits[2]} == {State.COMPLETE}
+        assert {outcome.state for outcome in await waits[2]} == {JobState.COMPLETE}
 
 
 @pytest.mark.alone
-async def test_a_hive_that_hangs_does_not_delay_the_news_of_another(
+async def test_a_hive_that_hangs_does_not_delay_events_of_another(
     make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It accepts connections, and says nothing."""
+    """The server accepts connections, and sends nothing."""
     monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__HIVE_TIMEOUT", "2")
     hive = make_hive("mysql")
-    called = asyncio.Event()
-    writers: list[asyncio.StreamWriter] = []  # one that is dropped closes its connection, from Python 3.13 on
+    connected = asyncio.Event()
+    writers: list[asyncio.StreamWriter] = []  # Python 3.13 closes an unreferenced writer.
 
     def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)
-        called.set()
+        connected.set()
 
-    silent = await asyncio.start_server(accept, "127.0.0.1")
-    port = silent.sockets[0].getsockname()[1]
+    silent_server = await asyncio.start_server(accept, "127.0.0.1")
+    port = silent_server.sockets[0].getsockname()[1]
     monkeypatch.setenv("AIRFLOW_CONN_HIVE_SILENT", f"mysql://u:p@127.0.0.1:{port}/hive")
 
-    async def first_news() -> HiveChanges:
-        async for news in HivePoller("hive_silent").watch([1], 3600):
-            return news
-        raise AssertionError("it ended without news")
+    async def read_first_changes() -> HiveChanges:
+        async for changes in HivePoller("hive_silent").subscribe([1], 3600):
+            return changes
+        raise AssertionError("the poller ended without changes")
 
     async with asyncio.timeout(LIMIT):
-        hanging = asyncio.create_task(first_news())
-        await called.wait()
-        others = asyncio.create_task(until_over(hive, submit(hive)))
-        await asyncio.to_thread(hive.work)
-        over_at = time.monotonic()
-        assert (await others)[0].state is State.COMPLETE
-        assert time.monotonic() - over_at < 1
+        hanging = asyncio.create_task(read_first_changes())
+        await connected.wait()
+        other_wait = asyncio.create_task(wait_for_outcomes(hive, submit_jobs(hive)))
+        await asyncio.to_thread(hive.run_jobs)
+        finished_at = time.monotonic()
+        assert (await other_wait)[0].state is JobState.COMPLETE
+        assert time.monotonic() - finished_at < 1
         assert not hanging.done()
-        assert (await hanging).word is not None
-    silent.close()
+        assert (await hanging).message is not None
+    silent_server.close()

@@ -1,4 +1,4 @@
-"""A trigger that Airflow starts again: after a restart, in a second triggerer, after a clear."""
+"""Restarted triggers: after a restart, in a second triggerer, after a clear."""
 
 from __future__ import annotations
 
@@ -10,39 +10,42 @@ import pytest
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
 from event_hooks.hive.trigger import HiveJobTrigger
-from event_hooks.hive.wait_state import WaitState, loads
-from tests.integration.hive.conftest import submit
+from event_hooks.hive.wait_state import WaitState, parse_wait_state
+from tests.integration.hive.conftest import submit_jobs
 from tests.integration.hive.test_poller import LIMIT
 from tests.integration.hives import PracticeHive
 
 
-class Remembered(HiveJobTrigger):
-    """A trigger whose XCom is a list, since there is no Airflow here to keep it."""
+class RecordingTrigger(HiveJobTrigger):
+    """A trigger that stores its XComs in a list, because no Airflow runs here."""
 
-    def __init__(self, hive: PracticeHive, job_ids: list[int], kept: list[str], ti: str) -> None:
+    def __init__(
+        self, hive: PracticeHive, job_ids: list[int], xcoms: list[str], task_instance_id: str
+    ) -> None:
         super().__init__(hive.conn_id, job_ids, 3600)
-        self.kept = kept
-        self.ti = ti
+        self.xcoms = xcoms
+        self._task_instance_id = task_instance_id
 
-    def _ti_id(self) -> str:
-        return self.ti
+    @property
+    def task_instance_id(self) -> str:
+        return self._task_instance_id
 
-    async def _left(self) -> str | None:
-        return self.kept[-1] if self.kept else None
+    async def _load_return_value(self) -> str | None:
+        return self.xcoms[-1] if self.xcoms else None
 
-    async def _keep(self, key: str, value: str) -> None:
+    async def _store_xcom(self, key: str, value: str) -> None:
         assert key == "return_value"
-        self.kept.append(value)
+        self.xcoms.append(value)
 
-    async def ended(self) -> TriggerEvent:
-        """Run to the end, and keep what Airflow would keep."""
+    async def run_to_end(self) -> TriggerEvent:
+        """Run to the end, and store the XCom as Airflow would."""
         async with asyncio.timeout(LIMIT):
             (event,) = [event async for event in self.run()]
         assert isinstance(event, TaskSuccessEvent | TaskFailedEvent)
         assert event.xcoms
         value = event.xcoms["return_value"]
         assert isinstance(value, str)
-        self.kept.append(value)
+        self.xcoms.append(value)
         return event
 
 
@@ -52,44 +55,45 @@ def hive(make_hive: Callable[..., PracticeHive], monkeypatch: pytest.MonkeyPatch
     return make_hive("mysql")
 
 
-async def failed(hive: PracticeHive, **practice: Any) -> tuple[list[int], list[str]]:
-    """Give a job that failed, and what its wait left."""
-    job_ids, kept = submit(hive, fail_until_reset="entry", **practice), list[str]()
-    await asyncio.to_thread(hive.work)
-    assert isinstance(await Remembered(hive, job_ids, kept, "first").ended(), TaskFailedEvent)
-    return job_ids, kept
+async def fail_job(hive: PracticeHive, **practice: Any) -> tuple[list[int], list[str]]:
+    """Return a failed job, and the XComs of its wait."""
+    job_ids, xcoms = submit_jobs(hive, fail_until_reset="entry", **practice), list[str]()
+    await asyncio.to_thread(hive.run_jobs)
+    assert isinstance(await RecordingTrigger(hive, job_ids, xcoms, "first").run_to_end(), TaskFailedEvent)
+    return job_ids, xcoms
 
 
-async def test_the_same_wait_in_a_second_triggerer_ends_as_the_first(hive: PracticeHive) -> None:
-    job_ids, kept = await failed(hive)
-    assert isinstance(await Remembered(hive, job_ids, kept, "first").ended(), TaskFailedEvent)
-    assert hive.rows("SELECT status FROM job") == [("FAILED",)]
-    assert kept[-1] == kept[-2]
+async def test_a_wait_in_a_second_triggerer_has_the_same_outcome(hive: PracticeHive) -> None:
+    job_ids, xcoms = await fail_job(hive)
+    assert isinstance(await RecordingTrigger(hive, job_ids, xcoms, "first").run_to_end(), TaskFailedEvent)
+    assert hive.fetch_rows("SELECT status FROM job") == [("FAILED",)]
+    assert xcoms[-1] == xcoms[-2]
 
 
-async def test_a_cleared_wait_lets_what_failed_run_again(hive: PracticeHive) -> None:
-    job_ids, kept = await failed(hive)
-    again = asyncio.create_task(Remembered(hive, job_ids, kept, "second").ended())
+async def test_a_cleared_wait_resets_failed_jobs(hive: PracticeHive) -> None:
+    job_ids, xcoms = await fail_job(hive)
+    second_wait = asyncio.create_task(RecordingTrigger(hive, job_ids, xcoms, "second").run_to_end())
     async with asyncio.timeout(LIMIT):
-        while hive.rows("SELECT status FROM job") != [("READY",)]:
+        while hive.fetch_rows("SELECT status FROM job") != [("READY",)]:
             await asyncio.sleep(0.02)
-    await asyncio.to_thread(hive.work)
-    assert isinstance(await again, TaskSuccessEvent)
+    await asyncio.to_thread(hive.run_jobs)
+    assert isinstance(await second_wait, TaskSuccessEvent)
 
 
-async def test_a_restarted_wait_goes_on_from_when_it_began(hive: PracticeHive) -> None:
-    job_ids, kept = submit(hive), [WaitState(told={"excluded: x"}, ti="first").dumps()]
-    began = loads(kept[0])
-    assert began
-    await asyncio.to_thread(hive.work)
-    assert isinstance(await Remembered(hive, job_ids, kept, "first").ended(), TaskSuccessEvent)
-    ended = loads(kept[-1])
-    assert ended
-    assert (ended.since, ended.told) == (began.since, began.told)
+async def test_a_restarted_wait_keeps_its_start_time(hive: PracticeHive) -> None:
+    state = WaitState(reported_stalls={"excluded: x"}, task_instance_id="first")
+    job_ids, xcoms = submit_jobs(hive), [state.to_json()]
+    first_state = parse_wait_state(xcoms[0])
+    assert first_state
+    await asyncio.to_thread(hive.run_jobs)
+    assert isinstance(await RecordingTrigger(hive, job_ids, xcoms, "first").run_to_end(), TaskSuccessEvent)
+    last_state = parse_wait_state(xcoms[-1])
+    assert last_state
+    assert (last_state.since, last_state.reported_stalls) == (first_state.since, first_state.reported_stalls)
 
 
-async def test_nothing_is_left_over_the_end_of_a_wait(hive: PracticeHive) -> None:
-    job_ids, kept = await failed(hive)
-    end = kept[-1]
-    await Remembered(hive, job_ids, kept, "first")._leave(WaitState(ti="first"))
-    assert kept[-1] == end
+async def test_a_finished_wait_state_is_not_overwritten(hive: PracticeHive) -> None:
+    job_ids, xcoms = await fail_job(hive)
+    final_xcom = xcoms[-1]
+    await RecordingTrigger(hive, job_ids, xcoms, "first")._store_state(WaitState(task_instance_id="first"))
+    assert xcoms[-1] == final_xcom

@@ -16,48 +16,48 @@ from event_hooks.hive.connection import resolve_hive
 from event_hooks.hive.hook import HiveHook
 from tests.integration.hive.conftest import (
     MakeHive,
-    counters,
-    inputs,
-    recount,
-    submitted,
-    wait_for,
-    waits_for_a_lock,
+    build_inputs,
+    count_jobs,
+    is_waiting_for_lock,
+    load_counters,
+    submit_job,
+    wait_until,
 )
 from tests.integration.hives import PracticeHive
 
 OPERATIONS: dict[str, Callable[[HiveHook, int], Any]] = {
-    "submit": lambda hook, _: hook.submit("event_dump_dna", inputs(1)),
-    "reset": lambda hook, entry: hook.reset([entry]),
-    "stop": lambda hook, entry: hook.stop([entry]),
+    "submit": lambda hook, _: hook.submit("event_dump_dna", build_inputs(1)),
+    "reset": lambda hook, job_id: hook.reset_jobs([job_id]),
+    "stop": lambda hook, job_id: hook.stop_jobs([job_id]),
 }
 
 
 @pytest.fixture
-def codes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
-    """The numbers of the errors that MariaDB gave; and nobody waits long before a retry."""
+def error_codes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+    """The error codes of the database; retries do not wait."""
     monkeypatch.setattr("event_hooks.hive.hook.wait_random_exponential", lambda **_: wait_none())
-    found: list[object] = []
+    error_codes: list[object] = []
 
-    def note(context: Any) -> None:
+    def record_error(context: Any) -> None:
         code = context.original_exception.args[0]
-        if code != 1146:  # that a table is not there yet, while a hive is made
-            found.append(code)
+        if code != 1146:  # 1146: a missing table, while a hive is created
+            error_codes.append(code)
 
-    event.listen(Engine, "handle_error", note)
-    yield found
-    event.remove(Engine, "handle_error", note)
+    event.listen(Engine, "handle_error", record_error)
+    yield error_codes
+    event.remove(Engine, "handle_error", record_error)
 
 
-def hook_that_waits(hive: PracticeHive, seconds: int) -> HiveHook:
-    """Give a hook whose statements wait so long for a lock."""
+def build_hook(hive: PracticeHive, seconds: int) -> HiveHook:
+    """Return a hook whose statements wait this many seconds for a lock."""
     url, options = resolve_hive(hive.conn_id)
     setting = {"init_command": f"SET innodb_lock_wait_timeout = {seconds}"}
     return HiveHook(hive.conn_id, (url, options | setting))
 
 
 @contextmanager
-def rolled_back_on_error(transaction: Connection) -> Iterator[None]:
-    """Roll a transaction back, and so release its locks, when a statement of another one has failed."""
+def rollback_on_error(transaction: Connection) -> Iterator[None]:
+    """Roll back a transaction, which releases its locks, when a statement of another transaction fails."""
 
     def roll_back(_: object) -> None:
         transaction.rollback()
@@ -67,85 +67,87 @@ def rolled_back_on_error(transaction: Connection) -> Iterator[None]:
     event.remove(Engine, "handle_error", roll_back)
 
 
-def job_for(hive: PracticeHive, operation: str) -> int:
-    """Give a job that can be reset, or stopped."""
-    entry = submitted(hive, fail="entry")
+def create_job(hive: PracticeHive, operation: str) -> int:
+    """Submit a job for the operation, and return its id."""
+    job_id = submit_job(hive, fail="entry")
     if operation == "reset":
-        hive.work()
-    return entry
+        hive.run_jobs()
+    return job_id
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_deadlock_is_retried(make_hive: MakeHive, codes: list[object], operation: str) -> None:
-    """The other transaction weighs more, so MariaDB gives ours up."""
+def test_a_deadlock_is_retried(make_hive: MakeHive, error_codes: list[object], operation: str) -> None:
+    """The other transaction has more changes, so MariaDB rolls back the transaction of the hook."""
     hive = make_hive("mysql")
-    entry = job_for(hive, operation)
-    count = hive.rows("SELECT COUNT(*) FROM log_message")[0][0]
+    job_id = create_job(hive, operation)
+    count = hive.fetch_rows("SELECT COUNT(*) FROM log_message")[0][0]
     ours, theirs = "UPDATE job SET status = status", "UPDATE analysis_stats SET status = status"
     with ThreadPoolExecutor(1) as pool, hive.transaction() as other:
         for _ in range(50):
             other.exec_driver_sql("INSERT INTO log_message (msg) VALUES ('weight')")
-        if operation == "submit":  # it locks the statistics first, then its new row
-            (text,) = inputs(1)
+        if operation == "submit":  # A submission locks the statistics first, then its new row.
+            (text,) = build_inputs(1)
             columns = "analysis_id, input_id, param_id_stack, accu_id_stack"
             other.exec_driver_sql(f"INSERT INTO job ({columns}) VALUES (1, %s, '', '')", (text,))
             ours = "SELECT 1"
         else:
             other.exec_driver_sql(theirs)
-        doing = pool.submit(OPERATIONS[operation], HiveHook(hive.conn_id), entry)
-        wait_for(lambda: waits_for_a_lock(hive))
+        future = pool.submit(OPERATIONS[operation], HiveHook(hive.conn_id), job_id)
+        wait_until(lambda: is_waiting_for_lock(hive))
         other.exec_driver_sql(theirs if operation == "submit" else ours)
         other.rollback()
-        done = doing.result(timeout=20)
-    assert codes == [1213]
-    assert len(done) == 1 if operation == "submit" else done.jobs == [entry]
-    assert counters(hive) == recount(hive)
-    assert hive.rows("SELECT COUNT(*) FROM log_message")[0][0] == count + (operation != "submit")
+        result = future.result(timeout=20)
+    assert error_codes == [1213]
+    assert len(result) == 1 if operation == "submit" else result.changed_ids == [job_id]
+    assert load_counters(hive) == count_jobs(hive)
+    assert hive.fetch_rows("SELECT COUNT(*) FROM log_message")[0][0] == count + (operation != "submit")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_lock_wait_timeout_is_retried(make_hive: MakeHive, codes: list[object], operation: str) -> None:
+def test_a_lock_wait_timeout_is_retried(
+    make_hive: MakeHive, error_codes: list[object], operation: str
+) -> None:
     hive = make_hive("mysql")
-    entry = job_for(hive, operation)
+    job_id = create_job(hive, operation)
     with hive.transaction() as other:
         other.exec_driver_sql("UPDATE analysis_stats SET status = status")
-        with rolled_back_on_error(other):
-            OPERATIONS[operation](hook_that_waits(hive, 0), entry)
-    assert codes == [1205]
-    assert counters(hive) == recount(hive)
+        with rollback_on_error(other):
+            OPERATIONS[operation](build_hook(hive, 0), job_id)
+    assert error_codes == [1205]
+    assert load_counters(hive) == count_jobs(hive)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_lock_that_is_never_released_raises_an_error_and_writes_nothing(
-    make_hive: MakeHive, codes: list[object], operation: str
+    make_hive: MakeHive, error_codes: list[object], operation: str
 ) -> None:
     hive = make_hive("mysql")
-    entry = job_for(hive, operation)
-    before = hive.rows("SELECT job_id, status FROM job")
+    job_id = create_job(hive, operation)
+    old_rows = hive.fetch_rows("SELECT job_id, status FROM job")
     with hive.transaction() as other:
         other.exec_driver_sql("UPDATE analysis_stats SET status = status")
         with pytest.raises(HiveUnreachable, match="hive 'hive_test_0' does not answer: .*Lock wait timeout"):
-            OPERATIONS[operation](hook_that_waits(hive, 0), entry)
+            OPERATIONS[operation](build_hook(hive, 0), job_id)
         other.rollback()
-    assert codes == [1205] * 5
-    assert hive.rows("SELECT job_id, status FROM job") == before
+    assert error_codes == [1205] * 5
+    assert hive.fetch_rows("SELECT job_id, status FROM job") == old_rows
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_locked_file_raises_an_error_and_writes_nothing(
-    make_hive: MakeHive, codes: list[object], operation: str
+    make_hive: MakeHive, error_codes: list[object], operation: str
 ) -> None:
     hive = make_hive("sqlite")
-    entry = job_for(hive, operation)
+    job_id = create_job(hive, operation)
     url, options = resolve_hive(hive.conn_id)
     with hive.transaction() as other:
         other.exec_driver_sql("BEGIN IMMEDIATE")
         with pytest.raises(HiveUnreachable, match="database is locked"):
-            OPERATIONS[operation](HiveHook(hive.conn_id, (url, options | {"timeout": 0})), entry)
+            OPERATIONS[operation](HiveHook(hive.conn_id, (url, options | {"timeout": 0})), job_id)
         other.rollback()
-    assert codes == ["database is locked"] * 5
-    OPERATIONS[operation](HiveHook(hive.conn_id), entry)
-    assert counters(hive) == recount(hive)
+    assert error_codes == ["database is locked"] * 5
+    OPERATIONS[operation](HiveHook(hive.conn_id), job_id)
+    assert load_counters(hive) == count_jobs(hive)
 
 
 def test_a_submission_waits_for_a_lock_and_succeeds(make_hive: MakeHive) -> None:
@@ -153,7 +155,7 @@ def test_a_submission_waits_for_a_lock_and_succeeds(make_hive: MakeHive) -> None
     hook = HiveHook(hive.conn_id)
     with ThreadPoolExecutor(1) as pool, hive.transaction() as other:
         other.exec_driver_sql("UPDATE analysis_stats SET status = status")
-        waiting = pool.submit(hook.submit, "event_dump_dna", inputs(1))
-        assert not waiting.done()
+        future = pool.submit(hook.submit, "event_dump_dna", build_inputs(1))
+        assert not future.done()
         other.rollback()
-        assert len(waiting.result(timeout=20)) == 1
+        assert len(future.result(timeout=20)) == 1

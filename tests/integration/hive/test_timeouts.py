@@ -16,7 +16,7 @@ from event_hooks.exceptions import HiveUnreachable
 from event_hooks.hive.connection import resolve_hive
 from event_hooks.hive.hook import HiveHook
 from tests.integration.hive.conftest import MakeHive
-from tools.ports import free_port
+from tools.ports import find_free_port
 
 TIMEOUT = 1
 CONN_ID = "hive_behind_relay"
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.alone
 
 class Relay:
     """
-    A TCP relay to a server, which passes nothing on while it hangs.
+    A TCP relay to a server, which forwards no bytes while it hangs.
 
     :param server: host and port.
     """
@@ -41,14 +41,14 @@ class Relay:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def hang(self) -> None:
-        """Accept connections and bytes from now on, and pass nothing on."""
+        """Accept connections and bytes from now on, and forward nothing."""
         self._passes.clear()
 
     def close(self) -> None:
         """Close all connections."""
         for connection in (self._listener, *self._sockets):
-            with suppress(OSError):  # the other side has closed it
-                connection.shutdown(socket.SHUT_RDWR)  # ends accept and recv; close does not
+            with suppress(OSError):  # The other side has closed the connection.
+                connection.shutdown(socket.SHUT_RDWR)  # shutdown ends accept and recv, close does not
             connection.close()
 
     def _accept(self) -> None:
@@ -68,12 +68,12 @@ class Relay:
                 self._passes.wait()
                 target.sendall(data)
         except OSError:
-            pass  # one side has closed
+            pass  # One side has closed the connection.
 
 
 @pytest.fixture
 def relay(make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
-    """A relay to a hive, to which the connection ``CONN_ID`` leads."""
+    """A relay to a hive, at the connection ``CONN_ID``."""
     url = make_hive("mysql").engine.url
     with closing(Relay((str(url.host), url.port or 3306))) as relay:
         uri = url.set(drivername="mysql", port=relay.port, query={}).render_as_string(hide_password=False)
@@ -83,20 +83,20 @@ def relay(make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rela
 
 
 @contextmanager
-def takes_between(minimum: float, maximum: float) -> Iterator[None]:
-    """Check the seconds that a block takes."""
-    began = time.monotonic()
+def assert_seconds_between(minimum: float, maximum: float) -> Iterator[None]:
+    """Assert that a block takes between these numbers of seconds."""
+    start = time.monotonic()
     yield
-    assert minimum <= time.monotonic() - began < maximum
+    assert minimum <= time.monotonic() - start < maximum
 
 
 def test_connecting_to_a_server_that_hangs_times_out(relay: Relay) -> None:
     relay.hang()
     with (
-        takes_between(TIMEOUT - 0.1, TIMEOUT + 1),
+        assert_seconds_between(TIMEOUT - 0.1, TIMEOUT + 1),
         pytest.raises(HiveUnreachable, match="Lost connection"),
     ):
-        HiveHook(CONN_ID).check("event_dump_dna")
+        HiveHook(CONN_ID).check_analysis("event_dump_dna")
 
 
 def test_a_statement_on_a_server_that_hangs_times_out(relay: Relay) -> None:
@@ -104,11 +104,14 @@ def test_a_statement_on_a_server_that_hangs_times_out(relay: Relay) -> None:
     with create_engine(url, connect_args=options).connect() as connection:
         assert connection.scalar(text("SELECT 1")) == 1
         relay.hang()
-        with takes_between(TIMEOUT - 0.1, TIMEOUT + 1), pytest.raises(OperationalError, match="2013"):
+        with (
+            assert_seconds_between(TIMEOUT - 0.1, TIMEOUT + 1),
+            pytest.raises(OperationalError, match="2013"),
+        ):
             connection.scalar(text("SELECT 2"))
 
 
 def test_connecting_to_a_dead_server_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", f"mysql://u:p@127.0.0.1:{free_port()}/hive")
-    with takes_between(0, 1), pytest.raises(HiveUnreachable, match="Can't connect"):
-        HiveHook(CONN_ID).check("event_dump_dna")
+    monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", f"mysql://u:p@127.0.0.1:{find_free_port()}/hive")
+    with assert_seconds_between(0, 1), pytest.raises(HiveUnreachable, match="Can't connect"):
+        HiveHook(CONN_ID).check_analysis("event_dump_dna")

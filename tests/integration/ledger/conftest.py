@@ -1,4 +1,4 @@
-"""A ledger without rows for each test, on each kind of server."""
+"""An empty ledger for each test, on each kind of database server."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_datab
 
 @pytest.fixture
 def empty_database(sqlite_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
-    """A function that creates a database of a kind without tables for ``event_ledger``; returns its URI."""
+    """A function that creates a database without tables for ``event_ledger``, and returns its URI."""
     with new_databases(sqlite_folder, monkeypatch) as create:
         yield create
 
 
 @pytest.fixture(params=["postgresql", "mysql", "sqlite"])
 def server(request: pytest.FixtureRequest) -> str:
-    """The kind of a server."""
+    """The kind of the database server."""
     return str(request.param)
 
 
@@ -32,7 +32,7 @@ def server(request: pytest.FixtureRequest) -> str:
 def ledger(
     server: str, sqlite_folder: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
 ) -> Iterator[Ledger]:
-    """A ledger without rows, to which ``event_ledger`` leads."""
+    """A ledger without rows, at the connection ``event_ledger``."""
     uri = ledger_databases(pytestconfig).empty(server, sqlite_folder)
     monkeypatch.setenv(CONNECTION_VARIABLE, uri)
     ledger = Ledger()
@@ -42,11 +42,11 @@ def ledger(
 
 @pytest.fixture
 def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A queue that receives all reports of an exchange of its own."""
+    """A queue that receives all reports of a new exchange."""
     name = f"test_{uuid4().hex}"
     monkeypatch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", os.environ["RABBITMQ_URL"])
     monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__REPORT_EXCHANGE", name)
-    topology.declare(RabbitMQHook(), name, {name: "report.*"})
+    topology.declare_topology(RabbitMQHook(), name, {name: "report.*"})
     yield name
     with RabbitMQHook().channel() as channel:
         channel.queue_delete(name)

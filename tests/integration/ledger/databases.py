@@ -1,5 +1,5 @@
 """
-Databases for ledgers: new and empty ones, and one with tables for each process and kind of server.
+Databases for ledgers: new empty ones, and one with tables for each process and kind of server.
 
 To run all migrations takes up to a second, to delete the rows of a test some milliseconds. Only tests of the
 migrations need a new database.
@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from event_hooks.ledger import database, tables
+from event_hooks.ledger import database, schema, tables
 from event_hooks.ledger.database import Ledger
 
 CONNECTION_VARIABLE = "AIRFLOW_CONN_EVENT_LEDGER"
@@ -28,24 +28,24 @@ _SERVERS = {
     "postgresql": ("POSTGRES_URL", "+psycopg2", "postgres"),
     "mysql": ("MYSQL_URL", "+mysqldb", "mysql"),
 }
-"""The variable with a server's address, its driver, and a database that always exists."""
+"""``{kind: (variable with the URL, driver, database that always exists)}``."""
 
 _SEQUENCES = [table.name for table in tables.metadata.sorted_tables if table.autoincrement_column is not None]
-"""Tables with ids from a sequence of PostgreSQL."""
+"""Tables whose ids come from a sequence on PostgreSQL."""
 
 
 def admin_engine(kind: str) -> Engine:
-    """Return an engine for statements as CREATE DATABASE."""
+    """Return an engine of the administrator, for statements such as CREATE DATABASE."""
     variable, driver, name = _SERVERS[kind]
     server = os.environ[variable].rstrip("/")
     if kind == "postgresql":
         server = server.rpartition("/")[0]
-    address = f"{server.replace('://', f'{driver}://', 1)}/{name}"
-    return create_engine(address, isolation_level="AUTOCOMMIT")
+    url = f"{server.replace('://', f'{driver}://', 1)}/{name}"
+    return create_engine(url, isolation_level="AUTOCOMMIT")
 
 
 def create_database(kind: str, folder: Path) -> str:
-    """Create an empty database, below the folder for SQLite, and return its URI for Airflow."""
+    """Create an empty database, for SQLite below the folder, and return its URI for Airflow."""
     name = f"ledger_{uuid4().hex[:20]}"
     if kind == "sqlite":
         return sqlite_uri(folder / name)
@@ -58,7 +58,7 @@ def create_database(kind: str, folder: Path) -> str:
 
 
 def drop_database(kind: str, uri: str) -> None:
-    """Drop a database of :func:`create_database`, also one that is in use."""
+    """Drop a database of :func:`create_database`, even if it is in use."""
     if kind == "sqlite":
         return
     engine, name = admin_engine(kind), uri.rpartition("/")[2]
@@ -68,13 +68,13 @@ def drop_database(kind: str, uri: str) -> None:
 
 
 def sqlite_uri(file: Path) -> str:
-    """Return the URI by which Airflow finds a SQLite file."""
+    """Return the URI of a SQLite file for an Airflow connection."""
     return f"sqlite://{str(file).replace('/', '%2F')}"
 
 
 @contextmanager
 def new_databases(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
-    """Yield a function that creates an empty database of a kind for ``event_ledger``; drop all at the end."""
+    """Yield a function that creates an empty database for ``event_ledger``, and drop them at the end."""
     created = []
 
     def create(kind: str) -> str:
@@ -90,17 +90,17 @@ def new_databases(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Callable[
 
 def migrated_ledger() -> Ledger:
     """Run the migrations on the database of ``event_ledger``, and return a ledger for it."""
-    engine = database.engine()
-    database.migrate(engine)
+    engine = database.build_engine()
+    schema.migrate(engine, database.CONN_ID)
     engine.dispose()
     return Ledger()
 
 
 class LedgerDatabases:
     """
-    One database with the ledger's tables for each kind of server.
+    A database with the tables of the ledger for each kind of server.
 
-    :func:`ledger_databases` returns the one of this process, and drops its databases at the end.
+    :func:`ledger_databases` returns the instance of this process, and drops its databases at the end.
     """
 
     def __init__(self) -> None:
@@ -111,8 +111,8 @@ class LedgerDatabases:
         """
         Return the URI of a database with tables that have no rows.
 
-        For SQLite it is a new file in the folder. For the others it is the same database each time, with ids
-        from 1 again on PostgreSQL; close what uses it before the next call.
+        For SQLite it is a new file in the folder. For the other servers it is the same database in each call;
+        on PostgreSQL the ids start at 1 again. Close all connections to it before the next call.
         """
         uri, engine = self._engines.get(kind) or self._create(kind)
         if kind == "sqlite":
@@ -121,7 +121,7 @@ class LedgerDatabases:
             return sqlite_uri(file)
         try:
             _delete_rows(engine)
-        except SQLAlchemyError:  # a test that failed has left other tables, or locks
+        except SQLAlchemyError:  # a failed test has left other tables, or locks
             self._drop(kind)
             return self.empty(kind, folder)
         return uri
@@ -132,8 +132,8 @@ class LedgerDatabases:
             if kind != "sqlite":
                 uri = create_database(kind, self._folder)
             patch.setenv(CONNECTION_VARIABLE, uri)
-            self._engines[kind] = uri, database.engine()
-            database.migrate(self._engines[kind][1])
+            self._engines[kind] = uri, database.build_engine()
+            schema.migrate(self._engines[kind][1], database.CONN_ID)
         return self._engines[kind]
 
     def _drop(self, kind: str) -> None:
@@ -149,7 +149,7 @@ class LedgerDatabases:
 
 
 def _delete_rows(engine: Engine) -> None:
-    """Delete all rows: in small tables it takes a hundredth of TRUNCATE's time."""
+    """Delete all rows; for small tables, this is 100 times as fast as TRUNCATE."""
     with engine.begin() as connection:
         for table in reversed(tables.metadata.sorted_tables):
             connection.execute(table.delete())

@@ -1,7 +1,7 @@
 """
-A ledger with many events on PostgreSQL, and each kind of statement that event hooks execute on it.
+A ledger with many events on PostgreSQL, and each kind of statement that event hooks execute in it.
 
-For ``make bench-ledger``, which measures the times, and its short form ``test_query_plans.py``.
+It is used by ``make bench-ledger``, which measures the times, and by its short form ``test_query_plans.py``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from event_hooks.ledger.events import (
     load_run_events,
 )
 from event_hooks.ledger.follow_ups import list_follow_ups
-from event_hooks.ledger.overview import Wanted, has_pending_work
+from event_hooks.ledger.overview import EventFilter, has_pending_work
 from event_hooks.ledger.processes import (
     load_run_statuses,
     reopen_processes,
@@ -44,7 +44,7 @@ from event_hooks.ledger.records import (
     PendingReport,
     ProcessOutcome,
     ProcessStatus,
-    Progress,
+    ProgressUpdate,
     event_key,
     run_event_key,
 )
@@ -87,7 +87,7 @@ _FILL = (
 
 @contextmanager
 def filled_ledger(events: int) -> Iterator[Ledger]:
-    """Create a ledger with that many finished and reported events; drop it after."""
+    """Yield a ledger with finished and reported events; drop it at the end."""
     with pytest.MonkeyPatch.context() as patch, new_databases(Path(), patch) as create:
         create("postgresql")
         ledger = migrated_ledger()
@@ -97,10 +97,10 @@ def filled_ledger(events: int) -> Iterator[Ledger]:
 
 
 def _fill(events: int) -> None:
-    engine = database.engine()
+    engine = database.build_engine()
     with engine.begin() as connection:
         connection.execute(text("SET statement_timeout = 0"))
-        # Halves the time: all references are right, and the data need not survive a crash
+        # Halves the time: no foreign key is checked, and the tables are not crash-safe
         connection.execute(text("SET session_replication_role = replica"))
         for table in reversed(metadata.sorted_tables):
             connection.execute(text(f"ALTER TABLE {table.name} SET UNLOGGED"))
@@ -114,7 +114,7 @@ def _fill(events: int) -> None:
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement that was executed, with its values."""
+    """An executed statement, with its values."""
 
     sql: str
     milliseconds: float
@@ -126,10 +126,10 @@ def recorded_statements(ledger: Ledger) -> Iterator[list[Statement]]:
     statements: list[Statement] = []
 
     def begin(connection: Any, cursor: Any, sql: str, values: Any, context: Any, many: bool) -> None:
-        context.began = time.monotonic()
+        context.started_at = time.monotonic()
 
     def end(connection: Any, cursor: Any, sql: str, values: Any, context: Any, many: bool) -> None:
-        milliseconds = 1000 * (time.monotonic() - context.began)
+        milliseconds = 1000 * (time.monotonic() - context.started_at)
         for row in values if many else [values]:
             statements.append(Statement(cursor.mogrify(sql, row).decode(), milliseconds))
 
@@ -141,29 +141,29 @@ def recorded_statements(ledger: Ledger) -> Iterator[list[Statement]]:
 
 
 def process_events(ledger: Ledger) -> None:
-    """Execute what two events cause from their arrival to the report, and what ``maintain_ledger`` executes."""
+    """Execute the statements of two events from arrival to report, and those of ``maintain_ledger``."""
     new = [
         NewEvent(run_event_key("new", 0), "t", "g", {"n": 1}, "rest"),
         NewEvent(event_key("t", 5), "t", "g", {}, "rest"),
     ]
     for _ in range(2):
-        entry, pending = accept_events(ledger, new)
-    assert list_events_without_run(ledger, 100) == [entry, pending]
-    assert len(assign_run(ledger, "new", [entry.id])) == 1
+        event, pending = accept_events(ledger, new)
+    assert list_events_without_run(ledger, 100) == [event, pending]
+    assert len(assign_run(ledger, "new", [event.id])) == 1
     assert has_pending_work(ledger)
-    assert list_unplanned_events(ledger, "new", 100) == [replace(entry, run_id="new", is_new=False)]
-    store_plan(ledger, "new", [ProcessStatus(entry.id, 0, "dump", "hive", "event_dump")])
+    assert list_unplanned_events(ledger, "new", 100) == [replace(event, run_id="new", is_new=False)]
+    store_plan(ledger, "new", [ProcessStatus(event.id, 0, "dump", "hive", "event_dump")])
     assert len(load_run_statuses(ledger, "run_77")) == EVENTS_PER_RUN
     assert len(load_run_events(ledger, "run_77")) == EVENTS_PER_RUN
-    store_jobs(ledger, {(entry.id, "dump"): 1})
-    store_progress(ledger, "dump", [Progress(entry.id, 1, 2, 0)])
-    report = PendingReport("new", entry.id, "new", "report.info", "{}")
-    store_outcomes(ledger, "dump", [ProcessOutcome(entry.id, "complete")], "try1", [report])
-    reopen_processes(ledger, "dump", [entry.id])
+    store_jobs(ledger, {(event.id, "dump"): 1})
+    store_progress(ledger, "dump", [ProgressUpdate(event.id, 1, 2, 0)])
+    report = PendingReport("new", event.id, "new", "report.info", "{}")
+    store_outcomes(ledger, "dump", [ProcessOutcome(event.id, "complete")], "try1", [report])
+    reopen_processes(ledger, "dump", [event.id])
     assert (count_pending_reports(ledger), count_pending_reports(ledger, "new")) == (1, 1)
     assert [
-        publish_pending(ledger, lambda owed: owed, run_id="new"),
-        publish_pending(ledger, lambda owed: owed),
+        publish_pending(ledger, lambda reports: reports, run_id="new"),
+        publish_pending(ledger, lambda reports: reports),
     ] == [1, 0]
     assert prune_events(ledger, timedelta(days=4000)) == 0
     assign_run(ledger, "new", [pending.id])
@@ -175,48 +175,48 @@ def read_board(ledger: Ledger, events: int) -> None:
     """Execute the queries of the event board, of joins, and of processes that run once."""
     event_id = events // 12
     genome = f"genome_{event_id}"
-    for wanted, count in (
-        (Wanted(), 50),
-        (Wanted(state="failed"), 50),
-        (Wanted(state="open"), 1),
-        (Wanted(state="complete"), 50),
-        (Wanted(type="new_assembly"), 50),
-        (Wanted(type="unknown"), 0),
-        (Wanted(genome=genome), 11),
-        (Wanted(run_id="run_77"), 50),
-        (Wanted(state="failed", genome=genome), 0),
+    for event_filter, count in (
+        (EventFilter(), 50),
+        (EventFilter(state="failed"), 50),
+        (EventFilter(state="open"), 1),
+        (EventFilter(state="complete"), 50),
+        (EventFilter(type="new_assembly"), 50),
+        (EventFilter(type="unknown"), 0),
+        (EventFilter(genome=genome), 11),
+        (EventFilter(run_id="run_77"), 50),
+        (EventFilter(state="failed", genome=genome), 0),
     ):
-        assert len(overview.events(ledger, wanted)) == count, wanted
-    assert len(overview.events(ledger, Wanted(), before=events // 2)) == 50
-    assert overview.attention(ledger, timedelta(days=7)) == []
-    assert [backlog.hive for backlog in overview.backlogs(ledger)] == ["hive"]
-    assert overview.one(ledger, event_id)
-    assert len(overview.reports(ledger, event_id)) == 1
-    assert overview.chain(ledger, 77)
+        assert len(overview.list_events(ledger, event_filter)) == count, event_filter
+    assert len(overview.list_events(ledger, EventFilter(), before_id=events // 2)) == 50
+    assert overview.list_events_needing_attention(ledger, timedelta(days=7)) == []
+    assert [backlog.hive for backlog in overview.load_backlogs(ledger)] == ["hive"]
+    assert overview.load_event_view(ledger, event_id)
+    assert len(overview.list_reports(ledger, event_id)) == 1
+    assert overview.list_related_events(ledger, 77)
     assert list_follow_ups(ledger, 10)
-    assert joins.waiting(ledger) == []
-    assert joins.find(ledger, "dump", "g") is None
-    assert joins.waiting_for(ledger, [10, 20])
-    assert once.holders(ledger, {(0, "dump"): OnceClaim({"genome": "g"}, False)}) == {}
+    assert joins.list_open_waits(ledger) == []
+    assert joins.find_open_wait(ledger, "dump", "g") is None
+    assert joins.list_waits_of_events(ledger, [10, 20])
+    assert once.find_holders(ledger, {(0, "dump"): OnceClaim({"genome": "g"}, False)}) == {}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How PostgreSQL executes a statement."""
+    """PostgreSQL's plan of a statement."""
 
     sql: str
     text: str
     pages: int
-    """Pages of 8 KiB of tables and indexes that it reads; one that it reads twice counts twice."""
+    """Pages of 8 KiB of tables and indexes; a page that is read twice counts twice."""
 
     @property
     def has_table_scan(self) -> bool:
-        """Whether it reads a whole table."""
+        """Whether the plan reads a whole table."""
         return "Seq Scan" in self.text
 
 
-def plans(ledger: Ledger, statements: list[Statement]) -> Iterator[Plan]:
-    """Execute each statement again, and yield its plan; nothing that it writes remains."""
+def load_plans(ledger: Ledger, statements: list[Statement]) -> Iterator[Plan]:
+    """Execute each statement again, and yield its plan; its changes are rolled back."""
     with ledger._engine.connect() as connection:
         for statement in statements:
             sql = statement.sql.replace("%", "%%")

@@ -1,4 +1,4 @@
-"""Migrations, and ledgers that cannot be used."""
+"""Migrations, and the errors of unusable ledgers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from event_hooks.exceptions import LedgerNotMigrated, LedgerUnreachable
-from event_hooks.ledger import database, tables
+from event_hooks.ledger import database, schema, tables
 from event_hooks.ledger.__main__ import main
 from event_hooks.ledger.database import Ledger
 from tests.integration.ledger.databases import migrated_ledger
@@ -21,19 +21,19 @@ from tests.integration.ledger.databases import migrated_ledger
 
 @pytest.fixture
 def empty_server(server: str, empty_database: Callable[[str], str]) -> str:
-    """The kind of a server with a database without tables, to which ``event_ledger`` leads."""
+    """The kind of a server with a database without tables, at the connection ``event_ledger``."""
     empty_database(server)
     return server
 
 
 @pytest.mark.usefixtures("empty_server")
-def test_the_migrations_make_the_tables_of_the_code() -> None:
-    engine = database.engine()
-    database.migrate(engine)
-    database.migrate(engine)
+def test_the_migrations_create_the_tables_of_the_code() -> None:
+    engine = database.build_engine()
+    schema.migrate(engine, database.CONN_ID)
+    schema.migrate(engine, database.CONN_ID)
     with engine.connect() as connection:
         context = MigrationContext.configure(
-            connection, opts={"version_table": database.VERSION_TABLE, "compare_type": True}
+            connection, opts={"version_table": schema.VERSION_TABLE, "compare_type": True}
         )
         assert compare_metadata(context, tables.metadata) == []
         assert len(tables.metadata.tables) == 7
@@ -41,20 +41,22 @@ def test_the_migrations_make_the_tables_of_the_code() -> None:
 
 
 @pytest.mark.usefixtures("empty_server")
-def test_a_database_without_tables_is_an_error_with_the_command_to_type() -> None:
+def test_the_error_of_a_database_without_tables_names_the_migrate_command() -> None:
     with pytest.raises(
-        LedgerNotMigrated, match="version none, and 0001 is needed: python -m event_hooks.ledger"
+        LedgerNotMigrated, match="version none, and initial is needed: run python -m event_hooks.ledger"
     ):
         Ledger()
 
 
 @pytest.mark.usefixtures("empty_server")
-def test_tables_of_a_later_version_are_an_error() -> None:
+def test_tables_of_another_version_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     migrated_ledger().close()
-    with database.engine().begin() as connection:
-        connection.execute(text(f"UPDATE {database.VERSION_TABLE} SET version_num = '9999'"))
+    with database.build_engine().begin() as connection:
+        connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'"))
     with pytest.raises(LedgerNotMigrated, match="version 9999"):
         Ledger()
+    assert main(["migrate"]) == 1
+    assert "cannot be migrated: Can't locate revision identified by '9999'" in capsys.readouterr().err
 
 
 def test_the_command_migrates_checks_and_prunes(
@@ -67,7 +69,7 @@ def test_the_command_migrates_checks_and_prunes(
     assert main(["check"]) == 0
     capsys.readouterr()
     assert main(["prune"]) == 0
-    assert capsys.readouterr().out == "0 events older than 400 days forgotten\n"
+    assert capsys.readouterr().out == "0 events older than 400 days deleted\n"
 
 
 def test_the_command_exits_with_1_if_the_ledger_cannot_be_used(empty_database: Callable[[str], str]) -> None:
@@ -92,12 +94,12 @@ def test_the_error_of_an_unreachable_ledger_has_no_password(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", uri)
-    with pytest.raises(LedgerUnreachable, match="ledger 'event_ledger' cannot be used: ") as caught:
+    with pytest.raises(LedgerUnreachable, match="ledger 'event_ledger' is unavailable: ") as caught:
         Ledger()
     assert "secret_of_the_ledger" not in str(caught.value)
 
 
-def test_a_missing_connection_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_missing_connection_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_EVENT_LEDGER", raising=False)
     with pytest.raises(LedgerUnreachable, match="Airflow has no connection of this name"):
         Ledger()

@@ -1,4 +1,4 @@
-"""Events that are owed to an event server."""
+"""Follow-up events that are pending for an event server."""
 
 from __future__ import annotations
 
@@ -12,68 +12,72 @@ from event_hooks.ledger.records import (
     NewEvent,
     PendingReport,
     ProcessOutcome,
+    ProcessState,
     ProcessStatus,
-    State,
     event_key,
 )
 from event_hooks.ledger.reports import count_pending_reports
 
 
-def succeeded(ledger: Ledger, name: str = "a", attempt: str = "ti_1", error: str | None = None) -> int:
-    """Let an event's process succeed, with one event that follows, and give the event's id."""
-    (entry,) = accept_events(
+def store_success(ledger: Ledger, name: str = "a", attempt: str = "ti_1", error: str | None = None) -> int:
+    """Store the success of a process with a follow-up event, and return the id of its event."""
+    (event,) = accept_events(
         ledger, [NewEvent(event_key("a", name), "a", "g", {"type": "a"}, "rest")], f"run_{name}"
     )
-    store_plan(ledger, f"run_{name}", [ProcessStatus(entry.id, 0, "dump", "hive", "analysis")])
-    made = FollowUpEvent(entry.id, "dump", 0, {"type": "b", "event_id": f"{name}_b"}, error)
-    store_outcomes(ledger, "dump", [ProcessOutcome(entry.id, State.COMPLETE)], attempt, (), [made])
-    return entry.id
+    store_plan(ledger, f"run_{name}", [ProcessStatus(event.id, 0, "dump", "hive", "analysis")])
+    follow_up = FollowUpEvent(event.id, "dump", 0, {"type": "b", "event_id": f"{name}_b"}, error)
+    store_outcomes(
+        ledger, "dump", [ProcessOutcome(event.id, ProcessState.COMPLETE)], attempt, (), [follow_up]
+    )
+    return event.id
 
 
-def test_an_event_is_owed_with_the_outcome_and_until_it_is_sent(ledger: Ledger) -> None:
-    event_id = succeeded(ledger)
-    succeeded(ledger, "other")
-    owed, _other = follow_ups.load_pending_follow_ups(ledger)
-    assert (owed.event_id, owed.payload) == (event_id, {"type": "b", "event_id": "a_b"})
+def test_a_follow_up_is_stored_with_the_outcome_and_pending_until_sent(ledger: Ledger) -> None:
+    event_id = store_success(ledger)
+    store_success(ledger, "other")
+    pending, _other = follow_ups.load_pending_follow_ups(ledger)
+    assert (pending.event_id, pending.payload) == (event_id, {"type": "b", "event_id": "a_b"})
     assert has_pending_work(ledger)
-    follow_ups.mark_sent(ledger, [owed.id])
-    assert [one.payload["event_id"] for one in follow_ups.load_pending_follow_ups(ledger)] == ["other_b"]
-    (known,) = follow_ups.list_follow_ups(ledger, event_id)
-    assert known.sent_at
+    follow_ups.mark_sent(ledger, [pending.id])
+    assert [follow_up.payload["event_id"] for follow_up in follow_ups.load_pending_follow_ups(ledger)] == [
+        "other_b"
+    ]
+    (sent,) = follow_ups.list_follow_ups(ledger, event_id)
+    assert sent.sent_at
 
 
-def test_a_second_attempt_owes_nothing_new(ledger: Ledger) -> None:
+def test_a_second_attempt_stores_no_new_follow_up(ledger: Ledger) -> None:
     for attempt in ("ti_1", "ti_2"):
-        succeeded(ledger, attempt=attempt)
+        store_success(ledger, attempt=attempt)
     assert len(follow_ups.load_pending_follow_ups(ledger)) == 1
 
 
-def test_what_is_refused_is_owed_no_more_and_told_once(ledger: Ledger) -> None:
-    event_id = succeeded(ledger)
-    (owed,) = follow_ups.load_pending_follow_ups(ledger)
+def test_a_rejected_follow_up_is_not_pending_and_reported_once(ledger: Ledger) -> None:
+    event_id = store_success(ledger)
+    (pending,) = follow_ups.load_pending_follow_ups(ledger)
     report = PendingReport("m" * 36, event_id, "run_a", "report.fatal", "{}")
     for _ in range(2):
-        follow_ups.mark_rejected(ledger, owed, "no such type", [report])
+        follow_ups.mark_rejected(ledger, pending, "no such type", [report])
     assert follow_ups.load_pending_follow_ups(ledger) == []
     assert count_pending_reports(ledger) == 1
     assert follow_ups.list_follow_ups(ledger, event_id)[0].error == "no such type"
 
 
-def test_what_cannot_be_handed_on_is_kept_and_not_owed(ledger: Ledger) -> None:
-    event_id = succeeded(ledger, error="type: expected a string")
+def test_an_unsendable_follow_up_is_stored_and_not_pending(ledger: Ledger) -> None:
+    event_id = store_success(ledger, error="type: expected a string")
     assert follow_ups.load_pending_follow_ups(ledger) == []
     assert follow_ups.list_follow_ups(ledger, event_id)[0].error == "type: expected a string"
 
 
 def test_a_chain_is_found_from_each_of_its_events(ledger: Ledger) -> None:
-    root = succeeded(ledger)
-    ids = [root]
+    root = store_success(ledger)
+    event_ids = [root]
     for name in ("b", "c"):
         payload = {"type": name, "follows": {"correlation_id": "run_a/0"}}
-        (entry,) = accept_events(
+        (event,) = accept_events(
             ledger, [NewEvent(event_key(name, name), name, "g", payload, "api")], f"run_{name}"
         )
-        ids.append(entry.id)
-    succeeded(ledger, "stranger")
-    for event_id in ids:
-        assert [one.id for one in overview.chain(ledger, event_id)] == ids
+        event_ids.append(event.id)
+    store_success(ledger, "no_role")
+    for event_id in event_ids:
+        assert [related.id for related in overview.list_related_events(ledger, event_id)] == event_ids

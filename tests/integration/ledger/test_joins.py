@@ -1,4 +1,4 @@
-"""What waits for several events, on real servers."""
+"""Joins, on real database servers."""
 
 from __future__ import annotations
 
@@ -28,157 +28,179 @@ JOINS = {"dump_flatfile": FLATFILE}
 NUMBERS = count()
 
 
-def came(ledger: Ledger, kind: str, *genomes: str | None, run_id: str | None = None) -> list[StoredEvent]:
-    """Write down events of a run."""
+def accept_genomes(
+    ledger: Ledger, kind: str, *genomes: str | None, run_id: str | None = None
+) -> list[StoredEvent]:
+    """Accept events of a run, one for each genome."""
     number = next(NUMBERS)
-    received = [
+    new_events = [
         NewEvent(
-            event_key(kind, f"{number}_{at}"),
+            event_key(kind, f"{number}_{position}"),
             kind,
             genome,
-            {"type": kind, "genome": genome, "event_id": f"{number}_{at}", "n": at},
+            {"type": kind, "genome": genome, "event_id": f"{number}_{position}", "n": position},
             "rest",
         )
-        for at, genome in enumerate(genomes)
+        for position, genome in enumerate(genomes)
     ]
-    return accept_events(ledger, received, run_id or f"run_{number}")
+    return accept_events(ledger, new_events, run_id or f"run_{number}")
 
 
-def made(ledger: Ledger, run_ids: Sequence[str]) -> list[StoredEvent]:
-    return [entry for run_id in run_ids for entry in load_run_events(ledger, run_id)]
+def load_joined_events(ledger: Ledger, run_ids: Sequence[str]) -> list[StoredEvent]:
+    return [event for run_id in run_ids for event in load_run_events(ledger, run_id)]
 
 
-def be_late(ledger: Ledger) -> None:
-    """Let the time of all that waits be over."""
+def expire_joins(ledger: Ledger) -> None:
+    """Move the timeout of all open joins into the past."""
     past = datetime.now(UTC) - timedelta(seconds=1)
     ledger.write(lambda connection: connection.execute(update(join_wait).values(expires_at=past)))
 
 
-def test_a_process_runs_once_for_each_genome_when_all_have_come(ledger: Ledger) -> None:
-    first = came(ledger, "new_genebuild", "homo_sapiens", "mus_musculus")
-    assert joins.note(ledger, first, JOINS, JOIN_PREFIX) == []
-    (last,) = came(ledger, "new_xrefs", "homo_sapiens")
-    (run_id,) = joins.note(ledger, [last], JOINS, JOIN_PREFIX)
-    (entry,) = made(ledger, [run_id])
-    assert entry.position == 0
-    assert entry.payload["type"] == "new_xrefs"
-    assert entry.payload["genome"] == "homo_sapiens"
-    assert entry.payload["joined"] == {
+def test_a_join_runs_once_per_genome_when_all_events_have_arrived(ledger: Ledger) -> None:
+    first = accept_genomes(ledger, "new_genebuild", "homo_sapiens", "mus_musculus")
+    assert joins.record_join_events(ledger, first, JOINS, JOIN_PREFIX) == []
+    (last,) = accept_genomes(ledger, "new_xrefs", "homo_sapiens")
+    (run_id,) = joins.record_join_events(ledger, [last], JOINS, JOIN_PREFIX)
+    (joined,) = load_joined_events(ledger, [run_id])
+    assert joined.position == 0
+    assert joined.payload["type"] == "new_xrefs"
+    assert joined.payload["genome"] == "homo_sapiens"
+    assert joined.payload["joined"] == {
         "process": "dump_flatfile",
         "missing": [],
         "events": [first[0].payload, last.payload],
     }
-    assert entry.payload["follows"] == {
+    assert joined.payload["follows"] == {
         "correlation_id": f"{last.run_id}/0",
         "causation_id": f"{last.run_id}/0/dump_flatfile",
         "hops": 1,
         "chain": ["new_xrefs", "dump_flatfile"],
     }
-    (waiting,) = joins.waiting(ledger)
-    assert (waiting.genome, waiting.missing) == ("mus_musculus", ["new_xrefs"])
+    (join,) = joins.list_open_waits(ledger)
+    assert (join.genome, join.missing) == ("mus_musculus", ["new_xrefs"])
 
 
-def test_noting_an_event_again_changes_nothing(ledger: Ledger) -> None:
-    first, last = came(ledger, "new_genebuild", "homo_sapiens"), came(ledger, "new_xrefs", "homo_sapiens")
-    joins.note(ledger, first, JOINS, JOIN_PREFIX)
-    assert len(joins.note(ledger, last, JOINS, JOIN_PREFIX)) == 1
-    assert joins.note(ledger, first + last, JOINS, JOIN_PREFIX) == []
-    assert joins.waiting(ledger) == []
+def test_recording_an_event_twice_changes_nothing(ledger: Ledger) -> None:
+    first, last = (
+        accept_genomes(ledger, "new_genebuild", "homo_sapiens"),
+        accept_genomes(ledger, "new_xrefs", "homo_sapiens"),
+    )
+    joins.record_join_events(ledger, first, JOINS, JOIN_PREFIX)
+    assert len(joins.record_join_events(ledger, last, JOINS, JOIN_PREFIX)) == 1
+    assert joins.record_join_events(ledger, first + last, JOINS, JOIN_PREFIX) == []
+    assert joins.list_open_waits(ledger) == []
 
 
-def test_all_in_one_call_are_joined_in_one_run(ledger: Ledger) -> None:
-    genomes = [f"genome_{n}" for n in range(120)]
-    entries = came(ledger, "new_genebuild", *genomes) + came(ledger, "new_xrefs", *genomes)
-    (run_id,) = joins.note(ledger, entries, JOINS, JOIN_PREFIX)
-    found = load_run_events(ledger, run_id)
-    assert [entry.position for entry in found] == list(range(120))
-    assert {entry.payload["genome"] for entry in found} == set(genomes)
+def test_events_of_one_call_are_joined_in_one_run(ledger: Ledger) -> None:
+    genomes = [f"genome_{number}" for number in range(120)]
+    events = accept_genomes(ledger, "new_genebuild", *genomes) + accept_genomes(ledger, "new_xrefs", *genomes)
+    (run_id,) = joins.record_join_events(ledger, events, JOINS, JOIN_PREFIX)
+    joined = load_run_events(ledger, run_id)
+    assert [event.position for event in joined] == list(range(120))
+    assert {event.payload["genome"] for event in joined} == set(genomes)
 
 
-def test_the_same_type_twice_does_not_stand_for_another(ledger: Ledger) -> None:
+def test_two_events_of_one_type_do_not_replace_another_type(ledger: Ledger) -> None:
     for _ in range(2):
-        assert joins.note(ledger, came(ledger, "new_genebuild", "homo_sapiens"), JOINS, JOIN_PREFIX) == []
-    (run_id,) = joins.note(ledger, came(ledger, "new_xrefs", "homo_sapiens"), JOINS, JOIN_PREFIX)
-    (entry,) = made(ledger, [run_id])
-    kinds = [one["type"] for one in entry.payload["joined"]["events"]]
+        assert (
+            joins.record_join_events(
+                ledger, accept_genomes(ledger, "new_genebuild", "homo_sapiens"), JOINS, JOIN_PREFIX
+            )
+            == []
+        )
+    (run_id,) = joins.record_join_events(
+        ledger, accept_genomes(ledger, "new_xrefs", "homo_sapiens"), JOINS, JOIN_PREFIX
+    )
+    (joined,) = load_joined_events(ledger, [run_id])
+    kinds = [event["type"] for event in joined.payload["joined"]["events"]]
     assert kinds == ["new_genebuild", "new_genebuild", "new_xrefs"]
 
 
-def test_after_it_has_run_it_waits_anew(ledger: Ledger) -> None:
+def test_a_join_opens_again_after_its_run(ledger: Ledger) -> None:
     runs = []
     for kind in ("new_genebuild", "new_xrefs", "new_xrefs", "new_genebuild"):
-        runs += joins.note(ledger, came(ledger, kind, "homo_sapiens"), JOINS, JOIN_PREFIX)
+        runs += joins.record_join_events(
+            ledger, accept_genomes(ledger, kind, "homo_sapiens"), JOINS, JOIN_PREFIX
+        )
     assert len(set(runs)) == 2
 
 
-def test_events_without_a_genome_wait_together(ledger: Ledger) -> None:
-    joins.note(ledger, came(ledger, "new_genebuild", None), JOINS, JOIN_PREFIX)
-    (run_id,) = joins.note(ledger, came(ledger, "new_xrefs", None), JOINS, JOIN_PREFIX)
-    assert made(ledger, [run_id])[0].payload["genome"] is None
+def test_events_without_a_genome_share_a_join(ledger: Ledger) -> None:
+    joins.record_join_events(ledger, accept_genomes(ledger, "new_genebuild", None), JOINS, JOIN_PREFIX)
+    (run_id,) = joins.record_join_events(
+        ledger, accept_genomes(ledger, "new_xrefs", None), JOINS, JOIN_PREFIX
+    )
+    assert load_joined_events(ledger, [run_id])[0].payload["genome"] is None
 
 
-def test_what_was_made_of_events_is_no_event_to_wait_for(ledger: Ledger) -> None:
-    joins.note(ledger, came(ledger, "new_genebuild", "homo_sapiens"), JOINS, JOIN_PREFIX)
-    (run_id,) = joins.note(ledger, came(ledger, "new_xrefs", "homo_sapiens"), JOINS, JOIN_PREFIX)
-    assert joins.note(ledger, made(ledger, [run_id]), JOINS, JOIN_PREFIX) == []
-    assert joins.waiting(ledger) == []
+def test_a_joined_event_does_not_open_a_join(ledger: Ledger) -> None:
+    joins.record_join_events(
+        ledger, accept_genomes(ledger, "new_genebuild", "homo_sapiens"), JOINS, JOIN_PREFIX
+    )
+    (run_id,) = joins.record_join_events(
+        ledger, accept_genomes(ledger, "new_xrefs", "homo_sapiens"), JOINS, JOIN_PREFIX
+    )
+    assert joins.record_join_events(ledger, load_joined_events(ledger, [run_id]), JOINS, JOIN_PREFIX) == []
+    assert joins.list_open_waits(ledger) == []
 
 
-def test_many_at_once_make_one_event(ledger: Ledger, server: str) -> None:
-    genomes = [f"genome_{n}" for n in range(5 if server == "sqlite" else 40)]
-    calls = [came(ledger, kind, *genomes) for kind in ("new_genebuild", "new_xrefs") for _ in range(3)]
-    begin = threading.Barrier(len(calls))
+def test_concurrent_events_create_one_joined_event(ledger: Ledger, server: str) -> None:
+    genomes = [f"genome_{number}" for number in range(5 if server == "sqlite" else 40)]
+    calls = [
+        accept_genomes(ledger, kind, *genomes) for kind in ("new_genebuild", "new_xrefs") for _ in range(3)
+    ]
+    barrier = threading.Barrier(len(calls))
 
-    def note(entries: list[StoredEvent]) -> list[str]:
-        begin.wait()
-        return joins.note(ledger, entries[::-1], JOINS, JOIN_PREFIX)
+    def record(call_events: list[StoredEvent]) -> list[str]:
+        barrier.wait()
+        return joins.record_join_events(ledger, call_events[::-1], JOINS, JOIN_PREFIX)
 
     with ThreadPoolExecutor(len(calls)) as pool:
-        runs = [run_id for some in pool.map(note, calls) for run_id in some]
-    events = [entry.payload["joined"]["events"] for entry in made(ledger, runs)]
-    used = [one["event_id"] for some in events for one in some]
-    assert len(used) == len(set(used))
-    assert {entry.payload["genome"] for entry in made(ledger, runs)} == set(genomes)
+        runs = [run_id for group in pool.map(record, calls) for run_id in group]
+    events = [joined.payload["joined"]["events"] for joined in load_joined_events(ledger, runs)]
+    event_ids = [event["event_id"] for group in events for event in group]
+    assert len(event_ids) == len(set(event_ids))
+    assert {joined.payload["genome"] for joined in load_joined_events(ledger, runs)} == set(genomes)
 
 
 @pytest.mark.parametrize("then", ["run", "alert"])
-def test_when_the_time_is_over_it_runs_or_people_are_told(then: str, ledger: Ledger) -> None:
+def test_a_join_that_times_out_runs_or_is_reported(then: str, ledger: Ledger) -> None:
     join = FLATFILE.model_copy(update={"then": then})
-    (first,) = came(ledger, "new_genebuild", "homo_sapiens")
-    joins.note(ledger, [first], {"dump_flatfile": join}, JOIN_PREFIX)
-    assert joins.end_late(ledger, lambda one: (), JOIN_PREFIX) == []
-    assert not has_late_work(ledger, first)
-    be_late(ledger)
+    (first,) = accept_genomes(ledger, "new_genebuild", "homo_sapiens")
+    joins.record_join_events(ledger, [first], {"dump_flatfile": join}, JOIN_PREFIX)
+    assert joins.close_expired(ledger, lambda wait: (), JOIN_PREFIX) == []
+    assert not has_pending_work_after_plan(ledger, first)
+    expire_joins(ledger)
     assert has_pending_work(ledger)
-    told: list[JoinWait] = []
+    reported: list[JoinWait] = []
 
-    def alert(one: JoinWait) -> list[PendingReport]:
-        told.append(one)
-        return [PendingReport("m" * 36, one.came[0].id, "run", "report.warn", "{}")]
+    def alert(wait: JoinWait) -> list[PendingReport]:
+        reported.append(wait)
+        return [PendingReport("m" * 36, wait.events[0].id, "run", "report.warn", "{}")]
 
-    runs = joins.end_late(ledger, alert, JOIN_PREFIX)
-    assert joins.end_late(ledger, alert, JOIN_PREFIX) == joins.waiting(ledger) == []
+    runs = joins.close_expired(ledger, alert, JOIN_PREFIX)
+    assert joins.close_expired(ledger, alert, JOIN_PREFIX) == joins.list_open_waits(ledger) == []
     if then == "run":
-        (entry,) = made(ledger, runs)
-        assert entry.payload["joined"]["missing"] == ["new_xrefs"]
-        assert (told, count_pending_reports(ledger)) == ([], 0)
+        (joined,) = load_joined_events(ledger, runs)
+        assert joined.payload["joined"]["missing"] == ["new_xrefs"]
+        assert (reported, count_pending_reports(ledger)) == ([], 0)
     else:
         assert (runs, count_pending_reports(ledger)) == ([], 1)
-        assert told[0].missing == ["new_xrefs"]
+        assert reported[0].missing == ["new_xrefs"]
 
 
-def has_late_work(ledger: Ledger, entry: StoredEvent) -> bool:
-    assert entry.run_id
-    store_plan(ledger, entry.run_id, ())
+def has_pending_work_after_plan(ledger: Ledger, event: StoredEvent) -> bool:
+    assert event.run_id
+    store_plan(ledger, event.run_id, ())
     return has_pending_work(ledger)
 
 
-def test_an_event_tells_what_waits_with_it(ledger: Ledger) -> None:
-    (first,) = came(ledger, "new_genebuild", "homo_sapiens")
-    (last,) = came(ledger, "new_xrefs", "homo_sapiens")
-    joins.note(ledger, [first], JOINS, JOIN_PREFIX)
-    ((event_id, one),) = joins.waiting_for(ledger, [first.id, last.id])
-    assert (event_id, one.event_id, one.missing) == (first.id, None, ["new_xrefs"])
-    (run_id,) = joins.note(ledger, [last], JOINS, JOIN_PREFIX)
-    found = joins.waiting_for(ledger, [first.id, last.id])
-    assert {one.event_id for _, one in found} == {made(ledger, [run_id])[0].id}
+def test_an_event_lists_the_joins_that_wait_with_it(ledger: Ledger) -> None:
+    (first,) = accept_genomes(ledger, "new_genebuild", "homo_sapiens")
+    (last,) = accept_genomes(ledger, "new_xrefs", "homo_sapiens")
+    joins.record_join_events(ledger, [first], JOINS, JOIN_PREFIX)
+    ((event_id, wait),) = joins.list_waits_of_events(ledger, [first.id, last.id])
+    assert (event_id, wait.event_id, wait.missing) == (first.id, None, ["new_xrefs"])
+    (run_id,) = joins.record_join_events(ledger, [last], JOINS, JOIN_PREFIX)
+    waits = joins.list_waits_of_events(ledger, [first.id, last.id])
+    assert {wait.event_id for _, wait in waits} == {load_joined_events(ledger, [run_id])[0].id}

@@ -1,4 +1,4 @@
-"""What is done once for the same values, on real servers."""
+"""Processes that run once for the same values, on real database servers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from event_hooks.ledger.records import (
     NewEvent,
     OnceClaim,
     ProcessOutcome,
+    ProcessState,
     ProcessStatus,
-    State,
     StoredEvent,
     event_key,
 )
@@ -32,108 +32,119 @@ from event_hooks.ledger.retention import prune_events
 HUMAN = {"genome": "homo_sapiens", "genebuild": "2026-10"}
 
 
-def received(name: str) -> NewEvent:
+def build_event(name: str) -> NewEvent:
     return NewEvent(event_key("new_genebuild", name), "new_genebuild", "homo_sapiens", {"n": name}, "rest")
 
 
-def accept(ledger: Ledger, name: str) -> StoredEvent:
-    return accept_events(ledger, [received(name)], f"run_{name}")[0]
+def accept_event(ledger: Ledger, name: str) -> StoredEvent:
+    return accept_events(ledger, [build_event(name)], f"run_{name}")[0]
 
 
-def plan(ledger: Ledger, entry: StoredEvent, values: object = HUMAN, *, is_forced: bool = False) -> bool:
-    """Plan the process for an event; tell whether it is done for it."""
-    assert entry.run_id
+def plan_process(
+    ledger: Ledger, event: StoredEvent, values: object = HUMAN, *, is_forced: bool = False
+) -> bool:
+    """Plan the process for an event, and return whether it runs."""
+    assert event.run_id
     assert isinstance(values, dict)
-    planned = [ProcessStatus(entry.id, entry.position, "dump", "hive", "analysis")]
-    claims = {(entry.id, "dump"): OnceClaim(values, is_forced)}
-    return not store_plan(ledger, entry.run_id, planned, claims)
+    planned = [ProcessStatus(event.id, event.position, "dump", "hive", "analysis")]
+    claims = {(event.id, "dump"): OnceClaim(values, is_forced)}
+    return not store_plan(ledger, event.run_id, planned, claims)
 
 
-def test_the_same_values_are_done_once(ledger: Ledger) -> None:
-    first, second, other = (accept(ledger, name) for name in "abc")
-    assert [plan(ledger, first), plan(ledger, second)] == [True, False]
-    assert plan(ledger, other, {**HUMAN, "genebuild": "2026-11"})
+def test_a_process_runs_once_for_the_same_values(ledger: Ledger) -> None:
+    first, second, other = (accept_event(ledger, name) for name in "abc")
+    assert [plan_process(ledger, first), plan_process(ledger, second)] == [True, False]
+    assert plan_process(ledger, other, {**HUMAN, "genebuild": "2026-11"})
     assert second.run_id
-    (standing,) = load_run_statuses(ledger, second.run_id)
-    assert standing.state == State.SKIPPED
-    assert standing.error
-    assert f'genome "homo_sapiens", genebuild "2026-10", and event {first.id} has it' in standing.error
-    assert '"force": true' in standing.error
+    (status,) = load_run_statuses(ledger, second.run_id)
+    assert status.state == ProcessState.SKIPPED
+    assert status.error
+    assert f'genome "homo_sapiens", genebuild "2026-10", and event {first.id} has claimed it' in status.error
+    assert '"force": true' in status.error
 
 
-def test_planning_again_gives_the_same(ledger: Ledger) -> None:
-    first, second = accept(ledger, "a"), accept(ledger, "b")
-    assert [plan(ledger, one) for one in (first, second, first, second)] == [True, False, True, False]
+def test_planning_again_has_the_same_result(ledger: Ledger) -> None:
+    first, second = accept_event(ledger, "a"), accept_event(ledger, "b")
+    assert [plan_process(ledger, event) for event in (first, second, first, second)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
-    ("state", "is_done_again"),
+    ("state", "runs_again"),
     [
-        (State.COMPLETE, False),
-        (State.FAILED, True),
-        (State.STOPPED, True),
-        (State.NOT_SUBMITTED, True),
-        (State.TIMED_OUT, True),
+        (ProcessState.COMPLETE, False),
+        (ProcessState.FAILED, True),
+        (ProcessState.STOPPED, True),
+        (ProcessState.NOT_SUBMITTED, True),
+        (ProcessState.TIMED_OUT, True),
     ],
 )
-def test_who_failed_or_was_stopped_does_not_count(state: State, is_done_again: bool, ledger: Ledger) -> None:
-    first = accept(ledger, "a")
-    plan(ledger, first)
+def test_failed_and_stopped_processes_release_their_claims(
+    state: ProcessState, runs_again: bool, ledger: Ledger
+) -> None:
+    first = accept_event(ledger, "a")
+    plan_process(ledger, first)
     store_outcomes(ledger, "dump", [ProcessOutcome(first.id, state)], "ti", ())
-    assert plan(ledger, accept(ledger, "b")) == is_done_again
-    assert not plan(ledger, accept(ledger, "c"))
+    assert plan_process(ledger, accept_event(ledger, "b")) == runs_again
+    assert not plan_process(ledger, accept_event(ledger, "c"))
 
 
-def test_who_is_forced_is_done_in_any_case(ledger: Ledger) -> None:
-    assert plan(ledger, accept(ledger, "a"))
-    assert plan(ledger, accept(ledger, "b"), is_forced=True)
-    assert not plan(ledger, accept(ledger, "c"))
+def test_a_forced_process_always_runs(ledger: Ledger) -> None:
+    assert plan_process(ledger, accept_event(ledger, "a"))
+    assert plan_process(ledger, accept_event(ledger, "b"), is_forced=True)
+    assert not plan_process(ledger, accept_event(ledger, "c"))
 
 
-def test_of_many_at_once_one_has_it(ledger: Ledger) -> None:
-    entries = [accept(ledger, str(n)) for n in range(6)]
-    begin = threading.Barrier(len(entries))
+def test_one_of_several_concurrent_claims_succeeds(ledger: Ledger) -> None:
+    events = [accept_event(ledger, str(number)) for number in range(6)]
+    barrier = threading.Barrier(len(events))
 
-    def compete(entry: StoredEvent) -> bool:
-        begin.wait()
-        return plan(ledger, entry)
+    def compete(event: StoredEvent) -> bool:
+        barrier.wait()
+        return plan_process(ledger, event)
 
-    with ThreadPoolExecutor(len(entries)) as pool:
-        assert sum(pool.map(compete, entries)) == 1
+    with ThreadPoolExecutor(len(events)) as pool:
+        assert sum(pool.map(compete, events)) == 1
 
 
-def test_what_comes_in_over_the_api_is_decided_with_it(ledger: Ledger) -> None:
-    arrivals = [
+def test_events_of_the_api_are_claimed_when_they_are_accepted(ledger: Ledger) -> None:
+    requests = [
         EventRequest(
-            [received(name)], [[("dump", "hive", "analysis")]], {(0, "dump"): OnceClaim(HUMAN, False)}
+            [build_event(name)], [[("dump", "hive", "analysis")]], {(0, "dump"): OnceClaim(HUMAN, False)}
         )
         for name in "ab"
     ]
-    answers, new = accept_requests(ledger, arrivals, "run", 0)
-    assert new == 2
-    states = [one.state for one in load_run_statuses(ledger, "run")]
-    assert states == [State.PLANNED, State.SKIPPED]
+    results, new_count = accept_requests(ledger, requests, "run", 0)
+    assert new_count == 2
+    states = [status.state for status in load_run_statuses(ledger, "run")]
+    assert states == [ProcessState.PLANNED, ProcessState.SKIPPED]
     assert load_planned_processes(ledger, "run") == {0: ["dump"], 1: []}
-    assert all(isinstance(answer, list) for answer in answers)
+    assert all(isinstance(result, list) for result in results)
 
 
-def test_asking_who_has_it_changes_nothing(ledger: Ledger) -> None:
-    wanted = {(0, "dump"): OnceClaim(HUMAN, False)}
-    assert once.holders(ledger, wanted) == {}
-    first = accept(ledger, "a")
-    plan(ledger, first)
-    assert once.holders(ledger, wanted) == {(0, "dump"): first.id}
-    assert once.holders(ledger, {(0, "dump"): OnceClaim(HUMAN, True)}) == {}
-    store_outcomes(ledger, "dump", [ProcessOutcome(first.id, State.FAILED)], "ti", ())
-    assert once.holders(ledger, wanted) == {}
+def test_finding_holders_changes_nothing(ledger: Ledger) -> None:
+    claims = {(0, "dump"): OnceClaim(HUMAN, False)}
+    assert once.find_holders(ledger, claims) == {}
+    first = accept_event(ledger, "a")
+    plan_process(ledger, first)
+    assert once.find_holders(ledger, claims) == {(0, "dump"): first.id}
+    assert once.find_holders(ledger, {(0, "dump"): OnceClaim(HUMAN, True)}) == {}
+    store_outcomes(ledger, "dump", [ProcessOutcome(first.id, ProcessState.FAILED)], "ti", ())
+    assert once.find_holders(ledger, claims) == {}
 
 
-@pytest.mark.parametrize(("state", "is_done_again"), [(State.COMPLETE, False), (State.FAILED, True)])
-def test_what_was_done_is_known_after_its_event_is_forgotten(
-    state: State, is_done_again: bool, ledger: Ledger
+@pytest.mark.parametrize(
+    ("state", "runs_again"), [(ProcessState.COMPLETE, False), (ProcessState.FAILED, True)]
+)
+def test_a_claim_survives_the_pruning_of_its_event(
+    state: ProcessState, runs_again: bool, ledger: Ledger
 ) -> None:
-    first = accept(ledger, "a")
-    plan(ledger, first)
+    first = accept_event(ledger, "a")
+    plan_process(ledger, first)
     store_outcomes(ledger, "dump", [ProcessOutcome(first.id, state)], "ti", ())
     assert prune_events(ledger, timedelta(0)) == 1
-    assert plan(ledger, accept(ledger, "b")) == is_done_again
+    assert plan_process(ledger, accept_event(ledger, "b")) == runs_again

@@ -1,4 +1,4 @@
-"""A process that sends reports is killed, on a real ledger and a real broker."""
+"""Killing a process that sends reports, on a real ledger and a real broker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.records import PendingReport
-from event_hooks.ledger.reports import add_reports
+from event_hooks.ledger.reports import store_reports
 from event_hooks.reports import hook
 from event_hooks.reports.outbox import send_pending
 
@@ -21,7 +21,7 @@ SECONDS = 60
 
 
 def send_and_die(*, is_confirmation_read: bool) -> None:
-    """Send the pending reports, and kill this process at the second one."""
+    """Send the pending reports, and kill this process at the second report."""
     publish, sent = hook._publish, []
 
     def publish_and_die(channel: Any, message: Any, exchange: str, **options: Any) -> None:
@@ -30,7 +30,8 @@ def send_and_die(*, is_confirmation_read: bool) -> None:
             properties = hook.pika.BasicProperties(message_id=message.message_id)
             body = message.body.encode()
             channel._impl.basic_publish(exchange, message.routing_key, body, properties)
-            channel.connection.process_data_events(0)  # sends it, and does not wait for the confirmation
+            # Send the message without waiting for its confirmation.
+            channel.connection.process_data_events(0)
             os.kill(os.getpid(), signal.SIGKILL)
         publish(channel, message, exchange, **options)
         if len(sent) == 2:
@@ -43,10 +44,10 @@ def send_and_die(*, is_confirmation_read: bool) -> None:
 @pytest.mark.parametrize("server", ["postgresql", "mysql"], indirect=True)
 @pytest.mark.parametrize("is_confirmation_read", [False, True], ids=["before the confirmation", "after it"])
 def test_killing_a_sender_loses_no_report(ledger: Ledger, queue: str, *, is_confirmation_read: bool) -> None:
-    """At least once, each time with the same ``message_id``."""
-    ids = [f"message-{n}" for n in range(3)]
-    add_reports(ledger, [PendingReport(message_id, None, "run", "report.info", "{}") for message_id in ids])
-    # A fork: it has imported Airflow already, and has no connection to a server
+    """Each report is sent at least once, always with the same ``message_id``."""
+    ids = [f"message-{number}" for number in range(3)]
+    store_reports(ledger, [PendingReport(message_id, None, "run", "report.info", "{}") for message_id in ids])
+    # A forked process has imported Airflow already, and has no connection to a server.
     sender = multiprocessing.get_context("fork").Process(
         target=send_and_die, kwargs={"is_confirmation_read": is_confirmation_read}
     )
@@ -59,14 +60,14 @@ def test_killing_a_sender_loses_no_report(ledger: Ledger, queue: str, *, is_conf
         count = send_pending(ledger)  # 0 until the database notices that the sender is dead
         time.sleep(0.1)
     assert count == 3
-    assert message_ids(queue) == [*ids[:2], *ids]
+    assert drain_queue(queue) == [*ids[:2], *ids]
 
 
-def message_ids(queue: str) -> list[str]:
-    """Return the message ids in a queue, and take them out."""
-    connection, ids = pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"])), []
+def drain_queue(queue: str) -> list[str]:
+    """Remove all messages from a queue, and return their ids."""
+    connection, message_ids = pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"])), []
     channel = connection.channel()
-    while (answer := channel.basic_get(queue, auto_ack=True))[0] is not None:
-        ids.append(answer[1].message_id)
+    while (message := channel.basic_get(queue, auto_ack=True))[0] is not None:
+        message_ids.append(message[1].message_id)
     connection.close()
-    return ids
+    return message_ids

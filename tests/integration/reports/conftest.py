@@ -1,4 +1,4 @@
-"""A RabbitMQ of these tests' own, which they may hurt."""
+"""A separate RabbitMQ, which these tests may disturb."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from tools.ports import free_port
+from tools.ports import find_free_port
 from tools.rabbitmq import RabbitMQ
 
 
-class OwnBroker(RabbitMQ):
-    """A broker that only these tests use, which also speaks TLS."""
+class SeparateBroker(RabbitMQ):
+    """A broker for these tests only, with an additional TLS port."""
 
     variable = "NO_SUCH_VARIABLE"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.tls_port = free_port()
+        self.tls_port = find_free_port()
         self.certificate = folder / "certificate.pem"
         self._key = folder / "key.pem"
 
-    def command(self) -> list[str]:
-        """Give the command line, with a certificate in the configuration."""
-        command = list(super().command())
-        asked = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    def prepare_command(self) -> list[str]:
+        """Create a certificate, configure the TLS port, and return the command line."""
+        command = list(super().prepare_command())
+        subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *asked]
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
             + ["-keyout", str(self._key), "-out", str(self.certificate)],
             check=True,
             capture_output=True,
@@ -43,25 +43,30 @@ class OwnBroker(RabbitMQ):
         return command
 
     def environment(self) -> dict[str, str]:
-        """Give the environment, once and the same for server and tool."""
+        """Return the environment of the server, which ``rabbitmqctl`` needs too."""
         if not hasattr(self, "_environment"):
             self._environment = dict(super().environment())
         return self._environment
 
-    def control(self, *words: str) -> None:
+    def control(self, *arguments: str) -> None:
         """Run ``rabbitmqctl``."""
         path = "/usr/lib/rabbitmq/bin/rabbitmqctl"
-        said = subprocess.run(
-            [path, *words], env=self.environment(), capture_output=True, text=True, timeout=60, check=False
+        result = subprocess.run(
+            [path, *arguments],
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
-        assert said.returncode == 0, said.stdout + said.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.fixture(scope="package")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnBroker]:
-    """It, running."""
-    broker = OwnBroker(tmp_path_factory.mktemp("rabbitmq"))
-    broker.ensure()
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeparateBroker]:
+    """The running broker."""
+    broker = SeparateBroker(tmp_path_factory.mktemp("rabbitmq"))
+    broker.ensure_running()
     yield broker
-    broker.processes.end()
-    broker._epmd.end()
+    broker.processes.stop()
+    broker._epmd.stop()

@@ -1,4 +1,4 @@
-"""What a broker can do to reports, on a RabbitMQ of this module's own: faults, limits and TLS."""
+"""Faults and limits of the broker, and TLS, on a separate RabbitMQ."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 
 from event_hooks.exceptions import ReportNotPublished
 from event_hooks.reports import listen, topology
-from event_hooks.reports.hook import WINDOW, RabbitMQHook
+from event_hooks.reports.hook import MAX_UNCONFIRMED_MESSAGES, RabbitMQHook
 from event_hooks.reports.report import Report
-from tests.integration.reports.conftest import OwnBroker
+from tests.integration.reports.conftest import SeparateBroker
 
 EXCHANGE = "report_exchange"
 QUEUE = "persistent_report"
@@ -24,156 +24,159 @@ HIGH, LOW = "0.8", "0.0000001"
 
 
 @pytest.fixture
-def hook(broker: OwnBroker, monkeypatch: pytest.MonkeyPatch) -> Iterator[RabbitMQHook]:
-    """A hook to it, with the exchange and queues declared, and empty."""
+def hook(broker: SeparateBroker, monkeypatch: pytest.MonkeyPatch) -> Iterator[RabbitMQHook]:
+    """A hook of the separate broker, with the exchange and empty queues."""
     monkeypatch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", broker.url)
     monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__REPORT_TIMEOUT", "2")
     hook = RabbitMQHook()
-    topology.declare(hook, EXCHANGE, topology.QUEUES)
+    topology.declare_topology(hook, EXCHANGE, topology.QUEUES)
     yield hook
     with hook.channel() as channel:
         channel.queue_purge(QUEUE)
         channel.queue_purge("email_report")
 
 
-def reports(count: int) -> list[Report]:
+def build_reports(count: int) -> list[Report]:
     return [
         Report(
-            process="event_processing", resource=None, params={}, message="é", report_type="INFO", key=str(n)
+            process="event_processing",
+            resource=None,
+            params={},
+            message="é",
+            report_type="INFO",
+            key=str(number),
         )
-        for n in range(count)
+        for number in range(count)
     ]
 
 
-def heard(hook: RabbitMQHook) -> list[str]:
-    """Give the message ids in the queue, which is empty then."""
-    found = []
+def drain_queue(hook: RabbitMQHook) -> list[str]:
+    """Remove all messages from the queue, and return their ids."""
+    message_ids = []
     with hook.channel() as channel:
-        while (answer := channel.basic_get(QUEUE, auto_ack=True))[0] is not None:
-            found.append(answer[1].message_id)
-    return found
+        while (message := channel.basic_get(QUEUE, auto_ack=True))[0] is not None:
+            message_ids.append(message[1].message_id)
+    return message_ids
 
 
-def test_a_thousand_reports_take_less_than_a_second(hook: RabbitMQHook) -> None:
-    """For each of them, waiting for its confirmation alone would take a millisecond."""
-    began = time.monotonic()
-    count = sum(1 for _ in hook.publish(reports(2000), EXCHANGE))
-    seconds = time.monotonic() - began
+def test_two_thousand_reports_take_less_than_two_seconds(hook: RabbitMQHook) -> None:
+    """Waiting for the confirmation of each report separately would take a millisecond per report."""
+    start = time.monotonic()
+    count = sum(1 for _ in hook.publish(build_reports(2000), EXCHANGE))
+    seconds = time.monotonic() - start
     print(f"2,000 reports in {seconds:.1f} s")
     assert count == 2000
     assert seconds < 2
 
 
-def test_a_connection_that_the_broker_closes_keeps_what_is_confirmed(
-    hook: RabbitMQHook, broker: OwnBroker
-) -> None:
+def test_confirmed_reports_survive_a_closed_connection(hook: RabbitMQHook, broker: SeparateBroker) -> None:
     sent: list[str] = []
 
     def publish() -> None:
-        for report in hook.publish(reports(WINDOW + 3), EXCHANGE):
+        for report in hook.publish(build_reports(MAX_UNCONFIRMED_MESSAGES + 3), EXCHANGE):
             sent.append(report.message_id)
             if len(sent) == 1:
                 broker.control("close_all_connections", "for a test")
 
     with pytest.raises(ReportNotPublished, match="CONNECTION_FORCED"):
         publish()
-    assert heard(hook) == sent == [report.message_id for report in reports(WINDOW)]
+    assert (
+        drain_queue(hook) == sent == [report.message_id for report in build_reports(MAX_UNCONFIRMED_MESSAGES)]
+    )
 
 
 def test_publishing_to_a_broker_with_an_alarm_times_out(
-    hook: RabbitMQHook, broker: OwnBroker, monkeypatch: pytest.MonkeyPatch
+    hook: RabbitMQHook, broker: SeparateBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker.control("set_vm_memory_high_watermark", LOW)
     try:
-        began = time.monotonic()
+        start = time.monotonic()
         with monkeypatch.context() as patch:
             patch.setenv("AIRFLOW__EVENT_HOOKS__REPORT_TIMEOUT", "1")
             with pytest.raises(
                 ReportNotPublished, match="it has a memory or disk alarm: see `rabbitmqctl alarms`"
             ):
-                list(hook.publish(reports(3), EXCHANGE))
-        assert time.monotonic() - began < 5
+                list(hook.publish(build_reports(3), EXCHANGE))
+        assert time.monotonic() - start < 5
     finally:
         broker.control("set_vm_memory_high_watermark", HIGH)
-    assert len(list(hook.publish(reports(3), EXCHANGE))) == 3
+    assert len(list(hook.publish(build_reports(3), EXCHANGE))) == 3
 
 
 @pytest.mark.parametrize(
-    ("change", "part"),
+    ("change_url", "message"),
     [
         (lambda url: url.replace("event_hooks:", "somebody:"), "correct user or password of the connection"),
         (lambda url: url.replace("%2F", "elsewhere"), "there is no such vhost, or this user may not use it"),
     ],
 )
-def test_what_to_do_is_said(
+def test_the_error_of_a_rejected_login_names_the_fix(
     hook: RabbitMQHook,
-    broker: OwnBroker,
+    broker: SeparateBroker,
     monkeypatch: pytest.MonkeyPatch,
-    change: Callable[[str], str],
-    part: str,
+    change_url: Callable[[str], str],
+    message: str,
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", change(broker.url))
-        with pytest.raises(ReportNotPublished, match=part) as caught:
-            list(hook.publish(reports(1), EXCHANGE))
+        patch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", change_url(broker.url))
+        with pytest.raises(ReportNotPublished, match=message) as caught:
+            list(hook.publish(build_reports(1), EXCHANGE))
     assert broker.password not in str(caught.value)
 
 
-def test_a_missing_exchange_and_a_missing_queue_say_how_to_declare_them(hook: RabbitMQHook) -> None:
+def test_errors_of_a_missing_exchange_or_queue_name_the_fix(hook: RabbitMQHook) -> None:
     with pytest.raises(ReportNotPublished, match=r"python -m event_hooks\.reports\.topology"):
-        list(hook.publish(reports(1), "nowhere"))
+        list(hook.publish(build_reports(1), "nowhere"))
     with hook.channel() as channel:
         channel.exchange_declare("unheard", "topic", durable=True)
     with pytest.raises(ReportNotPublished, match=r"no queue takes 'report\.info' .*topology"):
-        list(hook.publish(reports(1), "unheard"))
+        list(hook.publish(build_reports(1), "unheard"))
 
 
-def test_a_report_that_nobody_hears_can_be_accepted(
-    hook: RabbitMQHook, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unroutable_report_can_be_accepted(hook: RabbitMQHook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__REPORT_UNROUTABLE", "accept")
     with hook.channel() as channel:
         channel.exchange_declare("unheard", "topic", durable=True)
-    assert len(list(hook.publish(reports(2), "unheard"))) == 2
+    assert len(list(hook.publish(build_reports(2), "unheard"))) == 2
 
 
-def test_an_exchange_of_another_type_says_what_to_set(hook: RabbitMQHook) -> None:
+def test_the_error_of_another_exchange_type_names_the_setting(hook: RabbitMQHook) -> None:
     with hook.channel() as channel:
         channel.exchange_declare("straight", "direct", durable=True)
     with pytest.raises(ReportNotPublished, match=r"set \[event_hooks\] report_exchange_type to its type"):
-        topology.declare(hook, "straight", {})
+        topology.declare_topology(hook, "straight", {})
     with pytest.raises(ReportNotPublished, match=r"set \[event_hooks\] report_exchange_type to its type"):
-        list(hook.publish(reports(1), "straight"))
+        list(hook.publish(build_reports(1), "straight"))
 
 
-def test_a_user_who_may_only_write_can_report(
-    hook: RabbitMQHook, broker: OwnBroker, monkeypatch: pytest.MonkeyPatch
+def test_a_user_with_write_permission_only_can_publish(
+    hook: RabbitMQHook, broker: SeparateBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker.control("add_user", "writer", "a_word")
     broker.control("set_permissions", "writer", "", EXCHANGE, "")
     with monkeypatch.context() as patch:
         url = f"amqp://writer:a_word@127.0.0.1:{broker.port}/%2F"
         patch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", url)
-        assert len(list(hook.publish(reports(2), EXCHANGE))) == 2
+        assert len(list(hook.publish(build_reports(2), EXCHANGE))) == 2
         with pytest.raises(ReportNotPublished, match="allow it to this user: rabbitmqctl set_permissions"):
-            topology.declare(hook, "another", {})
+            topology.declare_topology(hook, "another", {})
     broker.control("delete_user", "writer")
 
 
-def test_reports_go_over_tls_to_a_server_that_is_the_right_one(
-    hook: RabbitMQHook, broker: OwnBroker, monkeypatch: pytest.MonkeyPatch
+def test_reports_are_sent_by_tls_to_a_verified_server(
+    hook: RabbitMQHook, broker: SeparateBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"amqps://{broker.user}:{broker.password}@127.0.0.1:{broker.tls_port}/%2F"
     trusted = f"{url}?ca_file={quote(str(broker.certificate), safe='')}"
     with monkeypatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", trusted)
-        assert len(list(hook.publish(reports(2), EXCHANGE))) == 2
+        assert len(list(hook.publish(build_reports(2), EXCHANGE))) == 2
         patch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", url)
         with pytest.raises(ReportNotPublished, match="check the certificate, and ca_file"):
-            list(hook.publish(reports(1), EXCHANGE))
+            list(hook.publish(build_reports(1), EXCHANGE))
 
 
-def test_listening_ends_when_no_report_comes(
+def test_listening_ends_after_its_timeout(
     hook: RabbitMQHook, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["listen", "--seconds", "0.2"])
@@ -181,8 +184,8 @@ def test_listening_ends_when_no_report_comes(
     assert capsys.readouterr() == ("", "Listening …\n")
 
 
-def test_reports_are_printed_without_taking_them_from_a_queue(hook: RabbitMQHook, broker: OwnBroker) -> None:
-    # Background processes ignore SIGINT, also in what they start
+def test_listening_takes_no_report_from_a_queue(hook: RabbitMQHook, broker: SeparateBroker) -> None:
+    # Background processes ignore SIGINT, and so do their children.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "event_hooks.reports.listen"]
     command += ["--genome", "b", "--level", "WARN"]
     environment = {**os.environ, "PYTHONPATH": "plugins"}
@@ -192,16 +195,16 @@ def test_reports_are_printed_without_taking_them_from_a_queue(hook: RabbitMQHook
     assert listener.stderr
     assert listener.stdout
     assert listener.stderr.readline() == "Listening …\n"
-    told = [
+    published = [
         Report(
             process="p", resource=genome, params={}, message=f"{genome} {kind}", report_type=kind, key=genome
         )
         for genome in "ab"
         for kind in ("INFO", "FATAL")
     ]
-    assert len(list(hook.publish(told, EXCHANGE))) == 4
-    line = listener.stdout.readline()  # of the last report, and the only one
+    assert len(list(hook.publish(published, EXCHANGE))) == 4
+    line = listener.stdout.readline()  # the line of the last report, the only one printed
     assert line.rstrip().split("  ")[1:] == ["FATAL", "b", "b FATAL"]
     listener.send_signal(signal.SIGINT)
     assert (listener.communicate(timeout=30)[0], listener.returncode) == ("", 0)
-    assert len(heard(hook)) == 4
+    assert len(drain_queue(hook)) == 4

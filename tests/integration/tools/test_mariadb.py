@@ -1,4 +1,4 @@
-"""Our own MariaDB."""
+"""The MariaDB server of the development tools."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_the_server_starts_in_a_path_with_a_space(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("MYSQL_URL", raising=False)
     server = MariaDB(tmp_path / "my project")
     try:
-        assert server.ensure()
-        assert server.answers()
+        assert server.ensure_running()
+        assert server.is_available()
     finally:
-        server.processes.end()
+        server.processes.stop()

@@ -1,4 +1,4 @@
-"""Our own PostgreSQL, which as root runs as another user."""
+"""The PostgreSQL server of the development tools, which runs as another user when started by root."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pathlib import Path
 from tools.postgresql import PostgreSQL
 
 server = PostgreSQL(Path(sys.argv[1]))
-print("started", server.ensure(), server.ensure())
+print("started", server.ensure_running(), server.ensure_running())
 server.processes.leader().kill()
-print("started after its death", server.ensure())
+print("started after its death", server.ensure_running())
 print("runs", server.processes.leader() is not None)
-server.processes.end()
-print("answers", server.answers())
+server.processes.stop()
+print("answers", server.is_available())
 """
 EXPECTED = """started True False
 started after its death True
@@ -32,7 +32,7 @@ answers False
 
 
 def test_the_server_is_found_without_the_ptrace_capability(tmp_path: Path) -> None:
-    """Most containers lack it; root without it cannot read the working directory of the user postgres."""
+    """Most containers lack the capability; without it, root cannot read the working directory of postgres."""
     environment = {name: value for name, value in os.environ.items() if name != "POSTGRES_URL"}
     result = subprocess.run(
         [*WITHOUT_PTRACE, sys.executable, "-c", TEXT, str(tmp_path / "postgresql")],
@@ -43,5 +43,5 @@ def test_the_server_is_found_without_the_ptrace_capability(tmp_path: Path) -> No
         timeout=60,
         check=False,
     )
-    ProcessFolder(tmp_path / "postgresql").end()  # the server of a test that fails
+    ProcessFolder(tmp_path / "postgresql").stop()  # Stops the server of a failed test.
     assert result.stdout == EXPECTED, result.stderr

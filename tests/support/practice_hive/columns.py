@@ -1,4 +1,4 @@
-"""The kinds of columns that eHive has, and the values of its enumerations."""
+"""The column types of eHive, and the values of its enumerations."""
 
 from __future__ import annotations
 
@@ -73,27 +73,27 @@ MYSQL_OPTIONS: dict[str, Any] = {
 
 def add_table(hive: MetaData, name: str, *parts: Any) -> None:
     """Add a table to a hive; its columns, indices and keys are ``parts``."""
-    # eHive never gives a job_id twice, on SQLite either.
+    # eHive never reuses a job_id, on SQLite either.
     Table(name, hive, *parts, sqlite_autoincrement=name not in ("analysis_stats", "result"), **MYSQL_OPTIONS)
 
 
 def key(name: str) -> Column[Any]:
-    """Make a number that the database gives."""
+    """Return an integer primary key that the database generates."""
     return Column(name, INTEGER, primary_key=True)
 
 
 def number(name: str, default: int | None = None, **options: Any) -> Column[Any]:
-    """Make a number; never NULL if it has a default."""
+    """Return an integer column; NOT NULL if it has a default."""
     options.setdefault("nullable", default is None)
     return Column(name, INTEGER, server_default=None if default is None else str(default), **options)
 
 
 def words(name: str, **options: Any) -> Column[Any]:
-    """Make a short text."""
+    """Return a column for a text of up to 255 characters."""
     return Column(name, VARCHAR(255), **options)
 
 
 def choice(name: str, values: list[str], default: str | None = None, **options: Any) -> Column[Any]:
-    """Make a choice of values; never NULL if it has a default."""
+    """Return an enumeration column; NOT NULL if it has a default."""
     options.setdefault("nullable", default is None)
     return Column(name, Enum(*values), server_default=default, **options)

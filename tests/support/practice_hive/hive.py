@@ -1,4 +1,4 @@
-"""What a worker does to the database of a hive, apart from the jobs themselves."""
+"""The changes of a worker in a hive's database, apart from those of its jobs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Analysis(NamedTuple):
-    """An analysis as a beekeeper sees it."""
+    """The columns of an analysis that a beekeeper reads."""
 
     analysis_id: int
     logic_name: str
@@ -26,11 +26,11 @@ class Analysis(NamedTuple):
 
 
 class Hive(Database):
-    """A hive's database, with the bookkeeping that eHive attaches to every change."""
+    """A hive's database, with the statistics that eHive updates at every change."""
 
     @cached_property
     def uses_triggers(self) -> bool:
-        """Whether the database keeps the counters itself."""
+        """Whether triggers of the database update the counters."""
         return bool(
             self.read("SELECT 1 FROM hive_meta WHERE meta_key='hive_use_triggers' AND meta_value='1'")
         )
@@ -46,21 +46,21 @@ class Hive(Database):
         rows = self.read("SELECT logic_name, analysis_id FROM analysis_base")
         return {row.logic_name: row.analysis_id for row in rows}
 
-    def analyses_with_work(self) -> Sequence[Analysis]:
+    def list_analyses_with_work(self) -> Sequence[Analysis]:
         """
-        Give the analyses that a beekeeper would send workers to, last stages first.
+        Return the analyses to which a beekeeper sends workers, last stages first.
 
-        It goes by ``analysis_stats``: a job that was not announced there is not seen.
+        Like eHive, it reads ``analysis_stats`` only and ignores a job that is not counted there.
         """
-        waiting = self._waiting_analyses()
+        waiting = self._list_waiting_analyses()
         for analysis in waiting:
             if analysis.status == "LOADING":
                 self.synchronize(analysis.analysis_id)
         if any(analysis.status == "LOADING" for analysis in waiting):
-            waiting = self._waiting_analyses()
+            waiting = self._list_waiting_analyses()
         return [analysis for analysis in waiting if analysis.ready_job_count > 0]
 
-    def _waiting_analyses(self) -> Sequence[Analysis]:
+    def _list_waiting_analyses(self) -> Sequence[Analysis]:
         rows = self.read(
             "SELECT analysis_id, logic_name, status, ready_job_count FROM analysis_stats JOIN analysis_base"
             " USING (analysis_id) WHERE is_excluded=0 AND status NOT IN ('BLOCKED', 'EMPTY', 'DONE')"
@@ -70,27 +70,27 @@ class Hive(Database):
 
     def synchronize(self, analysis_id: int) -> None:
         """
-        Bring counters and status of an analysis up to date, as eHive's safe-sync does.
+        Update counters and status of an analysis, as eHive's safe-sync does.
 
-        Needs a transaction of its own: the lock comes first, so that the count sees all that went before.
+        It needs its own transaction: the lock is first, so the count includes all earlier transactions.
         """
 
         def update(connection: Connection) -> None:
-            which = {"analysis_id": analysis_id}
+            values = {"analysis_id": analysis_id}
             connection.execute(
-                text("UPDATE analysis_stats SET sync_lock=1 WHERE analysis_id=:analysis_id"), which
+                text("UPDATE analysis_stats SET sync_lock=1 WHERE analysis_id=:analysis_id"), values
             )
             if not self.uses_triggers:
-                counted = text(
-                    f"UPDATE analysis_stats SET {', '.join(_COUNTING)} WHERE analysis_id=:analysis_id"
+                statement = text(
+                    f"UPDATE analysis_stats SET {', '.join(_SET_COUNTERS)} WHERE analysis_id=:analysis_id"
                 )
-                connection.execute(counted, {**which, **_counters(connection, analysis_id)})
-            connection.execute(text(_DETERMINE_STATUS), which)
+                connection.execute(statement, {**values, **_count_jobs(connection, analysis_id)})
+            connection.execute(text(_DETERMINE_STATUS), values)
 
         self.write(update)
 
-    def announce(self, connection: Connection, analysis_id: int, status: str) -> None:
-        """Count a new job in the transaction that inserts it; where triggers do, do nothing."""
+    def count_new_job(self, connection: Connection, analysis_id: int, status: str) -> None:
+        """Count a new job in the transaction that inserts it, unless triggers do."""
         if not self.uses_triggers:
             counter = "ready_job_count" if status == "READY" else "semaphored_job_count"
             statement = (
@@ -101,24 +101,24 @@ class Hive(Database):
             connection.execute(text(statement), {"analysis_id": analysis_id})
 
     def fetch_overflow(self, data_id: int) -> str | None:
-        """Give the text behind ``_extended_data_id``; eHive does not mind when there is none."""
+        """Return the text of an ``_extended_data_id``; as in eHive, a missing text is no error."""
         rows = self.read("SELECT data FROM analysis_data WHERE analysis_data_id=:data_id", data_id=data_id)
         return str(rows[0][0]) if rows else None
 
     def store_overflow(self, data: str) -> int:
-        """Give the number of a text in ``analysis_data``; equal texts share one row."""
-        known = {"md5sum": md5(data.encode(), usedforsecurity=False).hexdigest(), "data": data}
+        """Return the id of a text in ``analysis_data``; equal texts share one row."""
+        values = {"md5sum": md5(data.encode(), usedforsecurity=False).hexdigest(), "data": data}
         rows = self.read(
-            "SELECT MIN(analysis_data_id) FROM analysis_data WHERE md5sum=:md5sum AND data=:data", **known
+            "SELECT MIN(analysis_data_id) FROM analysis_data WHERE md5sum=:md5sum AND data=:data", **values
         )
         insert = text("INSERT INTO analysis_data (md5sum, data) VALUES (:md5sum, :data)")
-        return int(rows[0][0] or self.write(lambda connection: connection.execute(insert, known).lastrowid))
+        return int(rows[0][0] or self.write(lambda connection: connection.execute(insert, values).lastrowid))
 
     def log_message(self, job_id: int, msg: str, message_class: str, status: str | None = None) -> None:
         """
-        Log a message of a job, with the job's own attempt and phase unless another status is given.
+        Log a message of a job, with the job's attempt and with ``status`` or, by default, the job's status.
 
-        A text that the latin1 column cannot hold is replaced by the database's complaint, as in eHive.
+        A text that the latin1 column cannot store is replaced by the database's error, as in eHive.
         """
         statement = text(
             "INSERT INTO log_message (job_id, role_id, worker_id, retry, status, msg, message_class)"
@@ -129,13 +129,13 @@ class Hive(Database):
         try:
             self.write(lambda connection: connection.execute(statement, {**values, "msg": msg}))
         except DBAPIError as error:
-            complaint = str(error.orig).encode("ascii", "replace").decode()
-            self.write(lambda connection: connection.execute(statement, {**values, "msg": complaint}))
+            error_text = str(error.orig).encode("ascii", "replace").decode()
+            self.write(lambda connection: connection.execute(statement, {**values, "msg": error_text}))
 
 
-_COUNTING = [f"{counter}=:{counter}" for counter in ("total_job_count", *COUNTERS)]
+_SET_COUNTERS = [f"{counter}=:{counter}" for counter in ("total_job_count", *COUNTERS)]
 
-# The conditions, and their order, are those of AnalysisStats.pm, determine_status.
+# The conditions and their order are those of determine_status in AnalysisStats.pm.
 _DETERMINE_STATUS = """
 UPDATE analysis_stats SET sync_lock=0, when_updated=CURRENT_TIMESTAMP, status=CASE
     WHEN status='BLOCKED' THEN 'BLOCKED'
@@ -152,9 +152,9 @@ WHERE analysis_id=:analysis_id
 """
 
 
-def _counters(connection: Connection, analysis_id: int) -> dict[str, int]:
-    counting = text("SELECT status, COUNT(*) FROM job WHERE analysis_id=:analysis_id GROUP BY status")
-    rows = connection.execute(counting, {"analysis_id": analysis_id})
+def _count_jobs(connection: Connection, analysis_id: int) -> dict[str, int]:
+    query = text("SELECT status, COUNT(*) FROM job WHERE analysis_id=:analysis_id GROUP BY status")
+    rows = connection.execute(query, {"analysis_id": analysis_id})
     counts: dict[str, int] = {status: count for status, count in rows}
     counters = {name: sum(counts.get(status, 0) for status in COUNTERS[name]) for name in COUNTERS}
     return {"total_job_count": sum(counts.values()), **counters}

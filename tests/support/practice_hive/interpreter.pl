@@ -1,13 +1,13 @@
-# Reads and writes Perl data for perl.py: one JSON request a line, one JSON answer a line, ASCII only.
+# Reads and writes Perl data for perl.py: one JSON request and one JSON response per line, ASCII only.
 use strict;
 use warnings;
 use Data::Dumper;
 use JSON::PP;
 
-# What an evaluated text prints must not get between our answers.
-open(my $answers, '>&', \*STDOUT) or die $!;
+# The output of an evaluated text must not mix with the responses.
+open(my $responses, '>&', \*STDOUT) or die $!;
 open(STDOUT, '>&', \*STDERR) or die $!;
-$answers->autoflush(1);
+$responses->autoflush(1);
 
 my $json = JSON::PP->new->ascii->allow_nonref->canonical;
 
@@ -19,7 +19,7 @@ $Data::Dumper::Quotekeys = 1;
 $Data::Dumper::Terse    = 1;
 $Data::Dumper::Pair     = ' => ';
 
-sub plain {    # JSON's true and false are objects, which no other Perl program could read
+sub plain {    # JSON's true and false are objects, which another Perl program cannot read
     my ($value) = @_;
     return [ map { plain($_) } @$value ] if ref $value eq 'ARRAY';
     return { map { $_ => plain( $value->{$_} ) } keys %$value } if ref $value eq 'HASH';
@@ -35,10 +35,10 @@ sub evaluate {
 }
 
 while ( defined( my $line = <STDIN> ) ) {
-    my $answer = eval {
+    my $response = eval {
         my $request = $json->decode($line);
-        my $given = exists $request->{read} ? evaluate( $request->{read} ) : Dumper( plain( $request->{write} ) );
-        $json->encode( { value => $given } );
+        my $value = exists $request->{read} ? evaluate( $request->{read} ) : Dumper( plain( $request->{write} ) );
+        $json->encode( { value => $value } );
     } // $json->encode( { error => "$@" } );
-    print {$answers} "$answer\n";
+    print {$responses} "$response\n";
 }

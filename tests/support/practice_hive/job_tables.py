@@ -1,4 +1,4 @@
-"""The tables of a hive that hold its jobs, and what belongs to them."""
+"""The tables of a hive for its jobs, semaphores and their data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONG_TEXT = TEXT().with_variant(mysql.MEDIUMTEXT(), "mysql")
 
 
 def describe(hive: MetaData, *, is_stock: bool) -> None:
-    """Add ``job``, ``semaphore``, ``accu`` and ``analysis_data``; ``is_stock`` as in ``tables.create``."""
+    """Add ``job``, ``semaphore``, ``accu`` and ``analysis_data``; ``is_stock``: see ``tables.create``."""
     add_table(
         hive,
         "job",

@@ -1,4 +1,4 @@
-"""Perl data, read and written by the real Perl, as eHive's workers do it."""
+"""Perl data, read and written by Perl itself, as in eHive's workers."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from typing import Any
 INTERPRETER = ("/usr/bin/perl", str(Path(__file__).with_name("interpreter.pl")))
 
 
-class Unreadable(Exception):
-    """The text is no Perl expression, or one whose value is not plain data."""
+class PerlError(Exception):
+    """The text is no Perl expression, or its value is not plain data."""
 
 
 class Perl:
     """
-    One Perl process, started when first asked and again if it dies; threads take turns.
+    One Perl process for all threads; it is started at the first request, and again after its end.
 
-    It evaluates what it reads: that is how eHive works, and why a client must quote well.
+    It evaluates the texts that it reads, as eHive does. A client of eHive therefore has to quote all values.
     """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def read(self, text: str) -> Any:
         """
         Evaluate a Perl expression.
 
-        :raises Unreadable: with Perl's own words.
+        :raises Unreadable: with Perl's own message.
         """
-        return self._ask({"read": text})
+        return self._request({"read": text})
 
     def write(self, value: Any) -> str:
-        """Give the value as eHive's ``stringify`` does."""
-        return str(self._ask({"write": value}))
+        """Return a value as Perl text, as eHive's ``stringify`` does."""
+        return str(self._request({"write": value}))
 
     def close(self) -> None:
         """End the process."""
-        with self._turn:
+        with self._lock:
             self._end()
 
-    def _ask(self, request: dict[str, Any]) -> Any:
-        with self._turn:
+    def _request(self, request: dict[str, Any]) -> Any:
+        with self._lock:
             process = self._process = self._process or self._start()
             try:
                 process.stdin.write(json.dumps(request) + "\n")  # type: ignore[union-attr]
@@ -54,11 +54,11 @@ class Perl:
                 line = ""
             if not line:
                 self._end()
-                raise Unreadable("the text ended the Perl process")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise Unreadable(answer["error"].strip())
-        return answer["value"]
+                raise PerlError("the text ended the Perl process")
+        response = json.loads(line)
+        if "error" in response:
+            raise PerlError(response["error"].strip())
+        return response["value"]
 
     def _start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(INTERPRETER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="ascii")

@@ -1,4 +1,4 @@
-"""The tables of a hive that say what work there is, and how it stands."""
+"""The tables of a hive for its settings, its analyses and their statistics."""
 
 from __future__ import annotations
 

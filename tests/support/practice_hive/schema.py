@@ -12,8 +12,8 @@ from tests.support.practice_hive.columns import add_table, key, number
 Variant = Literal["stock", "docs"]
 CASCADE = "CASCADE"
 
-# table and column, the table and column it refers to, what happens when that is deleted
-LINKS = (
+# table and column, referenced table and column, ON DELETE action
+FOREIGN_KEYS = (
     ("analysis_base", "resource_class_id", "resource_class", "resource_class_id", None),
     ("analysis_stats", "analysis_id", "analysis_base", "analysis_id", None),
     ("job", "analysis_id", "analysis_base", "analysis_id", None),
@@ -34,8 +34,8 @@ LINKS = (
 )
 
 
-def describe(*, variant: Variant, foreign_keys: bool, with_result: bool, with_progress: bool) -> MetaData:
-    """Give the tables of a hive; ``variant`` as in ``tables.create``, foreign keys for MySQL only."""
+def describe(*, variant: Variant, has_foreign_keys: bool, with_result: bool, with_progress: bool) -> MetaData:
+    """Return the tables of a hive; ``variant`` as of ``tables.create``, foreign keys for MySQL only."""
     hive = MetaData()
     pipeline_tables.describe(hive)
     job_tables.describe(hive, is_stock=variant == "stock")
@@ -55,9 +55,9 @@ def describe(*, variant: Variant, foreign_keys: bool, with_result: bool, with_pr
             number("job_id", nullable=False),
             Column("message", TEXT),
         )
-    for name, from_column, to_table, to_column, on_delete in LINKS if foreign_keys else ():
-        link = ForeignKeyConstraint(
+    for name, from_column, to_table, to_column, on_delete in FOREIGN_KEYS if has_foreign_keys else ():
+        foreign_key = ForeignKeyConstraint(
             [from_column], [f"{to_table}.{to_column}"], f"{name}_{from_column}_fkey", ondelete=on_delete
         )
-        hive.tables[name].append_constraint(link)
+        hive.tables[name].append_constraint(foreign_key)
     return hive

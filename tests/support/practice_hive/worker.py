@@ -1,4 +1,4 @@
-"""A beekeeper and its workers in one process: they do the jobs of a practice hive as eHive would."""
+"""A beekeeper and its workers in one process, which do the jobs of a practice hive as eHive does."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tests.support.practice_hive import jobs
 from tests.support.practice_hive.attempt import Attempt
 from tests.support.practice_hive.hive import Hive
 from tests.support.practice_hive.perl import Perl
-from tests.support.practice_hive.staff import Beekeeper, Member
+from tests.support.practice_hive.workers import BeekeeperRecord, WorkerRecord
 
 log = logging.getLogger(__name__)
 
 
-class Worked(NamedTuple):
-    """One attempt at a job, and how it ended: DONE, PASSED_ON, FAILED, or READY to be tried again."""
+class AttemptResult(NamedTuple):
+    """An attempt at a job, with its last status: DONE, PASSED_ON, FAILED, or READY for a retry."""
 
     job_id: int
     analysis: str
@@ -28,38 +28,39 @@ class Worked(NamedTuple):
 
 class Worker:
     """
-    Does the jobs that ``analysis_stats`` tells of.
+    A worker for the jobs that ``analysis_stats`` counts.
 
-    Either for good (``run``), or in the test's own thread: ``work_until_idle``, or job by job ``work_one``.
-    From the first job on there is a ``beekeeper`` row without cause_of_death, until ``close`` or the end of a
-    ``with`` block.
+    :meth:`run` works in threads until it is stopped; :meth:`run_until_idle` and :meth:`run_one_job` work in
+    the thread of the caller. From the first job until ``close`` or the end of a ``with`` block, there is a
+    ``beekeeper`` row without cause_of_death.
 
-    :param threads: how many jobs ``run`` does side by side.
-    :param patience: seconds to wait for a database that is away.
+    :param threads: number of concurrent jobs of ``run``.
+    :param poll_interval: seconds between two searches of ``run`` for jobs.
+    :param retry_seconds: how long statements are retried while the database is unavailable.
     """
 
     def __init__(
-        self, url: str, *, threads: int = 4, poll_interval: float = 0.1, patience: float = 60
+        self, url: str, *, threads: int = 4, poll_interval: float = 0.1, retry_seconds: float = 60
     ) -> None:
         self._stop = threading.Event()
-        self._hive = Hive(url, patience=patience, stop=self._stop)
+        self._hive = Hive(url, retry_seconds=retry_seconds, stop=self._stop)
         self._perl = Perl()
         self._threads = threads
         self._poll_interval = poll_interval
-        self._members = threading.local()
-        self._beekeeper: Beekeeper | None = None
+        self._records = threading.local()
+        self._beekeeper: BeekeeperRecord | None = None
 
     def __enter__(self) -> Worker:
-        """Open for work."""
-        self._begin()
+        """Register the beekeeper."""
+        self._register()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close."""
+        """Close the worker."""
         self.close()
 
     def run(self, stop: threading.Event) -> None:
-        """Work in several threads until ``stop`` is set; a job then in RUN goes back to READY."""
+        """Work in several threads until ``stop`` is set; a job that is in RUN then returns to READY."""
         self._stop = self._hive.stop = stop
         with self:
             threads = [threading.Thread(target=self._work) for _ in range(self._threads)]
@@ -68,57 +69,57 @@ class Worker:
             for thread in threads:
                 thread.join()
 
-    def work_until_idle(self) -> list[Worked]:
-        """Do jobs until nothing is found; give what was done, in order."""
-        return list(iter(self.work_one, None))
+    def run_until_idle(self) -> list[AttemptResult]:
+        """Do jobs until there are no more, and return the attempts in their order."""
+        return list(iter(self.run_one_job, None))
 
-    def work_one(self) -> Worked | None:
-        """Do exactly one job, or give None where there is nothing to do."""
-        for analysis in self._hive.analyses_with_work():
-            role_id = self._member.role_for(analysis.analysis_id)
+    def run_one_job(self) -> AttemptResult | None:
+        """Do one job and return the attempt; None if there is no job."""
+        for analysis in self._hive.list_analyses_with_work():
+            role_id = self._record.enter_role(analysis.analysis_id)
             if job := jobs.claim(self._hive, analysis, role_id):
-                status = Attempt(self._hive, self._perl, job, self._stop).make()
-                self._member.note_attempt(done=status == "DONE")
+                status = Attempt(self._hive, self._perl, job, self._stop).run()
+                self._record.count_attempt(done=status == "DONE")
                 log.info("Job %s of %s: %s", job.job_id, analysis.logic_name, status)
-                return Worked(job.job_id, analysis.logic_name, status)
-        self._member.leave_role()
+                return AttemptResult(job.job_id, analysis.logic_name, status)
+        self._record.leave_role()
         return None
 
     def close(self) -> None:
-        """End this thread's worker and the beekeeper; the rows stay."""
-        # A hive that is away is not told, as it is not when a beekeeper is killed.
+        """Record the end of this thread's worker and of the beekeeper; the rows remain."""
+        # If the hive is unavailable, the rows show no end, as after the kill of a beekeeper.
         with suppress(DBAPIError):
-            self._end_member()
+            self._end_record()
             if self._beekeeper:
                 self._beekeeper.end()
         self._beekeeper = None
         self._perl.close()
         self._hive.engine.dispose()
 
-    def _begin(self) -> Beekeeper:
-        self._beekeeper = self._beekeeper or Beekeeper(self._hive)
+    def _register(self) -> BeekeeperRecord:
+        self._beekeeper = self._beekeeper or BeekeeperRecord(self._hive)
         return self._beekeeper
 
     @property
-    def _member(self) -> Member:
-        if not hasattr(self._members, "one"):
-            self._members.one = Member(self._hive, self._begin().beekeeper_id)
-        member: Member = self._members.one
-        return member
+    def _record(self) -> WorkerRecord:
+        if not hasattr(self._records, "worker"):
+            self._records.worker = WorkerRecord(self._hive, self._register().beekeeper_id)
+        record: WorkerRecord = self._records.worker
+        return record
 
     def _work(self) -> None:
         while not self._stop.is_set():
             try:
-                worked = self.work_one()
+                attempt = self.run_one_job()
             except DBAPIError as error:
                 log.warning("Lost a job: %s", error.orig)
-                worked = None
-            if worked is None:
+                attempt = None
+            if attempt is None:
                 self._stop.wait(self._poll_interval)
         with suppress(DBAPIError):
-            self._end_member()
+            self._end_record()
 
-    def _end_member(self) -> None:
-        if hasattr(self._members, "one"):
-            self._members.one.end()
-            del self._members.one
+    def _end_record(self) -> None:
+        if hasattr(self._records, "worker"):
+            self._records.worker.end()
+            del self._records.worker

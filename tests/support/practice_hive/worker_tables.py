@@ -1,4 +1,4 @@
-"""The tables of a hive that tell who works in it, and what they say."""
+"""The tables of a hive for beekeepers, workers, roles and log messages."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def describe(hive: MetaData) -> None:
         number("beekeeper_id"),
         Column("when_submitted", TIMESTAMP, nullable=False, server_default=NOW),
         *(
-            Column(f"when_{deed}", TIMESTAMP, nullable=True)
-            for deed in ("born", "checked_in", "seen", "died")
+            Column(f"when_{action}", TIMESTAMP, nullable=True)
+            for action in ("born", "checked_in", "seen", "died")
         ),
         choice("cause_of_death", WORKER_DEATHS),
         words("temp_directory_name"),

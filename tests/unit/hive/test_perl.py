@@ -1,4 +1,4 @@
-"""Real perl reads back what went in, or it never goes in."""
+"""``perl.dumps`` rejects unsafe values, and a real perl reads all others back unchanged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ READER = r"""
 use strict; use warnings FATAL => 'all'; use JSON::PP; use B;
 my $json = JSON::PP->new->ascii->canonical->allow_nonref;
 $| = 1;
-sub marked {  # JSON::PP writes a number as it would print it, which is not all of its digits
+sub marked {  # JSON::PP would write a float as Perl prints it, without all of its digits
     my $v = shift;
     return {map {("$_" => marked($v->{$_}))} keys %$v} if ref $v eq 'HASH';
     return [map {marked($_)} @$v] if ref $v eq 'ARRAY';
@@ -31,9 +31,9 @@ while (my $line = <STDIN>) {
     print $json->encode($@ ? {died => "$@"} : {value => marked($value)}), "\n";
 }
 """
-"""Evaluates a line of Perl, as an eHive worker does with ``input_id``, and says what came out of it."""
+"""Evaluates lines of Perl, as an eHive worker does with ``input_id``, and prints the values as JSON."""
 
-# As eHive's own: what is longer than a letter between two hashes is replaced, so it is refused.
+# Without "#": eHive replaces a name between two of them, so such a text may be rejected.
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="#"), max_size=12)
 SCALARS = (
     st.none()
@@ -51,7 +51,7 @@ VALUES = FLAT | st.lists(FLAT, max_size=3) | st.dictionaries(TEXT, FLAT, max_siz
 
 @pytest.fixture(scope="module")
 def read() -> Iterator[Callable[[str], dict[str, Any]]]:
-    """Give a function that has perl evaluate a text, and gives ``{"value": …}`` or ``{"died": …}``."""
+    """A function that evaluates a text with perl and returns ``{"value": …}`` or ``{"died": …}``."""
     with subprocess.Popen(
         ["perl", "-e", READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     ) as process:
@@ -59,39 +59,40 @@ def read() -> Iterator[Callable[[str], dict[str, Any]]]:
         assert process.stdout
         stdin, stdout = process.stdin, process.stdout
 
-        def ask(text: str) -> dict[str, Any]:
+        def evaluate(text: str) -> dict[str, Any]:
             stdin.write(text + "\n")
             stdin.flush()
-            answer: dict[str, Any] = json.loads(stdout.readline())
-            return answer
+            result: dict[str, Any] = json.loads(stdout.readline())
+            return result
 
-        yield ask
+        yield evaluate
         stdin.close()
 
 
-def as_perl_has_it(value: Any) -> Any:
-    """Give a value as the reader shows it: Perl has no booleans."""
+def to_printed(value: Any) -> Any:
+    """Convert a value to its form in the output of ``READER``; Perl has no booleans."""
     match value:
         case bool():
             return int(value)
         case float():
             return f"float {value:.17g}"
         case dict():
-            return {key: as_perl_has_it(item) for key, item in value.items()}
+            return {key: to_printed(item) for key, item in value.items()}
         case list():
-            return [as_perl_has_it(item) for item in value]
+            return [to_printed(item) for item in value]
         case _:
             return value
 
 
 @settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(value=st.dictionaries(TEXT, VALUES, max_size=5))
-def test_perl_reads_what_was_written(read: Callable[[str], dict[str, Any]], value: dict[str, Any]) -> None:
-    written = perl.dumps(value)
-    assert written.isascii()
-    assert "\n" not in written
-    answer = read(written)
-    assert answer == {"value": as_perl_has_it(value)}
+def test_perl_reads_dumped_values_unchanged(
+    read: Callable[[str], dict[str, Any]], value: dict[str, Any]
+) -> None:
+    text = perl.dumps(value)
+    assert text.isascii()
+    assert "\n" not in text
+    assert read(text) == {"value": to_printed(value)}
 
 
 @pytest.mark.parametrize("as_key", [False, True], ids=["value", "key"])
@@ -132,14 +133,14 @@ def test_an_exploit_arrives_as_data(
     ],
 )
 @pytest.mark.parametrize("as_key", [False, True], ids=["value", "key"])
-def test_what_ehive_would_evaluate_is_refused_by_field(text: str, as_key: bool) -> None:
+def test_text_that_ehive_would_evaluate_is_rejected_with_its_field(text: str, as_key: bool) -> None:
     value = {text: 1} if as_key else {"comment": text}
     with pytest.raises(UnsafeValue, match=r"^event\.list\[1\](\.comment)?: expected no '"):
         perl.dumps({"event": {"list": [{}, value]}})
 
 
 @pytest.mark.parametrize("text", ["#", "C#/F#", "issue #12 and", "## title", "a # b # c"])
-def test_innocent_hashes_pass(read: Callable[[str], dict[str, Any]], text: str) -> None:
+def test_harmless_hash_signs_are_accepted(read: Callable[[str], dict[str, Any]], text: str) -> None:
     assert read(perl.dumps({"x": text})) == {"value": {"x": text}}
 
 
@@ -150,15 +151,15 @@ def test_innocent_hashes_pass(read: Callable[[str], dict[str, Any]], text: str) 
         (float("inf"), "a finite number"),
         ("\ud800", "a lone surrogate"),
         ({1: 2}, "keys that are strings"),
-        (object(), "a value that JSON has"),
+        (object(), "a JSON value"),
     ],
 )
-def test_what_has_no_spelling_is_refused(value: object, expected: str) -> None:
+def test_values_without_perl_text_are_rejected(value: object, expected: str) -> None:
     with pytest.raises(UnsafeValue, match=f"^x: expected .*{expected}"):
         perl.dumps({"x": value})
 
 
-def test_depth_has_a_limit() -> None:
+def test_nesting_above_the_maximum_is_rejected() -> None:
     deep: Any = "bottom"
     for _ in range(perl.MAX_DEPTH + 1):
         deep = [deep]
@@ -167,8 +168,8 @@ def test_depth_has_a_limit() -> None:
 
 
 def test_equal_values_have_equal_texts() -> None:
-    one, other = {"b": [1, 2], "a": None}, {"a": None, "b": (1, 2)}
-    assert perl.dumps(one) == perl.dumps(other) == '{"a" => undef,"b" => [1,2]}'
+    first, second = {"b": [1, 2], "a": None}, {"a": None, "b": (1, 2)}
+    assert perl.dumps(first) == perl.dumps(second) == '{"a" => undef,"b" => [1,2]}'
 
 
 def test_large_numbers_keep_their_digits() -> None:

@@ -1,5 +1,5 @@
 """
-What the known consumers of reports expect.
+The form of reports that the known consumers expect.
 
 Source: ensembl-prodinf-report (its queues and the mail's subject) and ensembl-prodinf-core's reporting.
 """
@@ -13,29 +13,29 @@ from typing import Any
 
 import pytest
 
-from event_hooks.ledger.records import ProcessStatus, Progress
+from event_hooks.ledger.records import ProcessStatus, ProgressUpdate
 from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.report import Report
 
 EVENT = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": 1, "more": {"deep": [1, None]}}
-STORY = ReportBuilder(EVENT, "run")
+BUILDER = ReportBuilder(EVENT, "run")
 OUTCOME: dict[str, Any] = {"job_id": 7, "state": "failed", "result": None, "error": "no disk"}
-ALL = [
-    STORY.received(0, ["dump"]),
-    STORY.duplicate(0, "first"),
-    STORY.rejected(0, "no"),
-    STORY.no_process(0),
-    STORY.submitted(0, "dump", 7),
-    STORY.progress([0], "dump", 7, Progress(0, 1, 2, 0)),
-    STORY.stalled([0], "dump", 7, "not_picked_up", "no_beekeeper", "key"),
-    STORY.process_finished(0, "dump", OUTCOME, "1"),
-    STORY.process_finished(0, "dump", {**OUTCOME, "state": "complete"}, "1"),
-    STORY.event_finished(0, [ProcessStatus(1, 0, "dump", "hive", "event_dump")]),
+REPORTS = [
+    BUILDER.received(0, ["dump"]),
+    BUILDER.duplicate(0, "first"),
+    BUILDER.rejected(0, "no"),
+    BUILDER.no_process(0),
+    BUILDER.submitted(0, "dump", 7),
+    BUILDER.progress([0], "dump", 7, ProgressUpdate(0, 1, 2, 0)),
+    BUILDER.stalled([0], "dump", 7, "not_picked_up", "no_beekeeper", "key"),
+    BUILDER.process_finished(0, "dump", OUTCOME, "1"),
+    BUILDER.process_finished(0, "dump", {**OUTCOME, "state": "complete"}, "1"),
+    BUILDER.event_finished(0, [ProcessStatus(1, 0, "dump", "hive", "event_dump")]),
 ]
 
 
-@pytest.mark.parametrize("report", ALL, ids=lambda report: report.message[:16])
-def test_a_report_is_as_its_consumers_expect(report: Report) -> None:
+@pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.message[:16])
+def test_a_report_has_the_form_that_its_consumers_expect(report: Report) -> None:
     body = json.loads(report.body)
     texts = {"report_type", "host", "process", "resource", "message", "report_time", "level"}
     assert set(body) == texts | {"params"}
@@ -48,8 +48,8 @@ def test_a_report_is_as_its_consumers_expect(report: Report) -> None:
     assert (body["process"], body["resource"]) == ("event_processing", "homo_sapiens")
     assert {name: body["params"][name] for name in EVENT} == EVENT
     assert set(body["params"]) - set(EVENT) == {"event_hooks"}
-    about = body["params"]["event_hooks"]
-    assert {name: type(value) for name, value in about.items()} == {
+    metadata = body["params"]["event_hooks"]
+    assert {name: type(value) for name, value in metadata.items()} == {
         "run_id": str,
         "correlation_id": str,
         "step": str,

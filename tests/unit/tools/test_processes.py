@@ -1,4 +1,4 @@
-"""What `make down` ends: all that we started, and nothing else."""
+"""`make down` stops all processes of the stack, and no other process."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from tools.sessions import Session, pid_namespace
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 PARENT = [sys.executable, "-c", f"import subprocess, time; subprocess.Popen({SLEEP!r}); time.sleep(60)"]
-DEAF_TEXT = """
+IGNORING_TEXT = """
 import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("deaf", flush=True)
+print("ignoring", flush=True)
 time.sleep(60)
 """
-DEAF = [sys.executable, "-c", DEAF_TEXT]
+IGNORING = [sys.executable, "-c", IGNORING_TEXT]
 
 SETSID = [sys.executable, "-c", "import os, time; os.fork() or os.setsid(); time.sleep(60)"]
 
@@ -77,32 +77,32 @@ import os, sys, psutil
 from pathlib import Path
 from tools.processes import ProcessFolder
 
-place = ProcessFolder(Path(sys.argv[1]))
-place.start([sys.executable, "-c", {UNREADABLE_TEXT!r}], os.environ)
-place.wait(lambda: "unreadable" in place.log.read_text(), 10, "process")
-leader = ProcessFolder(place.folder).leader()
+processes = ProcessFolder(Path(sys.argv[1]))
+processes.start([sys.executable, "-c", {UNREADABLE_TEXT!r}], os.environ)
+processes.wait(lambda: "unreadable" in processes.log.read_text(), 10, "process")
+leader = ProcessFolder(processes.folder).leader()
 try:
     leader.cwd()
     print("the working directory can be read, so this test shows nothing")
 except psutil.AccessDenied:
-    place.end()
+    processes.stop()
     print("ended by", leader.wait(5))
 """
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[ProcessFolder]:
+def processes(tmp_path: Path) -> Iterator[ProcessFolder]:
     """A folder for processes."""
-    folder = ProcessFolder(tmp_path / "service")
-    yield folder
-    folder.kill()
+    process_folder = ProcessFolder(tmp_path / "service")
+    yield process_folder
+    process_folder.kill()
 
 
-def store(place: ProcessFolder, session: Session) -> None:
+def store(processes: ProcessFolder, session: Session) -> None:
     """Store a session of a folder, as if its command had been started there."""
-    place.run([sys.executable, "-c", ""], os.environ, 10)
-    stored = json.loads((place.folder / SESSIONS).read_text())
-    write_private(place.folder / SESSIONS, json.dumps(stored | {"sessions": [asdict(session)]}))
+    processes.run([sys.executable, "-c", ""], os.environ, 10)
+    stored = json.loads((processes.folder / SESSIONS).read_text())
+    write_private(processes.folder / SESSIONS, json.dumps(stored | {"sessions": [asdict(session)]}))
 
 
 def wait_for(read: Callable[[], str]) -> str:
@@ -116,54 +116,54 @@ def wait_for(read: Callable[[], str]) -> str:
     raise TimeoutError
 
 
-def living(folder: Path) -> list[int]:
-    """Give the processes that work in a folder."""
-    found = []
+def list_living(folder: Path) -> list[int]:
+    """Return the pids of the processes with this working directory."""
+    pids = []
     for process in psutil.process_iter(["cwd", "status"]):
         if process.info["cwd"] == str(folder) and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process.pid)
-    return found
+            pids.append(process.pid)
+    return pids
 
 
-def test_a_child_whose_parent_was_killed_is_ended_too(place: ProcessFolder) -> None:
-    place.start(PARENT, os.environ)
-    place.wait(lambda: len(living(place.folder)) == 2, 10, "parent and child")
-    leader = place.leader()
+def test_a_child_of_a_killed_parent_is_stopped(processes: ProcessFolder) -> None:
+    processes.start(PARENT, os.environ)
+    processes.wait(lambda: len(list_living(processes.folder)) == 2, 10, "parent and child")
+    leader = processes.leader()
     assert leader
     leader.kill()
     leader.wait(10)
-    assert place.leader() is None
-    assert len(living(place.folder)) == 1
-    place.end()
-    assert living(place.folder) == []
+    assert processes.leader() is None
+    assert len(list_living(processes.folder)) == 1
+    processes.stop()
+    assert list_living(processes.folder) == []
 
 
-def test_who_does_not_hear_is_killed(place: ProcessFolder) -> None:
-    place.start(DEAF, os.environ)
-    place.wait(lambda: "deaf" in place.log.read_text(), 10, "deaf process")
-    place.end(seconds=0.2)
-    assert living(place.folder) == []
+def test_a_process_that_ignores_the_signal_is_killed(processes: ProcessFolder) -> None:
+    processes.start(IGNORING, os.environ)
+    processes.wait(lambda: "ignoring" in processes.log.read_text(), 10, "process")
+    processes.stop(seconds=0.2)
+    assert list_living(processes.folder) == []
 
 
-def test_what_another_started_stays(place: ProcessFolder, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "service_of_another"
-    elsewhere.mkdir()
-    with subprocess.Popen(SLEEP, cwd=elsewhere, start_new_session=True) as other:
-        place.start(SLEEP, os.environ)
-        place.end()
+def test_a_process_of_another_program_is_not_stopped(processes: ProcessFolder, tmp_path: Path) -> None:
+    other_folder = tmp_path / "service_of_another"
+    other_folder.mkdir()
+    with subprocess.Popen(SLEEP, cwd=other_folder, start_new_session=True) as other:
+        processes.start(SLEEP, os.environ)
+        processes.stop()
         assert other.poll() is None
         other.kill()
 
 
-def test_a_command_that_fails_is_told_with_its_last_words(place: ProcessFolder) -> None:
+def test_the_error_of_a_failed_command_has_its_last_log_lines(processes: ProcessFolder) -> None:
     with pytest.raises(StackError, match=r"(?s)ended with status 3.*no space left.*log: "):
-        place.run([sys.executable, "-c", "print('no space left'); raise SystemExit(3)"], os.environ, 10)
+        processes.run([sys.executable, "-c", "print('no space left'); raise SystemExit(3)"], os.environ, 10)
 
 
-def test_a_command_that_takes_too_long_is_ended(place: ProcessFolder) -> None:
+def test_a_command_that_takes_too_long_is_ended(processes: ProcessFolder) -> None:
     with pytest.raises(StackError, match="took longer than 0 s"):
-        place.run(SLEEP, os.environ, 0.2)
-    assert living(place.folder) == []
+        processes.run(SLEEP, os.environ, 0.2)
+    assert list_living(processes.folder) == []
 
 
 def test_processes_are_found_without_the_ptrace_capability(tmp_path: Path) -> None:
@@ -173,106 +173,106 @@ def test_processes_are_found_without_the_ptrace_capability(tmp_path: Path) -> No
     assert result.stdout == f"ended by {-signal.SIGTERM}\n", result.stderr
 
 
-def test_a_descendant_in_another_session_is_ended_too(place: ProcessFolder) -> None:
-    place.start(SETSID, os.environ)
-    place.wait(lambda: len(set(map(os.getsid, living(place.folder)))) == 2, 10, "second session")
-    place.end()
-    assert living(place.folder) == []
+def test_a_descendant_in_another_session_is_ended(processes: ProcessFolder) -> None:
+    processes.start(SETSID, os.environ)
+    processes.wait(lambda: len(set(map(os.getsid, list_living(processes.folder)))) == 2, 10, "second session")
+    processes.stop()
+    assert list_living(processes.folder) == []
 
 
-def test_a_shell_in_the_folder_of_a_service_stays(place: ProcessFolder) -> None:
-    place.start(SLEEP, os.environ)
-    with subprocess.Popen(SLEEP, cwd=place.folder, start_new_session=True) as shell:
-        place.end()
-        assert living(place.folder) == [shell.pid]
+def test_a_shell_in_the_folder_of_a_service_is_not_stopped(processes: ProcessFolder) -> None:
+    processes.start(SLEEP, os.environ)
+    with subprocess.Popen(SLEEP, cwd=processes.folder, start_new_session=True) as shell:
+        processes.stop()
+        assert list_living(processes.folder) == [shell.pid]
         shell.kill()
 
 
 @pytest.mark.parametrize("change", [{"start_ticks": 1}, {"namespace": "another boot"}], ids=str)
 def test_a_reused_pid_is_not_mistaken_for_the_service(
-    place: ProcessFolder, tmp_path: Path, change: dict[str, Any]
+    processes: ProcessFolder, tmp_path: Path, change: dict[str, Any]
 ) -> None:
-    with subprocess.Popen(SLEEP, cwd=tmp_path, start_new_session=True) as stranger:
-        store(place, replace(Session.of(stranger.pid, is_service=True), **change))
-        assert place.leader() is None
-        place.end()
-        assert stranger.poll() is None
-        stranger.kill()
+    with subprocess.Popen(SLEEP, cwd=tmp_path, start_new_session=True) as other:
+        store(processes, replace(Session.from_pid(other.pid, is_service=True), **change))
+        assert processes.leader() is None
+        processes.stop()
+        assert other.poll() is None
+        other.kill()
 
 
 def test_a_session_of_the_same_id_is_not_mistaken_after_the_death_of_the_leader(
-    place: ProcessFolder, tmp_path: Path
+    processes: ProcessFolder, tmp_path: Path
 ) -> None:
     """Another session may get the id, and outlive its leader as well, as a daemon does."""
-    with subprocess.Popen(FORK, cwd=tmp_path, start_new_session=True) as stranger:
+    with subprocess.Popen(FORK, cwd=tmp_path, start_new_session=True) as other:
         child = int(wait_for(lambda: (tmp_path / "child").read_text()))
-        stranger.wait(10)
+        other.wait(10)
     try:
-        store(place, Session(stranger.pid, 1, pid_namespace(), is_service=True))
-        place.end()
+        store(processes, Session(other.pid, 1, pid_namespace(), is_service=True))
+        processes.stop()
         assert psutil.pid_exists(child)
     finally:
         os.kill(child, signal.SIGKILL)
 
 
 def test_root_does_not_report_a_process_that_proc_hides_as_ended(
-    place: ProcessFolder, monkeypatch: pytest.MonkeyPatch
+    processes: ProcessFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place.start(SLEEP, os.environ)
+    processes.start(SLEEP, os.environ)
     with monkeypatch.context() as hidden:
         hidden.setattr(sessions, "_read_stat", lambda pid: None)
         hidden.setattr(os, "geteuid", lambda: 0)
         for _ in range(2):
-            with pytest.raises(StackError, match="exists, and /proc hides what it is"):
-                place.wait(lambda: False, 10, "service")
+            with pytest.raises(StackError, match="exists, and /proc hides its state"):
+                processes.wait(lambda: False, 10, "service")
             pid_namespace.cache_clear()  # as in a new command
-    assert place.leader()
+    assert processes.leader()
 
 
 def test_a_hidden_process_of_another_user_is_not_ended(
-    place: ProcessFolder, monkeypatch: pytest.MonkeyPatch
+    processes: ProcessFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with subprocess.Popen(SLEEP, start_new_session=True) as stranger:
-        store(place, Session(stranger.pid, 1, pid_namespace(), is_service=True))
+    with subprocess.Popen(SLEEP, start_new_session=True) as other:
+        store(processes, Session(other.pid, 1, pid_namespace(), is_service=True))
         with monkeypatch.context() as hidden:
             hidden.setattr(sessions, "_read_stat", lambda pid: None)
             hidden.setattr(os, "geteuid", lambda: 1000)
-            assert place.leader() is None
-            place.end()
-        assert stranger.poll() is None
-        stranger.kill()
+            assert processes.leader() is None
+            processes.stop()
+        assert other.poll() is None
+        other.kill()
 
 
-def test_a_process_that_is_started_during_the_end_is_ended_too(place: ProcessFolder) -> None:
+def test_a_process_that_is_started_during_the_stop_is_ended(processes: ProcessFolder) -> None:
     """A descendant in another session forks when it gets the signal, and ends."""
-    place.start(LATE_FORK, os.environ)
-    place.wait(lambda: "ready" in place.log.read_text(), 10, "descendant")
-    place.end(seconds=1)
-    assert living(place.folder) == []
+    processes.start(LATE_FORK, os.environ)
+    processes.wait(lambda: "ready" in processes.log.read_text(), 10, "descendant")
+    processes.stop(seconds=1)
+    assert list_living(processes.folder) == []
 
 
-def test_the_list_of_sessions_does_not_grow(place: ProcessFolder) -> None:
+def test_finished_sessions_are_removed_from_the_list(processes: ProcessFolder) -> None:
     for _ in range(3):
-        place.run([sys.executable, "-c", ""], os.environ, 10)
-    assert json.loads((place.folder / SESSIONS).read_text())["sessions"] == []
+        processes.run([sys.executable, "-c", ""], os.environ, 10)
+    assert json.loads((processes.folder / SESSIONS).read_text())["sessions"] == []
 
 
-def test_the_copy_of_a_folder_leaves_the_processes_of_the_original(
-    place: ProcessFolder, tmp_path: Path
+def test_a_copied_folder_does_not_stop_the_original_processes(
+    processes: ProcessFolder, tmp_path: Path
 ) -> None:
-    place.start(SLEEP, os.environ)
-    shutil.copytree(place.folder, tmp_path / "copy")
+    processes.start(SLEEP, os.environ)
+    shutil.copytree(processes.folder, tmp_path / "copy")
     copy = ProcessFolder(tmp_path / "copy")
     assert copy.leader() is None
-    copy.end()
-    assert place.leader()
+    copy.stop()
+    assert processes.leader()
 
 
-def test_the_processes_of_a_renamed_folder_are_found(place: ProcessFolder, tmp_path: Path) -> None:
-    place.start(SLEEP, os.environ)
-    leader = place.leader()
-    place.folder.rename(tmp_path / "renamed")
+def test_the_processes_of_a_renamed_folder_are_found(processes: ProcessFolder, tmp_path: Path) -> None:
+    processes.start(SLEEP, os.environ)
+    leader = processes.leader()
+    processes.folder.rename(tmp_path / "renamed")
     renamed = ProcessFolder(tmp_path / "renamed")
     assert renamed.leader() == leader
-    renamed.end()
-    assert living(tmp_path / "renamed") == []
+    renamed.stop()
+    assert list_living(tmp_path / "renamed") == []

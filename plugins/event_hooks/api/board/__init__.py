@@ -1,1 +1,1 @@
-"""The event board: pages for people, made on the server and refreshed by a small script."""
+"""The event board: HTML pages that the server renders and a small script refreshes."""

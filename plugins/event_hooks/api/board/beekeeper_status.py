@@ -1,4 +1,4 @@
-"""Whether somebody works on each hive, asked no more often than people look."""
+"""Cache the status of the hives' beekeepers for the pages of the event board."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FRESH = 10.0
-"""Seconds for which an answer is shown to everybody."""
+CACHE_SECONDS = 10.0
+"""Time for which a status is cached for all pages: page views do not add to the load on a hive."""
 
-PATIENCE = 0.5
-"""Seconds that a page waits for a new answer; it shows the last one otherwise."""
+WAIT_SECONDS = 0.5
+"""Time that a page waits for a new status before it shows the cached one."""
 
 
 @dataclass(frozen=True)
-class Word:
-    """What is known of a beekeeper."""
+class BeekeeperStatus:
+    """Whether the beekeeper of a hive is alive."""
 
     is_alive: bool | None
-    """None if nobody can tell."""
+    """``None`` if it is unknown."""
 
     text: str
 
 
-NOT_YET = Word(None, "the hive has not answered yet")
+PENDING = BeekeeperStatus(None, "the hive has not answered yet")
 
 
 class BeekeeperStatusCache:
-    """Ask hives for their beekeepers; a hive that is down or slow holds up no page."""
+    """Query the beekeepers of hives in the background: an unavailable or slow hive blocks no page."""
 
     def __init__(self, hives: HivePool) -> None:
         self._hives = hives
-        self._asked: dict[str, tuple[float, asyncio.Task[Word]]] = {}
-        self._told: dict[str, Word] = {}
+        self._queries: dict[str, tuple[float, asyncio.Task[BeekeeperStatus]]] = {}
+        self._statuses: dict[str, BeekeeperStatus] = {}
 
-    async def look(self, hive: str) -> Word:
-        """Tell what is known."""
-        began, task = self._asked.get(hive, (0.0, None))
-        if task is None or (task.done() and time.monotonic() - began > FRESH):
-            task = asyncio.create_task(self._ask(hive))
-            self._asked[hive] = (time.monotonic(), task)
-        await asyncio.wait([task], timeout=PATIENCE)
-        return self._told.get(hive, NOT_YET)
+    async def load(self, hive: str) -> BeekeeperStatus:
+        """Return the status of a hive's beekeeper, at most ``WAIT_SECONDS`` later."""
+        started_at, task = self._queries.get(hive, (0.0, None))
+        if task is None or (task.done() and time.monotonic() - started_at > CACHE_SECONDS):
+            task = asyncio.create_task(self._query(hive))
+            self._queries[hive] = (time.monotonic(), task)
+        await asyncio.wait([task], timeout=WAIT_SECONDS)
+        return self._statuses.get(hive, PENDING)
 
-    async def _ask(self, hive: str) -> Word:
+    async def _query(self, hive: str) -> BeekeeperStatus:
         try:
-            word = Word(*await self._hives.ask(hive, HiveHook.beekeeper))
+            status = BeekeeperStatus(*await self._hives.run(hive, HiveHook.load_beekeeper_status))
         except EventHooksError as error:
-            word = Word(None, error.public_message)
-            if self._told.get(hive) != word:
-                log.warning("Told on the event board: %s", error)
-        self._told[hive] = word
-        return word
+            status = BeekeeperStatus(None, error.public_message)
+            if self._statuses.get(hive) != status:
+                log.warning("The event board shows an unknown beekeeper: %s", error)
+        self._statuses[hive] = status
+        return status

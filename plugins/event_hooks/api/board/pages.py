@@ -1,10 +1,10 @@
-"""The pages, and the files that they need."""
+"""The pages of the event board, and their style sheet and script."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -20,25 +20,28 @@ from event_hooks.api.security import MAY_READ
 from event_hooks.events import lookups
 from event_hooks.ledger import joins, overview
 from event_hooks.ledger.follow_ups import list_follow_ups
-from event_hooks.ledger.overview import ProcessView, Wanted
+from event_hooks.ledger.overview import EventFilter, ProcessView
 from event_hooks.process_event import planning
-from event_hooks.reports.builder import RETRY_ADVICE, Step
+from event_hooks.reports.builder import RETRY_ADVICE, ReportStep
 from event_hooks.reports.report import METADATA_KEY
 
 if TYPE_CHECKING:
-    from event_hooks.api.board.beekeeper_status import BeekeeperStatusCache, Word
+    from event_hooks.api.board.beekeeper_status import BeekeeperStatus, BeekeeperStatusCache
+    from event_hooks.ledger.database import Ledger
+    from event_hooks.ledger.records import StoredReport
 
 router = APIRouter(include_in_schema=False, dependencies=[MAY_READ])
 
 T = TypeVar("T")
 
-HERE = FilePath(__file__).parent
+FOLDER = FilePath(__file__).parent
 FILES = ("board.css", "board.js")
-PAGE = 50
-"""Events on a page."""
 
-RECENT = timedelta(days=7)
-"""Time for which a failed event needs attention."""
+PAGE_SIZE = 50
+"""Events of one page."""
+
+ATTENTION_PERIOD = timedelta(days=7)
+"""Time after a failure in which an event needs attention."""
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -48,12 +51,16 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
 }
 
-templates = Jinja2Templates(HERE / "templates")
-templates.env.globals |= {"bar": timeline.bar, "count": timeline.count, "word": timeline.word}
+templates = Jinja2Templates(FOLDER / "templates")
+templates.env.globals |= {
+    "build_bar": timeline.build_bar,
+    "format_job_count": timeline.format_job_count,
+    "state_label": timeline.state_label,
+}
 
 
 @router.get("/board")
-async def board(
+async def show_board(
     request: Request,
     state: Literal["open", "failed", "complete", ""] = "",
     event_type: Annotated[str, Query(alias="type", max_length=255)] = "",
@@ -61,138 +68,153 @@ async def board(
     run: Annotated[str, Query(max_length=250)] = "",
     before: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
 ) -> Response:
-    """Show the latest events, what needs attention first, and what each hive has to do."""
-    wanted = Wanted(state or None, event_type or None, genome.strip() or None, run or None)
-    is_plain = wanted == Wanted() and before is None
-    found = await _read(request, lambda ledger: overview.events(ledger, wanted, before, PAGE + 1))
-    attention = await _read(request, lambda ledger: overview.attention(ledger, RECENT)) if is_plain else []
-    urgent = {one.id for one in attention}
-    return _page(
+    """Show the latest events, the events that need attention, and the unfinished processes of each hive."""
+    event_filter = EventFilter(state or None, event_type or None, genome.strip() or None, run or None)
+    is_start_page = event_filter == EventFilter() and before is None
+    # Joins have no other field to filter by.
+    has_joins = event_filter == EventFilter(genome=event_filter.genome)
+    events = await _read(
+        request, lambda ledger: overview.list_events(ledger, event_filter, before, PAGE_SIZE + 1)
+    )
+    attention = (
+        await _read(request, lambda ledger: overview.list_events_needing_attention(ledger, ATTENTION_PERIOD))
+        if is_start_page
+        else []
+    )
+    attention_ids = {event.id for event in attention}
+    return _render(
         request,
         "board.html",
-        wanted=wanted,
+        event_filter=event_filter,
         before=before,
-        is_plain=is_plain,
-        types=lookups.load_cached().types,
+        is_start_page=is_start_page,
+        types=lookups.load_cached().event_types,
         attention=attention,
-        events=[one for one in found[:PAGE] if one.id not in urgent],
-        older=found[PAGE - 1].id if len(found) > PAGE else None,
-        hives=await _hives(request) if is_plain else [],
-        most=PAGE,
-        awaited=await _read(request, lambda ledger: joins.waiting(ledger, wanted.genome, PAGE))
-        if is_plain or wanted == Wanted(genome=wanted.genome)
+        events=[event for event in events[:PAGE_SIZE] if event.id not in attention_ids],
+        next_before=events[PAGE_SIZE - 1].id if len(events) > PAGE_SIZE else None,
+        hives=await _load_hives(request) if is_start_page else [],
+        page_size=PAGE_SIZE,
+        open_joins=await _read(
+            request, lambda ledger: joins.list_open_waits(ledger, event_filter.genome, PAGE_SIZE)
+        )
+        if has_joins
         else [],
     )
 
 
 @router.get("/board/events/{event_id}")
-async def event(event_id: Annotated[int, Path(ge=1, le=2**63 - 1)], request: Request) -> Response:
-    """Show one event: its timeline, its processes, its reports."""
-    found = await _read(request, lambda ledger: overview.one(ledger, event_id))
-    if found is None:
+async def show_event(event_id: Annotated[int, Path(ge=1, le=2**63 - 1)], request: Request) -> Response:
+    """Show one event with its processes and their timelines, its reports and its related events."""
+    stored = await _read(request, lambda ledger: overview.load_event_view(ledger, event_id))
+    if stored is None:
         raise HTTPException(404, f"event {event_id}: the ledger has no such event")
-    view, payload = found
-    told = await _read(request, lambda ledger: overview.reports(ledger, event_id))
-    chain = await _read(request, lambda ledger: overview.chain(ledger, event_id))
-    awaited = await _read(request, lambda ledger: joins.waiting_for(ledger, [event_id]))
+    view, payload = stored
+    reports = await _read(request, lambda ledger: overview.list_reports(ledger, event_id))
+    related = await _read(request, lambda ledger: overview.list_related_events(ledger, event_id))
+    waits = await _read(request, lambda ledger: joins.list_waits_of_events(ledger, [event_id]))
     follow_ups = await _read(request, lambda ledger: list_follow_ups(ledger, event_id))
     now = datetime.now(UTC)
-    known = lookups.load_cached().processes
-    return _page(
+    return _render(
         request,
         "event.html",
         event=view,
         payload=json.dumps(payload, indent=2, ensure_ascii=False),
-        lanes=[timeline.lane(view, one, _reported_at(told, one), now) for one in view.processes],
-        told=told,
-        chain=chain if len(chain) > 1 else [],
-        awaited=[one for _, one in awaited],
-        owed=[one for one in follow_ups if one.sent_at is None],
-        guihive={one.process: known[one.process].guihive for one in view.processes if one.process in known},
-        mend=lambda one: RETRY_ADVICE.format(task=_task(one)),
+        timelines=[
+            timeline.build_timeline(view, process, _find_reported_at(reports, process), now)
+            for process in view.processes
+        ],
+        reports=reports,
+        related=related if len(related) > 1 else [],
+        joins=[wait for _, wait in waits],
+        unsent_follow_ups=[follow_up for follow_up in follow_ups if follow_up.sent_at is None],
+        guihive={name: process.guihive for name, process in lookups.load_cached().processes.items()},
+        retry_advice=lambda process: RETRY_ADVICE.format(task=_task_id(process)),
     )
 
 
 @router.get("/board/files/{name}")
-async def file(name: str) -> FileResponse:
-    """Give what a page needs."""
+async def send_file(name: str) -> FileResponse:
+    """Return the style sheet or the script of the pages."""
     if name not in FILES:
         raise HTTPException(404, "no such file")
-    return FileResponse(HERE / "files" / name, headers={"Cache-Control": "no-cache"})
+    return FileResponse(FOLDER / "files" / name, headers={"Cache-Control": "no-cache"})
 
 
-def problem(request: Request, status: int, detail: str) -> Response:
-    """Show what went wrong as a page; who is not logged in is led to Airflow's login, and back."""
+def render_error(request: Request, status: int, detail: str) -> Response:
+    """Return an error page; for a 401, redirect to Airflow's login, which leads back to the page."""
     if status == 401:
-        back = quote(f"{request.url.path}?{request.url.query}".rstrip("?"), safe="")
-        return RedirectResponse(f"{_airflow(request)}/api/v2/auth/login?next={back}", 307)
-    return _page(request, "problem.html", status, detail=detail)
+        next_url = quote(f"{request.url.path}?{request.url.query}".rstrip("?"), safe="")
+        return RedirectResponse(f"{_airflow_root(request)}/api/v2/auth/login?next={next_url}", 307)
+    return _render(request, "error.html", status, detail=detail)
 
 
 def is_page(request: Request) -> bool:
-    """Tell whether a person looks at what is asked for, and not a program."""
+    """Return whether a request is for an HTML page of the board."""
     path = request.url.path.removeprefix(request.scope.get("root_path", ""))
     return path.startswith("/board") and not path.startswith("/board/files")
 
 
-def _page(request: Request, name: str, status: int = 200, **content: Any) -> Response:
-    airflow, now = _airflow(request), datetime.now(UTC)
+def _render(request: Request, name: str, status: int = 200, **content: Any) -> Response:
+    airflow_root, now = _airflow_root(request), datetime.now(UTC)
     content |= {
         "root": request.scope.get("root_path", ""),
         "now": now,
-        "run_page": lambda run_id: f"{airflow}/dags/{settings.DAG_ID}/runs/{quote(run_id, safe='')}",
-        "task": _task,
-        "age": lambda at: timeline.age(at, now),
-        "facts": _facts,
+        "run_url": lambda run_id: f"{airflow_root}/dags/{settings.DAG_ID}/runs/{quote(run_id, safe='')}",
+        "task_id": _task_id,
+        "format_age": lambda moment: timeline.format_age(moment, now),
+        "parse_report": _parse_report,
     }
     return templates.TemplateResponse(request, name, content, status, headers=HEADERS)
 
 
-def _airflow(request: Request) -> str:
-    """Give the path below which Airflow's own pages are."""
+def _airflow_root(request: Request) -> str:
+    """Return the path below which Airflow serves its own pages."""
     root: str = request.scope.get("root_path", "")
     return root.removesuffix("/event-hooks")
 
 
-async def _read(request: Request, question: Callable[[Any], T]) -> T:
+async def _read(request: Request, query: Callable[[Ledger], T]) -> T:
     intake = request.app.state.intake
-    return await asyncio.to_thread(lambda: question(intake.ledger()))
+    return await asyncio.to_thread(lambda: query(intake.ledger()))
 
 
-async def _hives(request: Request) -> list[tuple[overview.Backlog, Word]]:
-    keepers: BeekeeperStatusCache = request.app.state.beekeepers
-    backlogs = await _read(request, overview.backlogs)
-    words = await asyncio.gather(*(keepers.look(one.hive) for one in backlogs))
-    return list(zip(backlogs, words, strict=True))
+async def _load_hives(request: Request) -> list[tuple[overview.HiveBacklog, BeekeeperStatus]]:
+    beekeepers: BeekeeperStatusCache = request.app.state.beekeepers
+    backlogs = await _read(request, overview.load_backlogs)
+    statuses = await asyncio.gather(*(beekeepers.load(backlog.hive) for backlog in backlogs))
+    return list(zip(backlogs, statuses, strict=True))
 
 
-def _reported_at(told: list[overview.ToldReport], view: ProcessView) -> datetime | None:
-    """Give when the end of a process was told last."""
-    about = {"step": Step.PROCESS_FINISHED.value, "processes": [view.process]}
-    ends = [one for one in told if about.items() <= _about(one.body).items()]
-    return ends[-1].sent_at if ends else None
+def _find_reported_at(reports: Iterable[StoredReport], process: ProcessView) -> datetime | None:
+    """Return when the newest report of a process's end was sent."""
+    expected = {"step": ReportStep.PROCESS_FINISHED.value, "processes": [process.process]}
+    sent_times = [
+        report.sent_at for report in reports if expected.items() <= _report_metadata(report.body).items()
+    ]
+    return sent_times[-1] if sent_times else None
 
 
-def _about(body: Mapping[str, Any]) -> dict[str, Any]:
+def _report_metadata(body: Mapping[str, Any]) -> dict[str, Any]:
     return dict(body.get("params", {}).get(METADATA_KEY, {}))
 
 
-def _facts(report: Mapping[str, Any] | str) -> dict[str, Any]:
+def _parse_report(report: Mapping[str, Any] | str) -> dict[str, Any]:
     """
-    Take a report apart.
+    Parse the message of a report, such as ``Event submitted: {…}``.
 
-    :return: what its message says, with ``told`` for the words before, and ``step``.
+    :param report: its body, or the JSON text of it.
+    :return: the fields after the colon, and ``title`` for the text before it; ``error`` if the text after the
+        colon is not a JSON object.
     """
     body = json.loads(report) if isinstance(report, str) else report
-    words, _, rest = str(body.get("message", "")).partition(": ")
+    title, _, text = str(body.get("message", "")).partition(": ")
     try:
-        facts = json.loads(rest)
+        fields = json.loads(text) if text else {}
     except ValueError:
-        facts = {"error": rest} if rest else {}
-    if not isinstance(facts, dict):
-        facts = {"error": rest}
-    return {**facts, "told": words, "step": _about(body).get("step", "")}
+        fields = None
+    return {**(fields if isinstance(fields, dict) else {"error": text}), "title": title}
 
 
-def _task(view: ProcessView) -> str:
-    return planning.submit_task(view.process) if view.job_id is None else f"{view.process}.wait"
+def _task_id(process: ProcessView) -> str:
+    """Return the task that an operator reads the log of, and clears: ``submit`` until the job is known."""
+    return planning.submit_task_id(process.process) if process.job_id is None else f"{process.process}.wait"

@@ -1,4 +1,4 @@
-"""What is drawn: lengths of bars, places on a timeline, and how long something took."""
+"""Compute the bars and timelines of processes, and format job counts, durations and ages."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from event_hooks.ledger.records import BAD, GOOD, State
+from event_hooks.ledger.records import FAILURE_STATES, SUCCESS_STATES, ProcessState
 
 if TYPE_CHECKING:
     from event_hooks.ledger.overview import EventView, ProcessView
 
-LEAST = 0.03
-"""Share of a lane that a step has at least, however short it was."""
+MIN_SHARE = 0.03
+"""Minimum share of a timeline that a segment takes, so that a short step stays visible."""
 
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
+Moments = Sequence[tuple[str, datetime | None]]
+"""(step, time that it was reached) in the order of the steps; ``None`` for a step that is not reached."""
+
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a bar or a lane, in percent of its length."""
+class BarSegment:
+    """A segment of a bar, in percent of the bar's length."""
 
     kind: str
     """A class of the style sheet: done, running, failed, waiting, queued or reporting."""
@@ -31,65 +34,71 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A moment on a lane."""
+class TimelineStep:
+    """A step of a timeline."""
 
-    step: str
-    at: datetime | None
-    """None if it has not come."""
+    name: str
+    reached_at: datetime | None
+    """``None`` if it is not reached."""
 
-    after: str = ""
-    """How long after the moment before it."""
+    duration: str = ""
+    """Time since the previous step that was reached."""
 
     is_missed: bool = False
-    """Whether it has not come, and a later one has: a quick job runs between two looks at it."""
+    """Whether a later step is reached and this one was not observed: a quick job runs between two polls."""
 
 
 @dataclass(frozen=True)
-class Lane:
-    """The way of an event through one process."""
+class Timeline:
+    """The steps of an event in one process, and the bar that shows their durations."""
 
     process: str
-    pieces: tuple[Piece, ...]
-    marks: tuple[Mark, ...]
+    segments: tuple[BarSegment, ...]
+    steps: tuple[TimelineStep, ...]
 
 
-def bar(view: ProcessView) -> list[Piece]:
-    """Give how a process's job tree stands: done, failed, at work, and what has not begun."""
+def build_bar(view: ProcessView) -> list[BarSegment]:
+    """Return the bar of a process's job tree: the shares of done, failed, and running or waiting jobs."""
     total = max(view.total or 1, 1)
-    if view.state in GOOD:
-        return [Piece("done" if view.state == State.COMPLETE else "waiting", 0, 100)]
+    if view.state in SUCCESS_STATES:
+        return [BarSegment("done" if view.state == ProcessState.COMPLETE else "waiting", 0, 100)]
     failed = max(view.failed or 0, 1) if view.is_finished else (view.failed or 0)
     done = min(view.done or 0, max(total - failed, 0))
-    left = max(total - done - failed, 0)
+    unfinished = max(total - done - failed, 0)
     kind = "running" if view.started_at and not view.is_finished else "waiting"
-    return list(_in_a_row([("done", done), ("failed", failed), (kind, left)]))
+    return list(_build_segments([("done", done), ("failed", failed), (kind, unfinished)]))
 
 
-def count(view: ProcessView) -> str:
-    """Give how many jobs of the tree are done, in words."""
+def format_job_count(view: ProcessView) -> str:
+    """Return how many jobs of the tree are done, such as ``3 of 4 jobs``; empty before the first poll."""
     if view.total is None:
         return ""
-    done = view.total if view.state == State.COMPLETE else view.done or 0
+    done = view.total if view.state == ProcessState.COMPLETE else view.done or 0
     return f"{done} of {view.total} job{'' if view.total == 1 else 's'}"
 
 
-def word(view: ProcessView) -> str:
-    """Give a process's state as people read it."""
+def state_label(view: ProcessView) -> str:
+    """Return the text of a process's state."""
     if view.is_finished:
         return view.state
     if view.job_id is None:
-        return "not in the hive yet"
+        return "not submitted yet"
     return "running" if view.started_at else "waiting"
 
 
-def lane(event: EventView, view: ProcessView, reported_at: datetime | None, now: datetime) -> Lane:
+def build_timeline(
+    event: EventView, view: ProcessView, reported_at: datetime | None, now: datetime
+) -> Timeline:
     """
-    Draw a process's timeline.
+    Return the timeline of a process.
 
-    :param reported_at: when its end was told.
+    :param reported_at: time that the report of its end was sent.
     """
-    end = "failed" if view.state in BAD else str(view.state) if view.state == State.SKIPPED else "done"
+    end = "done"
+    if view.state in FAILURE_STATES:
+        end = "failed"
+    elif view.state == ProcessState.SKIPPED:
+        end = str(view.state)
     moments = [
         ("received", event.received_at),
         ("submitted", view.submitted_at),
@@ -97,66 +106,67 @@ def lane(event: EventView, view: ProcessView, reported_at: datetime | None, now:
         (end, view.finished_at),
         ("reported", reported_at if view.is_finished else None),
     ]
-    return Lane(view.process, tuple(_stretches(moments, now)), tuple(_marks(moments)))
+    return Timeline(view.process, tuple(_timeline_segments(moments, now)), tuple(_timeline_steps(moments)))
 
 
-def _marks(moments: Sequence[tuple[str, datetime | None]]) -> Iterable[Mark]:
-    before: datetime | None = None
-    for number, (step, at) in enumerate(moments):
-        is_missed = at is None and any(later for _, later in moments[number:])
-        yield Mark(step, at, f"+{lasting(at - before)}" if at and before else "", is_missed)
-        before = at or before
+def _timeline_steps(moments: Moments) -> Iterable[TimelineStep]:
+    previous: datetime | None = None
+    for index, (name, reached_at) in enumerate(moments):
+        is_missed = reached_at is None and any(later for _, later in moments[index:])
+        duration = f"+{format_duration(reached_at - previous)}" if reached_at and previous else ""
+        yield TimelineStep(name, reached_at, duration, is_missed)
+        previous = reached_at or previous
 
 
-def _stretches(moments: Sequence[tuple[str, datetime | None]], now: datetime) -> Iterable[Piece]:
-    """Give a piece from each moment that has come to the next; none is too short to be seen."""
-    come = [(step, at) for step, at in moments if at]
-    ended = {step for step, _ in come} & {"done", "failed", "skipped"}
+def _timeline_segments(moments: Moments, now: datetime) -> Iterable[BarSegment]:
+    """Return a segment from each reached step to the next one; each has a minimum length."""
+    reached = [(name, reached_at) for name, reached_at in moments if reached_at]
+    ends = {name for name, _ in reached} & {"done", "failed", "skipped"}
     parts = [
-        (_kind(step, ended), (after - at).total_seconds())
-        for (step, at), (_, after) in pairwise([*come, ("now", now)])
-        if step != "reported"
+        (_segment_kind(name, ends), (end - start).total_seconds())
+        for (name, start), (_, end) in pairwise([*reached, ("now", now)])
+        if name != "reported"
     ]
-    least = LEAST * sum(seconds for _, seconds in parts)
-    return _in_a_row([(kind, max(seconds, least) or 1.0) for kind, seconds in parts])
+    min_seconds = MIN_SHARE * sum(seconds for _, seconds in parts)
+    return _build_segments([(kind, max(seconds, min_seconds) or 1.0) for kind, seconds in parts])
 
 
-def _kind(step: str, ended: Collection[str]) -> str:
-    """Give the kind of what followed a moment; the work itself has the colour of its end."""
+def _segment_kind(step: str, ends: Collection[str]) -> str:
+    """Return the kind of the segment after a step; the jobs' segment has the colour of their outcome."""
     match step:
         case "received":
             return "queued"
         case "submitted":
             return "waiting"
         case "first job running":
-            return next(iter(ended), "running")
+            return next(iter(ends), "running")
     return "reporting"
 
 
-def _in_a_row(parts: Sequence[tuple[str, float]]) -> Iterable[Piece]:
-    whole, start = sum(length for _, length in parts) or 1, 0.0
+def _build_segments(parts: Sequence[tuple[str, float]]) -> Iterable[BarSegment]:
+    total, start = sum(length for _, length in parts) or 1, 0.0
     for kind, length in parts:
         if length:
-            share = 100 * length / whole
-            yield Piece(kind, round(start, 2), round(share, 2))
-            start += share
+            percent = 100 * length / total
+            yield BarSegment(kind, round(start, 2), round(percent, 2))
+            start += percent
 
 
-def lasting(time: timedelta) -> str:
-    """Give how long something took: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 4 d 1 h."""
-    seconds = max(time.total_seconds(), 0)
+def format_duration(duration: timedelta) -> str:
+    """Return a duration in its two largest units: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min, 4 d 1 h."""
+    seconds = max(duration.total_seconds(), 0)
     if seconds < 10:
         return f"{seconds:.1f} s"
-    left, words = round(seconds), []
-    for size, name in UNITS:
-        if left >= size:
-            words.append(f"{left // size} {name}")
-            left %= size
-    return " ".join(words[:2])
+    remainder, parts = round(seconds), []
+    for size, unit in UNITS:
+        if remainder >= size:
+            parts.append(f"{remainder // size} {unit}")
+            remainder %= size
+    return " ".join(parts[:2])
 
 
-def age(at: datetime, now: datetime) -> str:
-    """Give how long ago something was, in its largest unit."""
-    seconds = max((now - at).total_seconds(), 0)
-    size, name = next((unit for unit in UNITS if seconds >= unit[0]), UNITS[-1])
-    return f"{seconds // size:.0f} {name}"
+def format_age(moment: datetime, now: datetime) -> str:
+    """Return the time since a moment in its largest unit."""
+    seconds = max((now - moment).total_seconds(), 0)
+    size, unit = next((unit for unit in UNITS if seconds >= unit[0]), UNITS[-1])
+    return f"{seconds // size:.0f} {unit}"

@@ -1,23 +1,26 @@
 """
-What a person may do to submitted jobs: let those that failed run again, stop those that have not begun.
+Reset and stop submitted jobs on behalf of a user.
 
-Each function is given a connection inside a transaction that sees what others have committed. Doing the same
-again changes nothing more. Nothing is deleted: that would take running jobs with it, and break their workers.
+Each function takes a connection inside a transaction that sees committed rows of others. Both are idempotent:
+a repeated call finds nothing more to change. No row is deleted: a delete would remove jobs that are running,
+and break their workers.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from more_itertools import sliced
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
-from event_hooks.hive.sql import job_trees, outcomes
-from event_hooks.hive.sql.outcomes import RESUMED_NOTE, STOPPED_NOTE, stopped_jobs
-from event_hooks.hive.sql.submission import announced, has_triggers
-from event_hooks.hive.sql.tables import analysis_stats, chunks, is_in, job, log_message, semaphore
+from event_hooks.hive.sql.job_trees import NOT_RUNNING_STATUSES, NOT_STARTED_STATUSES, JobTree, load_trees
+from event_hooks.hive.sql.log_notes import RESUMED_NOTE, STOPPED_NOTE, load_stopped_jobs
+from event_hooks.hive.sql.outcomes import load_trees_with_funnels
+from event_hooks.hive.sql.submission import has_counter_triggers, status_after_submit
+from event_hooks.hive.sql.tables import CHUNK_ROWS, analysis_stats, is_in, job, log_message, semaphore
 
 COUNTERS = {
     "READY": "ready_job_count",
@@ -25,129 +28,141 @@ COUNTERS = {
     "DONE": "done_job_count",
     "FAILED": "failed_job_count",
 }
+"""Column of ``analysis_stats`` that counts the jobs of each status."""
 
-
-ROUNDS = 10
-"""Looks at trees that are being stopped: what was SEMAPHORED may have been released before its turn came."""
+MAX_STOP_ROUNDS = 10
+"""Reads of the trees during a stop: a SEMAPHORED job may be released before its status is changed."""
 
 
 @dataclass(frozen=True)
-class Change:
-    """What was done to the trees of some submitted jobs."""
+class ControlResult:
+    """Result of a reset or a stop of the trees of submitted jobs."""
 
-    jobs: list[int]
-    """Jobs that were changed."""
+    changed_ids: list[int]
+    """Jobs whose status was changed."""
 
-    running: list[int]
-    """Jobs that somebody works on, or that another event needs: they run on."""
+    running_ids: list[int]
+    """Jobs that were left alone, because a worker is running them, or another event needs them."""
 
 
-def reset(connection: Connection, entries: Sequence[int]) -> Change:
+def reset_jobs(connection: Connection, root_ids: Sequence[int]) -> ControlResult:
     """
-    Let the jobs of these trees that FAILED, or were stopped, run again.
+    Reset the failed and the stopped jobs of these trees, so that they run again.
 
-    As eHive's own reset does it (``AnalysisJobAdaptor::reset_jobs_for_analysis_id`` of 2.5 to 2.8): READY,
-    or SEMAPHORED where a semaphore still holds the job back, ``retry_count`` 1, its analysis LOADING. The
-    counters of the semaphores stay: a job that failed or was stopped has not lowered one.
+    The changes are those of eHive (``AnalysisJobAdaptor::reset_jobs_for_analysis_id`` of 2.5 to 2.8): the job
+    becomes READY, or SEMAPHORED if a semaphore still holds it back; a failed job gets the ``retry_count`` 1;
+    the analysis becomes LOADING. The counters of the semaphores stay, because a job that failed or was
+    stopped has not decremented any.
     """
-    found = outcomes.read(connection, entries)
-    failed = {job_id for tree in found for job_id in tree.with_status("FAILED")}
-    changed = _move(connection, failed, "FAILED", None)
-    changed += _move(connection, stopped_jobs(connection, found), "DONE", None)
-    return Change(changed, _running(found))
+    trees = load_trees_with_funnels(connection, root_ids)
+    failed_ids = {job_id for tree in trees for job_id in tree.find_by_status("FAILED")}
+    changed_ids = _change_status(connection, failed_ids, "FAILED", None)
+    changed_ids += _change_status(connection, load_stopped_jobs(connection, trees), "DONE", None)
+    return ControlResult(changed_ids, _find_running(trees))
 
 
-def stop(connection: Connection, entries: Sequence[int]) -> Change:
+def stop_jobs(connection: Connection, root_ids: Sequence[int]) -> ControlResult:
     """
-    Stop the jobs of these trees that have not begun, from the top; what runs, runs on.
+    Stop the jobs of these trees that have not started, from the root downwards; running jobs continue.
 
-    They become DONE: FAILED would end a default beekeeper for everyone. Their semaphores are not lowered, so
-    nothing that waits for them begins. A note in ``log_message`` tells them from jobs that were done.
+    A stopped job becomes DONE: the status FAILED would end a beekeeper with default options, and so stop the
+    work of all users. Its semaphore is not decremented, so the jobs behind it do not start. A note in
+    ``log_message`` distinguishes it from a job that ran.
     """
-    changed: list[int] = []
-    for _ in range(ROUNDS):
-        # Not what other trees need: a funnel that this one uses, and the jobs that hold such a funnel back.
-        found = job_trees.read(connection, entries, borrows=False).values()
-        unbegun = {status: _unbegun(found, status) for status in ("READY", "SEMAPHORED")}
-        if not any(unbegun.values()):
+    changed_ids: list[int] = []
+    for _ in range(MAX_STOP_ROUNDS):
+        # Without the jobs that other trees need: a shared funnel job, and the jobs that hold it back.
+        trees = load_trees(connection, root_ids, includes_shared=False).values()
+        pending = {status: _find_unshared(trees, status) for status in ("READY", "SEMAPHORED")}
+        if not any(pending.values()):
             break
-        for status, job_ids in unbegun.items():
-            changed += _move(connection, job_ids, status, "DONE")
-    return Change(changed, _running(found))
+        for status, job_ids in pending.items():
+            changed_ids += _change_status(connection, job_ids, status, "DONE")
+    return ControlResult(changed_ids, _find_running(trees))
 
 
-def _unbegun(found: Iterable[job_trees.JobTree], status: str) -> list[int]:
-    return [job_id for tree in found for job_id in tree.with_status(status) if job_id not in tree.shared]
+def _find_unshared(trees: Iterable[JobTree], status: str) -> list[int]:
+    return [job_id for tree in trees for job_id in tree.find_by_status(status) if job_id not in tree.shared]
 
 
-def _running(found: Iterable[job_trees.JobTree]) -> list[int]:
+def _find_running(trees: Iterable[JobTree]) -> list[int]:
     return sorted(
         {
             job_id
-            for tree in found
+            for tree in trees
             for job_id, status in tree.statuses.items()
-            if status not in job_trees.NOT_RUNNING
-            or (job_id in tree.shared and status in job_trees.NOT_STARTED)
+            if status not in NOT_RUNNING_STATUSES
+            or (job_id in tree.shared and status in NOT_STARTED_STATUSES)
         }
     )
 
 
-def _move(connection: Connection, job_ids: Collection[int], before: str, after: str | None) -> list[int]:
+def _change_status(
+    connection: Connection, job_ids: Collection[int], before: str, after: str | None
+) -> list[int]:
     """
-    Move jobs from one status to another, and give those that were moved.
+    Change the status of those jobs that still have the expected status, and return their ids.
 
-    :param after: None is READY, or SEMAPHORED where a semaphore holds the job back.
+    :param after: ``None`` means READY, or SEMAPHORED if a semaphore holds the job back.
     """
-    moved: list[int] = []
-    for some in chunks(list(dict.fromkeys(job_ids))):
-        which = is_in(job.c.job_id, some), job.c.status == before
-        # An UPDATE that changes nothing is a lock, in MySQL and SQLite: no worker claims them from here on.
-        connection.execute(update(job).where(*which).values(status=before))
-        rows = connection.execute(_with_semaphores().where(*which)).all()
-        for status in {after or _runnable(row) for row in rows}:
-            its = [row for row in rows if (after or _runnable(row)) == status]
-            _set(connection, its, before, status)
-            moved.extend(row.job_id for row in its)
-    return moved
+    changed_ids: list[int] = []
+    for chunk in sliced(list(dict.fromkeys(job_ids)), CHUNK_ROWS):
+        conditions = is_in(job.c.job_id, chunk), job.c.status == before
+        # An UPDATE that changes no value is a lock, in MySQL and in SQLite: no worker claims the jobs now.
+        connection.execute(update(job).where(*conditions).values(status=before))
+        rows = connection.execute(_select_with_semaphores().where(*conditions)).all()
+        for status in {after or _runnable_status(row) for row in rows}:
+            status_rows = [row for row in rows if (after or _runnable_status(row)) == status]
+            _update_jobs(connection, status_rows, before, status)
+            _add_notes(connection, status_rows, before, status)
+            changed_ids.extend(row.job_id for row in status_rows)
+    return changed_ids
 
 
-def _with_semaphores() -> Any:
+def _select_with_semaphores() -> Select[Any]:
     held_back_by = (semaphore.c.local_jobs_counter + semaphore.c.remote_jobs_counter).label("held_back_by")
     return select(job.c.job_id, job.c.analysis_id, job.c.retry_count, held_back_by).select_from(
         job.outerjoin(semaphore, semaphore.c.dependent_job_id == job.c.job_id)
     )
 
 
-def _runnable(row: Row[Any]) -> str:
+def _runnable_status(row: Row[Any]) -> str:
     return "SEMAPHORED" if (row.held_back_by or 0) > 0 else "READY"
 
 
-def _set(connection: Connection, rows: Sequence[Row[Any]], before: str, after: str) -> None:
+def _update_jobs(connection: Connection, rows: Sequence[Row[Any]], before: str, after: str) -> None:
     values: dict[str, Any] = {"status": after}
     if before == "FAILED":
         values["retry_count"] = 1
     if after == "DONE":
-        values["when_completed"] = None  # a time would say that it ran
+        values["when_completed"] = None  # a time would mean that the job ran
     connection.execute(update(job).where(is_in(job.c.job_id, [row.job_id for row in rows])).values(values))
     for analysis_id, count in sorted(Counter(row.analysis_id for row in rows).items()):
-        _count(connection, analysis_id, {before: -count, after: count})
-    verb = STOPPED_NOTE if after == "DONE" else RESUMED_NOTE
-    about = {
-        "status": after,
-        "message_class": "INFO",
-        "msg": f"{verb} (it was {before}): a person asked for it",
-    }
-    connection.execute(
-        insert(log_message), [{"job_id": row.job_id, "retry": row.retry_count, **about} for row in rows]
-    )
+        _update_statistics(connection, analysis_id, {before: -count, after: count})
 
 
-def _count(connection: Connection, analysis_id: int, changes: dict[str, int]) -> None:
-    """Keep the statistics that a beekeeper goes by; where triggers do, only say that they are news."""
+def _update_statistics(connection: Connection, analysis_id: int, changes: Mapping[str, int]) -> None:
+    """
+    Change the counters and the status that a beekeeper reads.
+
+    If SQL triggers maintain the counters, only the status is changed.
+    """
     stats = analysis_stats.c
-    counters = {} if has_triggers(connection) else changes
+    counters = {} if has_counter_triggers(connection) else changes
     values: dict[str, Any] = {
         COUNTERS[status]: stats[COUNTERS[status]] + change for status, change in counters.items()
     }
-    values["status"] = announced()
+    values["status"] = status_after_submit()
     connection.execute(update(analysis_stats).where(stats.analysis_id == analysis_id).values(values))
+
+
+def _add_notes(connection: Connection, rows: Sequence[Row[Any]], before: str, after: str) -> None:
+    note = STOPPED_NOTE if after == "DONE" else RESUMED_NOTE
+    values = {
+        "status": after,
+        "message_class": "INFO",
+        "msg": f"{note} (it was {before}): requested by a user",
+    }
+    connection.execute(
+        insert(log_message), [{"job_id": row.job_id, "retry": row.retry_count, **values} for row in rows]
+    )

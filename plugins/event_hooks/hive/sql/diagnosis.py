@@ -1,24 +1,26 @@
 """
-Why jobs do not get on, and what to type.
+Find the reason why jobs are stalled, and the command that resolves it.
 
-Each trouble is certain from the hive's own tables, or says what was looked at. Sources of what they mean:
-eHive 2.5 to 2.8 (``Queue``, ``Scheduler``, ``Queen``), tried on these versions.
+Either the hive's own tables prove a stall, or its reason names the observation. Sources for the meaning of
+the tables: eHive 2.5 to 2.8 (``Queue``, ``Scheduler``, ``Queen``), tested on these versions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, case, func, inspect, select
+from more_itertools import sliced
+from sqlalchemy import Connection, Row, Select, case, func, select
 
-from event_hooks.hive.sql.job_trees import FINISHED, NOT_RUNNING, JobTree
+from event_hooks.hive.sql.beekeepers import describe_absence, load_beekeeper
+from event_hooks.hive.sql.job_trees import DONE_STATUSES, NOT_RUNNING_STATUSES, JobTree
 from event_hooks.hive.sql.tables import (
+    CHUNK_ROWS,
     analysis_base,
     analysis_stats,
     beekeeper,
-    chunks,
     is_in,
     job,
     role,
@@ -27,12 +29,12 @@ from event_hooks.hive.sql.tables import (
 )
 
 SILENCE_SECONDS = 300.0
-"""Seconds without a sign of a worker after which it may be gone, where no beekeeper looks after it."""
+"""Seconds since the last sign of a worker after which it may be dead, if no beekeeper supervises it."""
 
 
 @dataclass(frozen=True)
 class Stall:
-    """Jobs of one analysis that do not get on, all for the same reason."""
+    """Jobs of one analysis that are stalled for the same reason."""
 
     kind: str
     """One of: excluded, blocked, no_beekeeper, not_picked_up, semaphore, worker_lost."""
@@ -40,115 +42,107 @@ class Stall:
     analysis: str
     reason: str
     advice: str
-    """The command to type."""
+    """The command to run."""
 
     stalled_jobs: Mapping[int, Collection[int]]
-    """``{submitted job: jobs of its tree that do not get on}``."""
+    """``{submitted job: stalled jobs of its tree}``."""
 
     @property
-    def entries(self) -> tuple[int, ...]:
-        """The submitted jobs."""
+    def root_ids(self) -> tuple[int, ...]:
+        """The submitted jobs, sorted."""
         return tuple(sorted(self.stalled_jobs))
 
     @property
-    def jobs(self) -> tuple[int, ...]:
-        """The jobs that do not get on."""
-        return tuple(sorted({job_id for jobs in self.stalled_jobs.values() for job_id in jobs}))
+    def job_ids(self) -> tuple[int, ...]:
+        """The stalled jobs, sorted."""
+        return tuple(sorted({job_id for job_ids in self.stalled_jobs.values() for job_id in job_ids}))
 
     @property
     def key(self) -> str:
-        """Tell this trouble from others of the same wait."""
+        """Identifier of the stall among those of one wait."""
         return f"{self.kind}: {self.analysis}"
 
-    def of(self, entries: Collection[int]) -> Stall | None:
-        """Give this trouble of some submitted jobs alone."""
-        stalled_jobs = {entry: jobs for entry, jobs in self.stalled_jobs.items() if entry in entries}
+    def for_roots(self, root_ids: Collection[int]) -> Stall | None:
+        """Return this stall for some submitted jobs only; ``None`` if it does not concern any of them."""
+        stalled_jobs = {root_id: ids for root_id, ids in self.stalled_jobs.items() if root_id in root_ids}
         return replace(self, stalled_jobs=stalled_jobs) if stalled_jobs else None
 
     def __str__(self) -> str:
-        """Say all of it in one line."""
-        jobs = self.jobs
-        count = f"{len(jobs)} jobs of {self.analysis}, the first is {jobs[0]}"
-        whose = f"job {jobs[0]} of {self.analysis}" if len(jobs) == 1 else count
-        return f"{whose}: {self.reason}. To do: {self.advice}"
+        """Return jobs, reason and advice in one line."""
+        job_ids = self.job_ids
+        many = f"{len(job_ids)} jobs of {self.analysis}, the first is {job_ids[0]}"
+        jobs = f"job {job_ids[0]} of {self.analysis}" if len(job_ids) == 1 else many
+        return f"{jobs}: {self.reason}. To do: {self.advice}"
 
 
 @dataclass(frozen=True)
 class StallCandidate:
-    """A tree in which nothing has changed for some time."""
+    """A tree that has not changed for some time."""
 
     tree: JobTree
-    seconds: float
-    """For how long."""
+    unchanged_seconds: float
+    """Seconds since the last change."""
 
-    limit: float
-    """Seconds after which a job of it that is READY should have been picked up."""
+    ready_timeout: float
+    """Seconds after which a job that is still READY is stalled, and a worker without a sign may be dead."""
 
 
-def find(
+def find_stalls(
     connection: Connection,
-    suspects: Sequence[StallCandidate],
-    analyses: Mapping[int, int],
+    candidates: Sequence[StallCandidate],
+    analysis_ids: Mapping[int, int],
     tables: Collection[str],
     url: str,
 ) -> list[Stall]:
     """
-    Give what holds up trees that have not changed for some time.
+    Return the stalls of trees that have not changed for some time.
 
-    Costs at most two statements, and two more for each 1,000 jobs.
+    Runs at most two statements, and two more for each 1,000 jobs.
 
-    :param analyses: ``{job_id: analysis_id}``.
-    :param tables: the names of the hive's tables; hives before eHive 2.5 have no ``beekeeper``.
-    :param url: the hive's address without its password, for the commands.
+    :param analysis_ids: ``{job_id: analysis_id}`` of all jobs of the trees.
+    :param tables: names of the hive's tables; hives before eHive 2.5 have no ``beekeeper``.
+    :param url: the hive's URL without its password, for the commands.
     """
-    ready = _jobs(suspects, {"READY"})
-    stuck = [
-        suspect for suspect in suspects if set(suspect.tree.statuses.values()) <= {"SEMAPHORED", *FINISHED}
-    ]
-    semaphored = _jobs(stuck, {"SEMAPHORED"})
-    working = {
-        job_id: suspect
-        for suspect in suspects
-        for job_id, status in suspect.tree.statuses.items()
-        if status not in NOT_RUNNING
+    ready = _map_jobs(candidates, "READY")
+    semaphored = _map_jobs(filter(_has_only_semaphored, candidates), "SEMAPHORED")
+    running = {
+        job_id: candidate
+        for candidate in candidates
+        for job_id, status in candidate.tree.statuses.items()
+        if status not in NOT_RUNNING_STATUSES
     }
-    concerned = {analyses[job_id] for job_id in (*ready, *semaphored, *working)}
-    if not concerned:
+    involved_ids = {analysis_ids[job_id] for job_id in (*ready, *semaphored, *running)}
+    if not involved_ids:
         return []
-    stats = {row.analysis_id: row for row in connection.execute(_stats(concerned))}
-    keeper = _beekeeper(connection) if beekeeper.name in tables else None
+    analyses = {row.analysis_id: row for row in connection.execute(_select_analyses(involved_ids))}
+    keeper = load_beekeeper(connection) if beekeeper.name in tables else None
     findings = [
-        *_of_ready(ready, analyses, stats, keeper, url),
-        *_of_working(connection, working, keeper, url),
-        *_of_semaphored(connection, semaphored, url),
+        *_check_ready(ready, analysis_ids, analyses, keeper, url),
+        *_check_running(connection, running, keeper, url),
+        *_check_semaphored(connection, semaphored, url),
     ]
-    names = {analysis_id: row.logic_name for analysis_id, row in stats.items()}
-    return _grouped(findings, suspects, analyses, names)
+    return _group(findings, candidates, analysis_ids, analyses)
 
 
-def load_beekeeper_status(connection: Connection) -> tuple[bool | None, str]:
-    """
-    Tell whether a hive's beekeeper is alive, as far as the hive knows, and which one it is.
+class _Finding(NamedTuple):
+    """One stalled job, with the values of its :class:`Stall`."""
 
-    :return: None where the hive is from before eHive 2.5, and keeps no record of it.
-    """
-    if not inspect(connection).has_table(beekeeper.name):
-        return None, "this hive keeps no record of its beekeeper"
-    keeper = _beekeeper(connection)
-    if keeper is None or keeper.cause_of_death is not None:
-        return False, _absence(keeper)
-    return True, f"beekeeper {keeper.beekeeper_id} on {keeper.meadow_host} has not said that it ended"
+    job_id: int
+    kind: str
+    reason: str
+    advice: str
 
 
-_Finding = tuple[int, str, str, str]
-"""``(job_id, kind, reason, advice)``."""
+def _map_jobs(candidates: Iterable[StallCandidate], status: str) -> dict[int, StallCandidate]:
+    return {job_id: candidate for candidate in candidates for job_id in candidate.tree.find_by_status(status)}
 
 
-def _jobs(suspects: Iterable[StallCandidate], statuses: Collection[str]) -> dict[int, StallCandidate]:
-    return {job_id: suspect for suspect in suspects for job_id in suspect.tree.with_status(*statuses)}
+def _has_only_semaphored(candidate: StallCandidate) -> bool:
+    """Return whether all unfinished jobs of the tree are SEMAPHORED: no job of the tree releases them."""
+    return set(candidate.tree.statuses.values()) <= {"SEMAPHORED", *DONE_STATUSES}
 
 
-def _stats(analysis_ids: Iterable[int]) -> Any:
+def _select_analyses(analysis_ids: Iterable[int]) -> Select[Any]:
     return (
         select(
             analysis_base.c.analysis_id,
@@ -161,74 +155,54 @@ def _stats(analysis_ids: Iterable[int]) -> Any:
     )
 
 
-def _beekeeper(connection: Connection) -> Row[Any] | None:
-    """Give the beekeeper that has not said that it ended, else the newest: there is no other sign of life."""
-    is_alive = case((beekeeper.c.cause_of_death.is_(None), 1), else_=0)
-    rows = select(beekeeper).order_by(is_alive.desc(), beekeeper.c.beekeeper_id.desc()).limit(1)
-    return connection.execute(rows).first()
-
-
-def _of_ready(
+def _check_ready(
     ready: Mapping[int, StallCandidate],
-    analyses: Mapping[int, int],
-    stats: Mapping[int, Row[Any]],
+    analysis_ids: Mapping[int, int],
+    analyses: Mapping[int, Row[Any]],
     keeper: Row[Any] | None,
     url: str,
 ) -> Iterator[_Finding]:
+    for job_id, candidate in ready.items():
+        analysis = analyses[analysis_ids[job_id]]
+        is_late = candidate.unchanged_seconds > candidate.ready_timeout
+        if stall := _explain_ready(analysis, keeper, url, is_late=is_late):
+            yield _Finding(job_id, *stall)
+
+
+def _explain_ready(
+    analysis: Row[Any], keeper: Row[Any] | None, url: str, *, is_late: bool
+) -> tuple[str, str, str] | None:
+    """Return (kind, reason, advice) for a READY job; ``None`` if it is not stalled."""
     loop = f"beekeeper.pl -url {url} -loop_until FOREVER"
-    for job_id, suspect in ready.items():
-        analysis = stats[analyses[job_id]]
-        if analysis.is_excluded:
-            include = f"tweak_pipeline.pl -url {url} -SET 'analysis[{analysis.logic_name}].is_excluded=0'"
-            reason = (
-                "READY, and its analysis is excluded: more than two workers died of it before any job began"
-            )
-            yield job_id, "excluded", reason, f"mend the analysis, then {include}"
-        elif analysis.status == "BLOCKED" and suspect.seconds > suspect.limit:
-            reason = "READY, and its analysis is BLOCKED: it waits for other analyses, or a person blocked it"
-            yield job_id, "blocked", reason, f"beekeeper.pl -url {url} -sync, then look what it waits for"
-        elif keeper is None or keeper.cause_of_death is not None:
-            yield job_id, "no_beekeeper", f"READY, and {_absence(keeper)}", loop
-        elif suspect.seconds > suspect.limit:
-            reason = (
-                f"READY for longer than its limit, though beekeeper {keeper.beekeeper_id} on"
-                f" {keeper.meadow_host} (process {keeper.process_id}) has not said that it ended"
-            )
-            yield job_id, "not_picked_up", reason, f"see whether it lives; if not, {loop}"
+    if analysis.is_excluded:
+        include = f"tweak_pipeline.pl -url {url} -SET 'analysis[{analysis.logic_name}].is_excluded=0'"
+        reason = "READY, and its analysis is excluded: more than two workers died before any job started"
+        return "excluded", reason, f"fix the analysis, then run {include}"
+    if analysis.status == "BLOCKED" and is_late:
+        reason = "READY, and its analysis is BLOCKED: it waits for other analyses, or a user blocked it"
+        advice = f"beekeeper.pl -url {url} -sync, then check which analyses it waits for"
+        return "blocked", reason, advice
+    if keeper is None or keeper.cause_of_death is not None:
+        return "no_beekeeper", f"READY, and {describe_absence(keeper)}", loop
+    if is_late:
+        reason = (
+            f"READY for longer than its timeout, although beekeeper {keeper.beekeeper_id} on"
+            f" {keeper.meadow_host} (process {keeper.process_id}) has not recorded its end"
+        )
+        return "not_picked_up", reason, f"check whether it is alive; if not, {loop}"
+    return None
 
 
-def _absence(keeper: Row[Any] | None) -> str:
-    if keeper is None:
-        return "no beekeeper has ever worked on this hive"
-    last = f"{keeper.beekeeper_id} on {keeper.meadow_host}, ended with {keeper.cause_of_death}"
-    return f"no beekeeper is alive (the last, {last})"
-
-
-def _of_working(
-    connection: Connection, working: Mapping[int, StallCandidate], keeper: Row[Any] | None, url: str
+def _check_running(
+    connection: Connection, running: Mapping[int, StallCandidate], keeper: Row[Any] | None, url: str
 ) -> Iterator[_Finding]:
-    dead = f"beekeeper.pl -url {url} -dead"
-    for some in chunks(list(working)):
-        for row in connection.execute(_workers(some)):
-            place = f"worker {row.worker_id} on {row.meadow_host} (process {row.process_id})"
-            if row.worker_id is None:
-                yield row.job_id, "worker_lost", f"in {row.status}, and no worker has it", dead
-            elif row.cause_of_death or row.worker_status == "DEAD" or row.when_finished:
-                reason = (
-                    f"in {row.status}, and its {place} is gone: {row.cause_of_death or 'it left its role'}"
-                )
-                yield row.job_id, "worker_lost", reason, dead
-            elif _silence(row) > SILENCE_SECONDS and (keeper is None or keeper.cause_of_death is not None):
-                reason = (
-                    f"in {row.status}, and {_absence(keeper)}, so nobody would notice the end of its {place}"
-                )
-                yield row.job_id, "worker_lost", reason, f"see whether it lives; if not, {dead}"
-            elif _silence(row) > working[row.job_id].limit:
-                reason = f"in {row.status}, and its {place} has given no sign for {_silence(row):.0f} s"
-                yield row.job_id, "worker_lost", reason, f"see whether it lives; if not, {dead}"
+    for chunk in sliced(list(running), CHUNK_ROWS):
+        for row in connection.execute(_select_workers(chunk)):
+            if stall := _explain_running(row, running[row.job_id].ready_timeout, keeper, url):
+                yield _Finding(row.job_id, "worker_lost", *stall)
 
 
-def _workers(job_ids: Sequence[int]) -> Any:
+def _select_workers(job_ids: Sequence[int]) -> Select[Any]:
     columns = (
         job.c.job_id,
         job.c.status,
@@ -238,52 +212,61 @@ def _workers(job_ids: Sequence[int]) -> Any:
         *(worker.c[name] for name in ("when_born", "when_checked_in", "when_seen")),
         func.current_timestamp().label("now"),
     )
-    whose = job.outerjoin(role, role.c.role_id == job.c.role_id)
+    jobs_with_roles = job.outerjoin(role, role.c.role_id == job.c.role_id)
     return (
         select(*columns)
-        .select_from(whose.outerjoin(worker, worker.c.worker_id == role.c.worker_id))
-        .where(is_in(job.c.job_id, job_ids), job.c.status.not_in(sorted(NOT_RUNNING)))
+        .select_from(jobs_with_roles.outerjoin(worker, worker.c.worker_id == role.c.worker_id))
+        .where(is_in(job.c.job_id, job_ids), job.c.status.not_in(sorted(NOT_RUNNING_STATUSES)))
     )
 
 
-def _silence(row: Row[Any]) -> float:
-    """Give the seconds since a worker checked in, or since the beekeeper saw it in its meadow."""
-    signs = [sign for sign in (row.when_born, row.when_checked_in, row.when_seen) if sign]
-    return float((row.now - max(signs)).total_seconds()) if signs else float("inf")
+def _explain_running(
+    row: Row[Any], timeout: float, keeper: Row[Any] | None, url: str
+) -> tuple[str, str] | None:
+    """Return (reason, advice) for a job in a status like RUN; ``None`` if its worker may be alive."""
+    dead = f"beekeeper.pl -url {url} -dead"
+    if row.worker_id is None:
+        return f"in {row.status}, and no worker has it", dead
+    description = f"worker {row.worker_id} on {row.meadow_host} (process {row.process_id})"
+    if row.cause_of_death or row.worker_status == "DEAD" or row.when_finished:
+        cause = row.cause_of_death or "it left its role"
+        return f"in {row.status}, and its {description} is gone: {cause}", dead
+    seconds, advice = _seconds_since_sign(row), f"check whether it is alive; if not, {dead}"
+    if seconds > SILENCE_SECONDS and (keeper is None or keeper.cause_of_death is not None):
+        absence = describe_absence(keeper)
+        return (
+            f"in {row.status}, and {absence}, so the end of its {description} would not be detected",
+            advice,
+        )
+    if seconds > timeout:
+        return f"in {row.status}, and its {description} has not been seen for {seconds:.0f} s", advice
+    return None
 
 
-def _of_semaphored(
+def _seconds_since_sign(row: Row[Any]) -> float:
+    """Return the seconds since a worker checked in, or since the beekeeper saw it in its meadow."""
+    times = [time for time in (row.when_born, row.when_checked_in, row.when_seen) if time]
+    return float((row.now - max(times)).total_seconds()) if times else float("inf")
+
+
+def _check_semaphored(
     connection: Connection, semaphored: Mapping[int, StallCandidate], url: str
 ) -> Iterator[_Finding]:
-    """Look at semaphores alone: in these trees all else is over."""
-    found: set[int] = set()
-    for some in chunks(list(semaphored)):
-        for row in connection.execute(_semaphores(some)):
-            found.add(row.job_id)
-            holding, failed = int(row.holding or 0), int(row.failed or 0)
-            if row.remote_jobs_counter:
-                continue
-            if not holding:
-                reason = (
-                    f"SEMAPHORED, and the jobs that held it back are over (counter {row.local_jobs_counter})"
-                )
-                yield row.job_id, "semaphore", reason, f"beekeeper.pl -url {url} -balance_semaphores"
-            elif holding == failed:
-                reason = f"SEMAPHORED behind {failed} FAILED jobs of another tree, as job {row.first_failed}"
-                yield (
-                    row.job_id,
-                    "semaphore",
-                    reason,
-                    f"beekeeper.pl -url {url} -reset_job_id {row.first_failed}",
-                )
-    for job_id in semaphored.keys() - found:
-        reason = "SEMAPHORED, and no semaphore holds it back, so none will release it"
-        yield job_id, "semaphore", reason, f"beekeeper.pl -url {url} -reset_job_id {job_id}"
+    """Check the semaphores of trees in which all other jobs have finished."""
+    found_ids: set[int] = set()
+    for chunk in sliced(list(semaphored), CHUNK_ROWS):
+        for row in connection.execute(_select_semaphores(chunk)):
+            found_ids.add(row.job_id)
+            if stall := _explain_semaphored(row, url):
+                yield _Finding(row.job_id, "semaphore", *stall)
+    for job_id in semaphored.keys() - found_ids:
+        reason = "SEMAPHORED, and no semaphore holds it back, so no job will release it"
+        yield _Finding(job_id, "semaphore", reason, f"beekeeper.pl -url {url} -reset_job_id {job_id}")
 
 
-def _semaphores(job_ids: Sequence[int]) -> Any:
+def _select_semaphores(job_ids: Sequence[int]) -> Select[Any]:
     fan = job.alias("fan")
-    holds, has_failed = fan.c.status.not_in(sorted(FINISHED)), fan.c.status == "FAILED"
+    holds, has_failed = fan.c.status.not_in(sorted(DONE_STATUSES)), fan.c.status == "FAILED"
     counters = (semaphore.c.local_jobs_counter, semaphore.c.remote_jobs_counter)
     return (
         select(
@@ -299,25 +282,48 @@ def _semaphores(job_ids: Sequence[int]) -> Any:
     )
 
 
-def _grouped(
+def _explain_semaphored(row: Row[Any], url: str) -> tuple[str, str] | None:
+    """Return (reason, advice) for a job behind a semaphore; ``None`` if it may still be released."""
+    holding, failed = int(row.holding or 0), int(row.failed or 0)
+    if row.remote_jobs_counter:
+        return None
+    if not holding:
+        reason = (
+            f"SEMAPHORED, and the jobs that held it back have finished (counter {row.local_jobs_counter})"
+        )
+        return reason, f"beekeeper.pl -url {url} -balance_semaphores"
+    if holding == failed:
+        reason = f"SEMAPHORED behind {failed} FAILED jobs of another tree, the first is {row.first_failed}"
+        return reason, f"beekeeper.pl -url {url} -reset_job_id {row.first_failed}"
+    return None
+
+
+def _group(
     findings: Iterable[_Finding],
-    suspects: Sequence[StallCandidate],
-    analyses: Mapping[int, int],
-    names: Mapping[int, str],
+    candidates: Sequence[StallCandidate],
+    analysis_ids: Mapping[int, int],
+    analyses: Mapping[int, Row[Any]],
 ) -> list[Stall]:
     """
-    Make one trouble of what is the same for many jobs: each names its first job's reason.
+    Build one stall for all jobs of a kind and an analysis; reason and advice are those of the first job.
 
-    A funnel that several trees use holds up all of them.
+    A stalled funnel job that several trees use is reported for all of them.
     """
     groups: dict[tuple[str, int], list[_Finding]] = {}
     for finding in findings:
-        groups.setdefault((finding[1], analyses[finding[0]]), []).append(finding)
-    stalls = []
-    for (kind, analysis_id), group in groups.items():
-        _, _, reason, advice = group[0]
-        jobs = {job_id for job_id, *_ in group}
-        trees = (suspect.tree for suspect in suspects)
-        stalled_jobs = {tree.entry: found for tree in trees if (found := jobs.intersection(tree.statuses))}
-        stalls.append(Stall(kind, names[analysis_id], reason, advice, stalled_jobs))
-    return stalls
+        groups.setdefault((finding.kind, analysis_ids[finding.job_id]), []).append(finding)
+    return [
+        Stall(
+            kind,
+            analyses[analysis_id].logic_name,
+            group[0].reason,
+            group[0].advice,
+            _map_stalled_jobs({finding.job_id for finding in group}, candidates),
+        )
+        for (kind, analysis_id), group in groups.items()
+    ]
+
+
+def _map_stalled_jobs(job_ids: set[int], candidates: Iterable[StallCandidate]) -> dict[int, set[int]]:
+    trees = (candidate.tree for candidate in candidates)
+    return {tree.root_id: stalled for tree in trees if (stalled := job_ids.intersection(tree.statuses))}

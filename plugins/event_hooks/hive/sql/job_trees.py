@@ -1,13 +1,14 @@
 """
-Follow jobs of a hive with everything that grows from them.
+Read jobs of a hive together with all their descendants.
 
-A tree is read from the top, level by level, each statement outside a transaction. A job becomes DONE after
-its children were inserted, so a statement that sees it DONE, or a later one, finds all of them: a tree is
-never called complete too early. What is DONE and has its children read is not asked for again.
+A tree is read from its root, level by level, and each statement runs outside a transaction. A job becomes
+DONE after its children were inserted, so the statement that reads it as DONE, or a later one, finds all its
+children: a tree is never reported as complete too early. A DONE job with known children is not read again.
 
-Not eHive's ``-wrap`` semaphore, whose counter says with one row that a tree is complete: it cannot tell
-failed from running, nor how far a tree is, and needs a row more per event (measured: ``docs/bench-hive.md``).
-Not a recursive query: beyond 1,000 levels MariaDB leaves the rest out without an error.
+Alternatives: eHive's ``-wrap`` semaphore has a counter that shows in one row that a tree is complete. It does
+not distinguish a failed tree from a running one, does not show the progress of a tree, and needs one more row
+per event (measured: ``docs/performance.md``). A recursive query is limited: beyond 1,000 levels MariaDB omits
+the remaining rows without an error.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from sqlalchemy import ColumnElement, Connection, literal_column, or_, select, u
 
 from event_hooks.hive.sql.tables import is_in, job, semaphore
 
-FINISHED = frozenset({"DONE", "PASSED_ON"})
-"""Statuses that stay; FAILED is final only until a person resets the job."""
+DONE_STATUSES = frozenset({"DONE", "PASSED_ON"})
+"""Final statuses. FAILED is not one of them: a user may reset a failed job."""
 
-NOT_STARTED = frozenset({"SEMAPHORED", "READY"})
-"""Statuses of jobs that nobody has begun."""
+NOT_STARTED_STATUSES = frozenset({"SEMAPHORED", "READY"})
+"""Statuses of jobs that no worker has claimed."""
 
-NOT_RUNNING = FINISHED | NOT_STARTED | {"FAILED"}
-"""Statuses of jobs that nobody works on."""
+NOT_RUNNING_STATUSES = DONE_STATUSES | NOT_STARTED_STATUSES | {"FAILED"}
+"""Statuses of jobs that no worker is running."""
 
 MAX_IDS_PER_STATEMENT = 25_000
-"""Jobs named in one statement. Above some 36,000, MySQL 8 would read the whole table instead."""
+"""Job ids in one statement. Above about 36,000, MySQL 8 would scan the whole table instead."""
 
-MIN_RANGE_LENGTH = 100
-"""Ids in sequence from which on they are named as a range."""
+MIN_RANGE_IDS = 100
+"""Consecutive ids from which on a statement selects them by a range."""
 
 
-class State(StrEnum):
-    """What a job and its tree have come to. Only COMPLETE is success."""
+class JobState(StrEnum):
+    """State of a submitted job and its tree. Only COMPLETE is success."""
 
     RUNNING = "running"
     COMPLETE = "complete"
@@ -49,237 +50,276 @@ class State(StrEnum):
 
 @dataclass(eq=False)
 class JobTree:
-    """A submitted job (the entry) and all that grew from it, as they were when last read."""
+    """A submitted job (the root) and its descendants, as of the last read."""
 
-    entry: int
+    root_id: int
     statuses: dict[int, str] = field(default_factory=dict)
-    """``{job_id: job.status}``, the entry first, a job before its children."""
+    """``{job_id: job.status}``: the root first, each job before its children."""
 
     result_ids: list[int] = field(default_factory=list)
-    """The jobs that a result may stand under: the entry, and what took over when eHive passed it on."""
+    """The jobs that may have the tree's result: the root, and its successors if eHive marked it PASSED_ON."""
 
-    gone: set[int] = field(default_factory=set)
-    """Jobs that were deleted before they were over."""
+    deleted: set[int] = field(default_factory=set)
+    """Jobs that were deleted before they finished."""
 
     unsettled: set[int] = field(default_factory=set)
-    """Jobs to ask for again: not over, or their children not read since."""
+    """Jobs to read again: they are unfinished, or their children were not read after they finished."""
 
     shared: set[int] = field(default_factory=set)
-    """Jobs that hold back a funnel of another tree."""
+    """Jobs that hold back a funnel job of another tree."""
 
-    own_semaphore: int | None = None
-    """The semaphore that the entry itself controls: what that holds back is not the entry's doing."""
+    root_semaphore_id: int | None = None
+    """The semaphore that the root controls; the job that it holds back does not belong to this tree."""
 
-    def state(self) -> State:
+    def state(self) -> JobState:
         """
-        Give what the statuses come to.
+        Return the state that follows from the statuses; STOPPED is not visible in them.
 
-        A job that is SEMAPHORED beside a FAILED one will never run; without one it still may.
+        A SEMAPHORED job in a tree with a FAILED job will never run. Without a FAILED job it may still run.
         """
         statuses = set(self.statuses.values())
-        if self.entry not in self.statuses:
-            return State.MISSING
+        if self.root_id not in self.statuses:
+            return JobState.MISSING
         if statuses - {"SEMAPHORED", "DONE", "FAILED", "PASSED_ON"}:
-            return State.RUNNING
+            return JobState.RUNNING
         if "FAILED" in statuses:
-            return State.FAILED
+            return JobState.FAILED
         if "SEMAPHORED" in statuses:
-            return State.RUNNING
-        return State.MISSING if self.gone else State.COMPLETE
+            return JobState.RUNNING
+        return JobState.MISSING if self.deleted else JobState.COMPLETE
 
-    def with_status(self, *statuses: str) -> list[int]:
-        """Give the jobs that have one of these statuses, a job before its children."""
+    def find_by_status(self, *statuses: str) -> list[int]:
+        """Return the ids of the jobs with one of these statuses, each job before its children."""
         return [job_id for job_id, status in self.statuses.items() if status in statuses]
 
-    def count(self, *statuses: str) -> int:
-        """Count the jobs that have one of these statuses."""
+    def count_by_status(self, *statuses: str) -> int:
+        """Return the number of jobs with one of these statuses."""
         return sum(status in statuses for status in self.statuses.values())
 
 
 class JobForest:
     """
-    The trees of one hive that somebody waits for.
+    The job trees of one hive that are being followed.
 
-    :param whole: a single look reads also what unfinished jobs below the entries have made.
-    :param borrows: a tree has the funnels of other trees that it uses.
+    :param is_full_read: a single refresh also reads the children of unfinished jobs below the roots.
+    :param includes_shared: a tree includes the funnel jobs of other trees that its jobs hold back.
     """
 
-    def __init__(self, *, whole: bool = False, borrows: bool = True) -> None:
-        self._whole = whole
-        self._borrows = borrows
+    def __init__(self, *, is_full_read: bool = False, includes_shared: bool = True) -> None:
+        self._is_full_read = is_full_read
+        self._includes_shared = includes_shared
         self.trees: dict[int, JobTree] = {}
-        self.analyses: dict[int, int] = {}
-        """``{job_id: analysis_id}`` of all jobs."""
+        """``{root id: tree}``."""
 
-        self._owners: dict[int, list[JobTree]] = {}
+        self.analysis_ids: dict[int, int] = {}
+        """``{job_id: analysis_id}`` of the jobs of all trees."""
+
+        self._trees_by_job: dict[int, list[JobTree]] = {}
         self._statuses: dict[int, str | None] = {}
 
-    def look(self, connection: Connection, entries: Iterable[int]) -> set[JobTree]:
+    def refresh(self, connection: Connection, root_ids: Iterable[int]) -> set[JobTree]:
         """
-        Bring the trees of these entries up to date; unknown ones are new.
+        Read the changes of these trees; a root without a tree gets a new one.
 
-        Costs at most one statement a level for each 25,000 jobs that are unsettled there.
+        Runs at most one statement per level for each 25,000 unsettled jobs of that level.
 
-        :param connection: in autocommit mode, so that each statement sees what is committed by then.
+        :param connection: in autocommit mode, so that each statement sees the rows committed before it.
         :return: the trees that have changed.
         """
         changed: set[JobTree] = set()
-        ids = {job_id for entry in entries for job_id in self._tree(entry).unsettled}
-        # A job that nobody works on has no children, but it may be over by now: entries are asked at once.
-        parents = {
-            job_id for job_id in ids if job_id in self.trees or self._statuses[job_id] not in NOT_STARTED
+        job_ids = {job_id for root_id in root_ids for job_id in self._get_or_add_tree(root_id).unsettled}
+        # A job that has not started has no children. A root may have finished since the last read, so its
+        # children are read in the same statement.
+        parent_ids = {
+            job_id
+            for job_id in job_ids
+            if job_id in self.trees or self._statuses[job_id] not in NOT_STARTED_STATUSES
         }
-        seen: set[int] = set()
-        while ids or parents:
-            seen |= parents
-            rows = _rows(connection, ids, parents)
-            self._miss(ids.difference([row[0] for row in rows]), changed)
-            news = [row for row in rows if self._statuses.get(row[0]) != row[2] or row[1] in parents]
-            self._take(news, changed)
-            ids = self._leeched(news)
-            parents = self._settle(seen, [*(row.job_id for row in news), *parents])
+        read_parent_ids: set[int] = set()
+        while job_ids or parent_ids:
+            read_parent_ids |= parent_ids
+            rows = _load_rows(connection, job_ids, parent_ids)
+            self._mark_deleted(job_ids.difference([row[0] for row in rows]), changed)
+            rows = [row for row in rows if self._statuses.get(row[0]) != row[2] or row[1] in parent_ids]
+            self._update_statuses(rows, changed)
+            self._add_children(rows, changed)
+            job_ids = self._add_shared_funnels(rows)
+            parent_ids = self._settle(read_parent_ids, [*(row.job_id for row in rows), *parent_ids])
         return changed
 
-    def use(self, entry: int, funnel: int) -> bool:
-        """Let a tree have a job that stands in another tree, unless it has it; tell whether it is new."""
-        tree = self.trees[entry]
-        if funnel in tree.statuses or funnel in tree.gone:
+    def add_shared_job(self, root_id: int, job_id: int) -> bool:
+        """Add a job of another tree to this tree, and return whether the job is new in this tree."""
+        tree = self.trees[root_id]
+        if job_id in tree.statuses or job_id in tree.deleted:
             return False
-        self._plant(tree, funnel)
+        self._add_job(tree, job_id)
         return True
 
-    def doubt(self, job_id: int) -> None:
-        """Ask for a job again that was over: a person may have reset it."""
-        for tree in self._owners.get(job_id, ()):
+    def mark_unsettled(self, job_id: int) -> None:
+        """Have a finished job read again at the next refresh, because a user may have reset it."""
+        for tree in self._trees_by_job.get(job_id, ()):
             tree.unsettled.add(job_id)
 
-    def forget(self, entry: int) -> None:
-        """Leave a tree alone from now on."""
-        tree = self.trees.pop(entry, None)
+    def remove(self, root_id: int) -> None:
+        """Remove a tree, and all data about jobs that no other tree includes."""
+        tree = self.trees.pop(root_id, None)
         for job_id in {*tree.statuses, *tree.unsettled} if tree else ():
-            owners = self._owners.get(job_id, [])
-            if tree in owners:
-                owners.remove(tree)
-            if not owners:
-                for known in (self._owners, self._statuses, self.analyses):
-                    known.pop(job_id, None)
+            trees = self._trees_by_job.get(job_id, [])
+            if tree in trees:
+                trees.remove(tree)
+            if not trees:
+                for values in (self._trees_by_job, self._statuses, self.analysis_ids):
+                    values.pop(job_id, None)
 
-    def _tree(self, entry: int) -> JobTree:
-        if entry not in self.trees:
-            self.trees[entry] = JobTree(entry, result_ids=[entry])
-            self._plant(self.trees[entry], entry)
-        return self.trees[entry]
+    def _get_or_add_tree(self, root_id: int) -> JobTree:
+        if root_id not in self.trees:
+            self.trees[root_id] = JobTree(root_id, result_ids=[root_id])
+            self._add_job(self.trees[root_id], root_id)
+        return self.trees[root_id]
 
-    def _plant(self, tree: JobTree, job_id: int) -> None:
+    def _add_job(self, tree: JobTree, job_id: int) -> None:
         tree.unsettled.add(job_id)
-        self._owners.setdefault(job_id, []).append(tree)
-        self._statuses[job_id] = None  # to this tree it is news, whatever others know
+        self._trees_by_job.setdefault(job_id, []).append(tree)
+        # The next row of the job is a change for this tree, even if another tree has the same status already.
+        self._statuses[job_id] = None
 
-    def _take(self, rows: Iterable[Any], changed: set[JobTree]) -> None:
-        """Note what was read: first how known jobs are, then which are new, since order is not promised."""
+    def _update_statuses(self, rows: Iterable[Any], changed: set[JobTree]) -> None:
+        """Store the statuses of known jobs, before children are added: the order of the rows is undefined."""
         for job_id, _, status, analysis_id, semaphore_id, _ in rows:
             self._statuses[job_id] = status
-            self.analyses[job_id] = analysis_id
+            self.analysis_ids[job_id] = analysis_id
             if job_id in self.trees:
-                self.trees[job_id].own_semaphore = semaphore_id
-            for tree in self._owners.get(job_id, ()):
+                self.trees[job_id].root_semaphore_id = semaphore_id
+            for tree in self._trees_by_job.get(job_id, ()):
                 if tree.statuses.get(job_id) != status:
                     tree.statuses[job_id] = status
                     changed.add(tree)
-                    if status not in FINISHED:
+                    if status not in DONE_STATUSES:
                         tree.unsettled.add(job_id)
-        for job_id, parent, status, *_ in rows:
-            for tree in self._owners.get(parent, ()):
-                if tree not in self._owners.get(job_id, ()):
-                    self._plant(tree, job_id)
+
+    def _add_children(self, rows: Iterable[Any], changed: set[JobTree]) -> None:
+        """Add each job to the trees of its parent."""
+        for job_id, parent_id, status, *_ in rows:
+            for tree in self._trees_by_job.get(parent_id, ()):
+                if tree not in self._trees_by_job.get(job_id, ()):
+                    self._add_job(tree, job_id)
                     self._statuses[job_id] = tree.statuses[job_id] = status
                     changed.add(tree)
-                took_over = parent in tree.result_ids and tree.statuses.get(parent) == "PASSED_ON"
-                if took_over and job_id not in tree.result_ids:
+                is_successor = parent_id in tree.result_ids and tree.statuses.get(parent_id) == "PASSED_ON"
+                if is_successor and job_id not in tree.result_ids:
                     tree.result_ids.append(job_id)
 
-    def _miss(self, job_ids: Iterable[int], changed: set[JobTree]) -> None:
+    def _mark_deleted(self, job_ids: Iterable[int], changed: set[JobTree]) -> None:
         for job_id in job_ids:
             self._statuses.pop(job_id)
-            self.analyses.pop(job_id, None)
-            for tree in self._owners.pop(job_id):
+            self.analysis_ids.pop(job_id, None)
+            for tree in self._trees_by_job.pop(job_id):
                 tree.statuses.pop(job_id, None)
                 tree.unsettled.discard(job_id)
-                tree.gone.add(job_id)
+                tree.deleted.add(job_id)
                 changed.add(tree)
 
-    def _leeched(self, rows: Iterable[Any]) -> set[int]:
+    def _add_shared_funnels(self, rows: Iterable[Any]) -> set[int]:
         """
-        Give the funnels that hold new jobs back and stand in another tree.
+        Add the funnel jobs of other trees that these jobs hold back, and return those that are new.
 
-        On stock tables an equal funnel is used instead of a second one; its parent is where it was made. What
-        such a funnel holds back in its turn is the other tree's doing.
+        On eHive's stock tables, eHive uses an equal existing funnel instead of inserting a second one. The
+        ``prev_job_id`` of that funnel is in the tree that inserted it. Further jobs that such a funnel holds
+        back belong to that other tree alone.
         """
-        found = set()
-        for job_id, parent, _, _, semaphore_id, funnel in rows:
-            for tree in self._owners.get(parent, ()) if funnel is not None else ():
-                if semaphore_id == tree.own_semaphore or funnel in tree.statuses:
+        new_ids = set()
+        for job_id, parent_id, _, _, semaphore_id, funnel_id in rows:
+            for tree in self._trees_by_job.get(parent_id, ()) if funnel_id is not None else ():
+                if semaphore_id == tree.root_semaphore_id or funnel_id in tree.statuses:
                     continue
                 tree.shared.add(job_id)
-                if self._borrows and self.use(tree.entry, funnel):
-                    found.add(funnel)
-        return found
+                if self._includes_shared and self.add_shared_job(tree.root_id, funnel_id):
+                    new_ids.add(funnel_id)
+        return new_ids
 
-    def _settle(self, seen: set[int], candidates: Iterable[int]) -> set[int]:
-        """Settle what is over and has its children read; give those of the rest that may have some."""
-        unread = set()
+    def _settle(self, read_parent_ids: set[int], candidates: Iterable[int]) -> set[int]:
+        """Settle finished jobs whose children were read; return the jobs with unread children."""
+        unread_ids = set()
         for job_id in candidates:
-            for tree in self._owners.get(job_id, ()):
+            for tree in self._trees_by_job.get(job_id, ()):
                 status = tree.statuses.get(job_id)
-                is_finished = status in FINISHED or status == "FAILED"
-                if job_id not in tree.unsettled or not (is_finished or self._whole):
+                is_finished = status in DONE_STATUSES or status == "FAILED"
+                if job_id not in tree.unsettled or not (is_finished or self._is_full_read):
                     continue
-                if job_id not in seen:
-                    unread.add(job_id)
-                elif status in FINISHED:
+                if job_id not in read_parent_ids:
+                    unread_ids.add(job_id)
+                elif status in DONE_STATUSES:
                     tree.unsettled.discard(job_id)
-        return unread
+        return unread_ids
 
 
-def _rows(connection: Connection, ids: Iterable[int], parents: Iterable[int]) -> list[Any]:
+def load_trees(
+    connection: Connection, root_ids: Sequence[int], *, includes_shared: bool = True
+) -> Mapping[int, JobTree]:
     """
-    Read jobs, and the children of jobs, each with the job that its semaphore holds back.
+    Read the complete trees of these jobs once.
 
-    A job's children are read in the same statement, so the same snapshot, or in a later one: if it is shown
-    as over, all its children are there.
+    :param connection: in autocommit mode, or in a transaction that sees committed rows (READ COMMITTED).
+    :param includes_shared: as in :class:`JobForest`.
+    :return: ``{root id: tree}``, also for roots without a row in the hive.
     """
-    own, above = sorted(ids), sorted(parents)
-    found: list[Any] = []
-    for start in range(0, len(own) + len(above), MAX_IDS_PER_STATEMENT):
-        some = own[start : start + MAX_IDS_PER_STATEMENT]
-        more = above[max(0, start - len(own)) : max(0, start + MAX_IDS_PER_STATEMENT - len(own))]
-        named = ((job.c.job_id, some), (job.c.prev_job_id, more))
-        parts = [_SHOWN.where(which) for key, ids in named for which in _named(key, ids)]
-        found.extend(connection.execute(parts[0] if len(parts) == 1 else union_all(*parts)).all())
-    return found
+    forest = JobForest(is_full_read=True, includes_shared=includes_shared)
+    forest.refresh(connection, root_ids)
+    return forest.trees
 
 
-def _named(key: ColumnElement[Any], ids: Sequence[int]) -> Iterator[ColumnElement[bool]]:
-    """Name jobs: those made together, whose ids follow each other, by their range, which is read faster."""
+def _load_rows(connection: Connection, job_ids: Iterable[int], parent_ids: Iterable[int]) -> list[Any]:
+    """
+    Load jobs, and the children of jobs, each with the job that its semaphore holds back.
+
+    The children of a job are loaded by the same statement, and so from the same snapshot, or by a later one:
+    if the job's row shows it as finished, all its children are found.
+
+    :return: rows with the columns of ``_SELECT_JOBS``, in undefined order.
+    """
+    own, parents = sorted(job_ids), sorted(parent_ids)
+    rows: list[Any] = []
+    for start in range(0, len(own) + len(parents), MAX_IDS_PER_STATEMENT):
+        end = start + MAX_IDS_PER_STATEMENT
+        conditions = [
+            *_build_conditions(job.c.job_id, own[start:end]),
+            *_build_conditions(job.c.prev_job_id, parents[max(0, start - len(own)) : max(0, end - len(own))]),
+        ]
+        selects = [_SELECT_JOBS.where(condition) for condition in conditions]
+        rows.extend(connection.execute(selects[0] if len(selects) == 1 else union_all(*selects)).all())
+    return rows
+
+
+def _build_conditions(column: ColumnElement[Any], ids: Sequence[int]) -> Iterator[ColumnElement[bool]]:
+    """
+    Yield the conditions that select these ids.
+
+    Jobs inserted together have consecutive ids. The server reads a range of them faster than a list.
+
+    :param ids: sorted.
+    """
     ranges: list[ColumnElement[bool]] = []
-    others: list[int] = []
-    start = 0
-    for end in range(1, len(ids) + 1):
-        if end < len(ids) and ids[end] == ids[end - 1] + 1:
-            continue
-        if end - start < MIN_RANGE_LENGTH:
-            others.extend(ids[start:end])
+    single_ids: list[int] = []
+    for run in _split_consecutive(ids):
+        if len(run) < MIN_RANGE_IDS:
+            single_ids.extend(run)
         else:
-            first, last = str(ids[start]), str(ids[end - 1])
-            ranges.append(key.between(literal_column(first), literal_column(last)))
-        start = end
+            ranges.append(column.between(literal_column(str(run[0])), literal_column(str(run[-1]))))
     if ranges:
         yield or_(*ranges)
-    if others:  # a part of its own: MariaDB reads a long list slowly if it stands beside an OR
-        yield is_in(key, others)
+    if single_ids:  # a separate condition: MariaDB reads a long list slowly if it is combined with an OR
+        yield is_in(column, single_ids)
 
 
-_SHOWN = select(
+def _split_consecutive(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    start = 0
+    for end in range(1, len(ids) + 1):
+        if end == len(ids) or ids[end] != ids[end - 1] + 1:
+            yield ids[start:end]
+            start = end
+
+
+_SELECT_JOBS = select(
     job.c.job_id,
     job.c.prev_job_id,
     job.c.status,
@@ -287,10 +327,3 @@ _SHOWN = select(
     job.c.controlled_semaphore_id,
     semaphore.c.dependent_job_id,
 ).select_from(job.outerjoin(semaphore, semaphore.c.semaphore_id == job.c.controlled_semaphore_id))
-
-
-def read(connection: Connection, entries: Sequence[int], *, borrows: bool = True) -> Mapping[int, JobTree]:
-    """Read the trees of these jobs, once and whole: ``{entry: tree}``, also for those without a row."""
-    forest = JobForest(whole=True, borrows=borrows)
-    forest.look(connection, entries)
-    return forest.trees

@@ -1,136 +1,164 @@
-"""Jobs as people ask for them: one word, and what there is to read."""
+"""Views of jobs for the API: status, progress, output and error messages of submitted jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from more_itertools import sliced
 from sqlalchemy import Connection, inspect, select
 
 from event_hooks.hive import perl
-from event_hooks.hive.sql import outcomes
-from event_hooks.hive.sql.job_trees import FINISHED, NOT_RUNNING, NOT_STARTED, JobForest, JobTree, State
-from event_hooks.hive.sql.submission import extended_id
-from event_hooks.hive.sql.tables import analysis_data, chunks, job, job_progress
+from event_hooks.hive.sql.job_trees import (
+    DONE_STATUSES,
+    NOT_RUNNING_STATUSES,
+    NOT_STARTED_STATUSES,
+    JobForest,
+    JobState,
+    JobTree,
+)
+from event_hooks.hive.sql.log_notes import load_failure_messages
+from event_hooks.hive.sql.masking import mask_passwords, replace_surrogates
+from event_hooks.hive.sql.outcomes import JobOutcome, load_progress_messages, refresh_outcomes
+from event_hooks.hive.sql.submission import parse_extended_id
+from event_hooks.hive.sql.tables import CHUNK_ROWS, analysis_data, job, job_progress
 
-if TYPE_CHECKING:
-    from event_hooks.hive.sql.outcomes import JobOutcome
-
-SHOWN_FAILURES = 100
-"""Failed jobs of one tree whose messages are shown."""
+MAX_SHOWN_FAILURES = 100
+"""Failed jobs of one tree whose messages are loaded."""
 
 
 @dataclass(frozen=True)
 class JobView:
-    """A job with all that grew from it. Source of the words: the Ensembl event app."""
+    """A submitted job with its tree. Source of the status words: the Ensembl event app."""
 
     job_id: int
     input: Any
-    """A dict; text, where it is not Perl that we can read."""
+    """A dict; the text itself, if it is not Perl that :mod:`event_hooks.hive.perl` can parse."""
 
     status: str
-    """complete, failed, submitted, running, or incomplete: begun, and nobody works on it now."""
+    """complete, failed, submitted, running, or incomplete (started, but no worker runs any of its jobs)."""
 
     when_completed: datetime | None
-    """UTC as far as the hive's server is; of the submitted job itself."""
+    """Of the submitted job itself; in UTC if the hive's server uses UTC."""
 
     output: Any
     done: int
     total: int
     message: str | None
-    """The newest of the hive's table ``job_progress``."""
+    """The newest message in the hive's table ``job_progress``."""
 
     failures: dict[int, str]
-    """``{failed job of its tree: message}``; what else it failed of stands under its own id."""
+    """``{failed job of the tree: message}``; any other error is stored under the id of the submitted job."""
 
 
-def look(
+@dataclass(frozen=True)
+class _TreeDetails:
+    """Data about all trees of one call."""
+
+    outcomes: Mapping[int, JobOutcome]
+    """``{root id: outcome}`` of finished trees."""
+
+    messages: Mapping[int, str]
+    """``{root id: progress message}``."""
+
+    errors: Mapping[int, str]
+    """``{failed job: message}``."""
+
+
+def load_job_views(
     connection: Connection, analysis_id: int, job_id: int | None, before: int | None, limit: int
 ) -> list[JobView]:
-    """Show jobs of an analysis, the newest first; each statement sees what is committed by then."""
-    wanted = select(job.c.job_id, job.c.input_id, job.c.when_completed).where(
-        job.c.analysis_id == analysis_id
-    )
-    if job_id is not None:
-        wanted = wanted.where(job.c.job_id == job_id)
-    if before is not None:
-        wanted = wanted.where(job.c.job_id < before)
-    rows = connection.execute(wanted.order_by(job.c.job_id.desc()).limit(limit)).all()
+    """
+    Load jobs of an analysis with their trees, the newest first.
+
+    :param connection: in autocommit mode, so that each statement sees the rows committed before it.
+    :param job_id: return only this job.
+    :param before: return only jobs with a lower id.
+    :param limit: maximum number of jobs.
+    """
+    rows = _load_jobs(connection, analysis_id, job_id, before, limit)
     if not rows:
         return []
     tables = set(inspect(connection).get_table_names())
-    forest = JobForest(whole=True)
-    _, over = outcomes.look(connection, forest, [row.job_id for row in rows], tables)
-    ended = {outcome.job_id: outcome for outcome in over}
+    forest = JobForest(is_full_read=True)
+    _, finished = refresh_outcomes(connection, forest, [row.job_id for row in rows], tables)
     trees = [forest.trees[row.job_id] for row in rows]
-    messages = outcomes.progress(connection, trees) if job_progress.name in tables else {}
-    failed = [job_id for tree in trees for job_id in sorted(tree.with_status("FAILED"))[:SHOWN_FAILURES]]
-    errors = outcomes.failures(connection, failed)
-    inputs = _inputs(connection, rows)
+    details = _load_details(connection, trees, finished, tables)
+    inputs = _load_inputs(connection, rows)
     return [
-        _view(row, inputs[row.job_id], tree, ended.get(row.job_id), messages, errors)
-        for row, tree in zip(rows, trees, strict=True)
+        _build_view(row, inputs[row.job_id], tree, details) for row, tree in zip(rows, trees, strict=True)
     ]
 
 
-def _view(
-    row: Any,
-    text: str,
-    tree: JobTree,
-    ended: JobOutcome | None,
-    messages: Mapping[int, str],
-    errors: Mapping[int, str],
-) -> JobView:
-    failures = {job_id: errors[job_id] for job_id in tree.statuses if job_id in errors}
-    if ended and ended.error and not failures:
-        failures = {row.job_id: ended.error}  # it was stopped, or deleted in part
+def _load_jobs(
+    connection: Connection, analysis_id: int, job_id: int | None, before: int | None, limit: int
+) -> Sequence[Any]:
+    statement = select(job.c.job_id, job.c.input_id, job.c.when_completed).where(
+        job.c.analysis_id == analysis_id
+    )
+    if job_id is not None:
+        statement = statement.where(job.c.job_id == job_id)
+    if before is not None:
+        statement = statement.where(job.c.job_id < before)
+    return connection.execute(statement.order_by(job.c.job_id.desc()).limit(limit)).all()
+
+
+def _load_details(
+    connection: Connection, trees: Sequence[JobTree], finished: Sequence[JobOutcome], tables: Collection[str]
+) -> _TreeDetails:
+    failed_ids = [
+        job_id for tree in trees for job_id in sorted(tree.find_by_status("FAILED"))[:MAX_SHOWN_FAILURES]
+    ]
+    return _TreeDetails(
+        {outcome.job_id: outcome for outcome in finished},
+        load_progress_messages(connection, trees) if job_progress.name in tables else {},
+        load_failure_messages(connection, failed_ids),
+    )
+
+
+def _load_inputs(connection: Connection, rows: Sequence[Any]) -> dict[int, str]:
+    """Return ``{job_id: input text}``, with the texts of long inputs from ``analysis_data``."""
+    data_ids = {row.job_id: parse_extended_id(row.input_id) for row in rows}
+    texts: dict[int | None, str] = {}
+    for chunk in sliced(
+        sorted({data_id for data_id in data_ids.values() if data_id is not None}), CHUNK_ROWS
+    ):
+        statement = select(analysis_data).where(analysis_data.c.analysis_data_id.in_(chunk))
+        texts |= {row.analysis_data_id: row.data for row in connection.execute(statement)}
+    return {row.job_id: texts.get(data_ids[row.job_id], row.input_id) for row in rows}
+
+
+def _build_view(row: Any, text: str, tree: JobTree, details: _TreeDetails) -> JobView:
+    outcome = details.outcomes.get(row.job_id)
+    failures = {job_id: details.errors[job_id] for job_id in tree.statuses if job_id in details.errors}
+    if outcome and outcome.error and not failures:
+        failures = {row.job_id: outcome.error}  # the job was stopped, or jobs of its tree were deleted
     return JobView(
         row.job_id,
-        _read(text),
-        _word(tree, ended),
+        _parse_input(text),
+        _find_status(tree, outcome),
         row.when_completed,
-        ended.result if ended else None,
-        tree.count(*FINISHED),
+        outcome.result if outcome else None,
+        tree.count_by_status(*DONE_STATUSES),
         len(tree.statuses),
-        messages.get(row.job_id),
+        details.messages.get(row.job_id),
         failures,
     )
 
 
-def _word(tree: JobTree, ended: JobOutcome | None) -> str:
-    if ended:
-        return "complete" if ended.state is State.COMPLETE else "failed"
-    statuses = set(tree.statuses.values())
-    if not statuses <= NOT_RUNNING:
-        return "running"
-    return "submitted" if statuses <= NOT_STARTED else "incomplete"
-
-
-def _inputs(connection: Connection, rows: Sequence[Any]) -> dict[int, str]:
-    """Give the whole input of each job."""
-    data_ids = {row.job_id: found for row in rows if (found := extended_id(row.input_id)) is not None}
-    texts: dict[int, str] = {}
-    for some in chunks(sorted(set(data_ids.values()))):
-        wanted = select(analysis_data).where(analysis_data.c.analysis_data_id.in_(some))
-        texts |= {found.analysis_data_id: found.data for found in connection.execute(wanted)}
-    return {row.job_id: texts.get(data_ids.get(row.job_id, -1), row.input_id) for row in rows}
-
-
-def _read(text: str) -> Any:
+def _parse_input(text: str) -> Any:
     try:
-        return _mended(perl.loads(text))
+        return replace_surrogates(perl.loads(text))
     except ValueError:
-        return outcomes.mask_passwords(text)
+        return mask_passwords(text)
 
 
-def _mended(value: Any) -> Any:
-    match value:
-        case str():
-            return outcomes.replace_surrogates(value)
-        case list():
-            return [_mended(item) for item in value]
-        case dict():
-            return {outcomes.replace_surrogates(key): _mended(item) for key, item in value.items()}
-    return value
+def _find_status(tree: JobTree, outcome: JobOutcome | None) -> str:
+    if outcome:
+        return "complete" if outcome.state is JobState.COMPLETE else "failed"
+    statuses = set(tree.statuses.values())
+    if not statuses <= NOT_RUNNING_STATUSES:
+        return "running"
+    return "submitted" if statuses <= NOT_STARTED_STATUSES else "incomplete"

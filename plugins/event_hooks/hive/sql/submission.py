@@ -1,8 +1,9 @@
 """
-Put jobs into a hive: statements on a connection that is inside a transaction.
+Submit jobs to a hive: SQL statements on a connection that is inside a transaction.
 
-A bare INSERT is noticed by no beekeeper: the counters of ``analysis_stats`` and its status LOADING tell that
-there is work. How ``seed_pipeline.pl`` does it, and what each step prevents, was tried on eHive 2.5 to 2.8.
+A beekeeper does not notice a bare INSERT: it detects new jobs by the counters of ``analysis_stats`` and by
+the status LOADING. The steps follow ``seed_pipeline.pl``. The problem that each of them prevents was
+reproduced on eHive 2.5 to 2.8.
 """
 
 from __future__ import annotations
@@ -10,56 +11,67 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from more_itertools import sliced
 from sqlalchemy import Case, Connection, case, insert, select, update
 
 from event_hooks.exceptions import AnalysisNotFound, HiveRejected, HiveTooOld
-from event_hooks.hive.sql.tables import analysis_base, analysis_data, analysis_stats, chunks, hive_meta, job
+from event_hooks.hive.sql.tables import (
+    CHUNK_ROWS,
+    analysis_base,
+    analysis_data,
+    analysis_stats,
+    hive_meta,
+    job,
+)
 
-OLDEST_SCHEMA = 89
-"""The patch that brought the table ``semaphore``; eHive 2.5 has 94. What came before has other columns."""
+OLDEST_SCHEMA_VERSION = 89
+"""The version that added the table ``semaphore``; eHive 2.5 has 94. Older versions have other columns."""
 
-_EXTENDED = "_extended_data_id "
+MAX_INPUT_ID_CHARS = 255
+"""Longer inputs are stored in ``analysis_data``, as eHive itself does in every version."""
 
-MAX_INPUT_ID = 255
-"""Longer inputs go to ``analysis_data``, as eHive itself does it in every version."""
+_EXTENDED_PREFIX = "_extended_data_id "
 
 
-def submit(connection: Connection, hive: str, analysis: str, inputs: Sequence[str]) -> list[int]:
+def submit_jobs(connection: Connection, hive: str, analysis: str, inputs: Sequence[str]) -> list[int]:
     """
-    Give each input its job, and make the jobs that are missing.
+    Insert a job for each input that has no job yet, and return the jobs of all inputs.
 
-    The row lock on the analysis's statistics lets one submission at a time look and insert, so an input has
-    one job however often and from wherever it is submitted.
+    Idempotent: the row lock on the analysis's statistics makes concurrent submissions wait for each other, so
+    only one at a time searches and inserts. However often an input is submitted, and from any client, it has
+    one job.
 
-    :param connection: in a transaction that sees what others have committed (READ COMMITTED, or SQLite).
-    :param hive: its name in error messages.
+    :param connection: in a transaction that sees committed rows of others (READ COMMITTED, or SQLite).
+    :param hive: name of the hive in error messages.
+    :param analysis: ``analysis_base.logic_name``.
     :param inputs: Perl hashes, all different, ASCII.
     :return: ``job.job_id`` of each input, in the inputs' order.
-    :raises HiveTooOld: before anything is written.
-    :raises AnalysisNotFound: before anything is written.
+    :raises HiveTooOld: before any write.
+    :raises AnalysisNotFound: before any write.
+    :raises HiveRejected: before any write, if the analysis has no row in ``analysis_stats``.
     """
-    analysis_id = find_analysis(connection, hive, analysis)
-    if not _locked(connection, analysis_id):
+    analysis_id = find_analysis_id(connection, hive, analysis)
+    if not _lock_statistics(connection, analysis_id):
         raise HiveRejected(hive, f"its analysis {analysis!r} has no row in analysis_stats")
-    held = _held(connection, analysis_id, inputs)
-    missing = [text for text in inputs if text not in held]
+    job_ids = _find_first_jobs(connection, analysis_id, inputs)
+    missing = [text for text in inputs if text not in job_ids]
     if missing:
-        _insert(connection, analysis_id, missing)
-        _announce(connection, analysis_id, len(missing))
-        held |= _held(connection, analysis_id, missing)
-    return [held[text] for text in inputs]
+        _insert_jobs(connection, analysis_id, missing)
+        _update_statistics(connection, analysis_id, len(missing))
+        job_ids |= _find_first_jobs(connection, analysis_id, missing)
+    return [job_ids[text] for text in inputs]
 
 
-def find_analysis(connection: Connection, hive: str, analysis: str) -> int:
+def find_analysis_id(connection: Connection, hive: str, analysis: str) -> int:
     """
-    Give the ``analysis_id`` of an analysis in a hive that we can work with.
+    Return the ``analysis_id`` of an analysis, after a check of the hive's schema version.
 
-    :raises HiveTooOld: if the hive's tables are.
-    :raises AnalysisNotFound: if it is not there.
+    :raises HiveTooOld: if the schema version is older than :data:`OLDEST_SCHEMA_VERSION`, or not set.
+    :raises AnalysisNotFound: if the hive has no such analysis.
     """
-    version = _meta(connection).get("hive_sql_schema_version")
-    if version is None or not version.isdigit() or int(version) < OLDEST_SCHEMA:
-        raise HiveTooOld(hive, version, OLDEST_SCHEMA)
+    version = _load_meta(connection).get("hive_sql_schema_version")
+    if version is None or not version.isdigit() or int(version) < OLDEST_SCHEMA_VERSION:
+        raise HiveTooOld(hive, version, OLDEST_SCHEMA_VERSION)
     analysis_id = connection.scalar(
         select(analysis_base.c.analysis_id).where(analysis_base.c.logic_name == analysis)
     )
@@ -68,92 +80,99 @@ def find_analysis(connection: Connection, hive: str, analysis: str) -> int:
     return int(analysis_id)
 
 
-def _meta(connection: Connection) -> dict[str, str]:
-    asked = ("hive_sql_schema_version", "hive_use_triggers")
+def _load_meta(connection: Connection) -> dict[str, str]:
+    keys = ("hive_sql_schema_version", "hive_use_triggers")
     rows = connection.execute(
-        select(hive_meta.c.meta_key, hive_meta.c.meta_value).where(hive_meta.c.meta_key.in_(asked))
+        select(hive_meta.c.meta_key, hive_meta.c.meta_value).where(hive_meta.c.meta_key.in_(keys))
     )
     return {row.meta_key: row.meta_value for row in rows}
 
 
-def _locked(connection: Connection, analysis_id: int) -> bool:
-    """Lock the analysis's statistics: an UPDATE that changes nothing does, in MySQL and in SQLite."""
+def _lock_statistics(connection: Connection, analysis_id: int) -> bool:
+    """
+    Lock the row of the analysis in ``analysis_stats``, and return whether it exists.
+
+    An UPDATE that changes no value takes the lock, in MySQL and in SQLite.
+    """
     stats = analysis_stats.c
     unchanged = update(analysis_stats).where(stats.analysis_id == analysis_id).values(status=stats.status)
     return connection.execute(unchanged).rowcount == 1
 
 
-def find(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> dict[str, list[int]]:
+def find_jobs(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> dict[str, list[int]]:
     """
-    Give the jobs that hold one of these inputs, compared here because a hive ignores letter case.
+    Return the jobs of an analysis that have one of these inputs.
 
-    :return: ``{input: job ids, sorted}``, without the inputs that have none.
+    The texts are compared again in Python, because a hive's collation ignores letter case.
+
+    :return: ``{input: sorted job ids}``; inputs without a job are left out.
     """
-    texts = {text: text for text in inputs if len(text) <= MAX_INPUT_ID}
-    texts |= {_extended(data_id): text for text, data_id in _overflowed(connection, inputs).items()}
-    found: dict[str, list[int]] = {}
-    for some in chunks(list(texts)):
-        rows = select(job.c.input_id, job.c.job_id).where(
-            job.c.analysis_id == analysis_id, job.c.input_id.in_(some)
+    texts = {text: text for text in inputs if len(text) <= MAX_INPUT_ID_CHARS}
+    texts |= {_extended_id(data_id): text for text, data_id in _find_long_inputs(connection, inputs).items()}
+    job_ids: dict[str, list[int]] = {}
+    for chunk in sliced(list(texts), CHUNK_ROWS):
+        statement = select(job.c.input_id, job.c.job_id).where(
+            job.c.analysis_id == analysis_id, job.c.input_id.in_(chunk)
         )
-        for row in connection.execute(rows.order_by(job.c.job_id)):
+        for row in connection.execute(statement.order_by(job.c.job_id)):
             if row.input_id in texts:
-                found.setdefault(texts[row.input_id], []).append(row.job_id)
-    return found
+                job_ids.setdefault(texts[row.input_id], []).append(row.job_id)
+    return job_ids
 
 
-def _held(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> dict[str, int]:
-    return {text: job_ids[0] for text, job_ids in find(connection, analysis_id, inputs).items()}
+def _find_first_jobs(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> dict[str, int]:
+    return {text: job_ids[0] for text, job_ids in find_jobs(connection, analysis_id, inputs).items()}
 
 
-def _insert(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> None:
-    overflowed = _overflowed(connection, inputs)
-    too_long = [text for text in inputs if len(text) > MAX_INPUT_ID and text not in overflowed]
-    if too_long:
-        connection.execute(insert(analysis_data), [{"md5sum": _md5(text), "data": text} for text in too_long])
-        overflowed |= _overflowed(connection, too_long)
-    input_ids = [_extended(overflowed[text]) if text in overflowed else text for text in inputs]
-    connection.execute(insert(job), [_job_row(analysis_id, input_id) for input_id in input_ids])
+def _insert_jobs(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> None:
+    data_ids = _find_long_inputs(connection, inputs)
+    missing = [text for text in inputs if len(text) > MAX_INPUT_ID_CHARS and text not in data_ids]
+    if missing:
+        connection.execute(insert(analysis_data), [{"md5sum": _md5(text), "data": text} for text in missing])
+        data_ids |= _find_long_inputs(connection, missing)
+    input_ids = [_extended_id(data_ids[text]) if text in data_ids else text for text in inputs]
+    connection.execute(insert(job), [_build_job_row(analysis_id, input_id) for input_id in input_ids])
 
 
-def _overflowed(connection: Connection, inputs: Sequence[str]) -> dict[str, int]:
-    by_md5 = {_md5(text): text for text in inputs if len(text) > MAX_INPUT_ID}
-    found: dict[str, int] = {}
-    for some in chunks(list(by_md5)):
-        rows = select(analysis_data).where(analysis_data.c.md5sum.in_(some))
-        for row in connection.execute(rows.order_by(analysis_data.c.analysis_data_id)):
-            if by_md5.get(row.md5sum) == row.data:
-                found.setdefault(row.data, row.analysis_data_id)
-    return found
+def _find_long_inputs(connection: Connection, inputs: Sequence[str]) -> dict[str, int]:
+    """Return ``{input: analysis_data_id}`` of the long inputs that ``analysis_data`` holds."""
+    texts = {_md5(text): text for text in inputs if len(text) > MAX_INPUT_ID_CHARS}
+    data_ids: dict[str, int] = {}
+    for chunk in sliced(list(texts), CHUNK_ROWS):
+        statement = select(analysis_data).where(analysis_data.c.md5sum.in_(chunk))
+        for row in connection.execute(statement.order_by(analysis_data.c.analysis_data_id)):
+            if texts.get(row.md5sum) == row.data:
+                data_ids.setdefault(row.data, row.analysis_data_id)
+    return data_ids
 
 
-def _announce(connection: Connection, analysis_id: int, count: int) -> None:
+def _update_statistics(connection: Connection, analysis_id: int, count: int) -> None:
     stats = analysis_stats.c
-    counted = (
+    counters = {"total_job_count": stats.total_job_count, "ready_job_count": stats.ready_job_count}
+    values = (
         {}
-        if has_triggers(connection)
-        else {
-            "total_job_count": stats.total_job_count + count,
-            "ready_job_count": stats.ready_job_count + count,
-        }
+        if has_counter_triggers(connection)
+        else {name: counter + count for name, counter in counters.items()}
     )
     connection.execute(
-        update(analysis_stats).where(stats.analysis_id == analysis_id).values(**counted, status=announced())
+        update(analysis_stats)
+        .where(stats.analysis_id == analysis_id)
+        .values(**values, status=status_after_submit())
     )
 
 
-def has_triggers(connection: Connection) -> bool:
-    """Tell whether the database keeps the counters of ``analysis_stats`` itself."""
-    return _meta(connection).get("hive_use_triggers") == "1"
+def has_counter_triggers(connection: Connection) -> bool:
+    """Return whether SQL triggers of the hive maintain the counters of ``analysis_stats``."""
+    return _load_meta(connection).get("hive_use_triggers") == "1"
 
 
-def announced() -> Case[str]:
-    """Give the status that makes a beekeeper look at an analysis again; BLOCKED stays."""
+def status_after_submit() -> Case[str]:
+    """Build the status of an analysis that makes a beekeeper check it for new jobs; BLOCKED stays."""
     return case((analysis_stats.c.status == "BLOCKED", "BLOCKED"), else_="LOADING")
 
 
-def _job_row(analysis_id: int, input_id: str) -> dict[str, object]:
-    """Give the row that ``seed_pipeline.pl`` would make."""
+def _build_job_row(analysis_id: int, input_id: str) -> dict[str, object]:
+    """Return the row that ``seed_pipeline.pl`` would insert."""
     return {
         "prev_job_id": None,
         "analysis_id": analysis_id,
@@ -167,14 +186,14 @@ def _job_row(analysis_id: int, input_id: str) -> dict[str, object]:
     }
 
 
-def extended_id(input_id: str) -> int | None:
-    """Give the ``analysis_data_id`` that an ``input_id`` names instead of holding the input, if it does."""
-    number = input_id.removeprefix(_EXTENDED)
+def parse_extended_id(input_id: str) -> int | None:
+    """Return the ``analysis_data_id`` that an ``input_id`` names; ``None`` if it holds the input itself."""
+    number = input_id.removeprefix(_EXTENDED_PREFIX)
     return int(number) if number != input_id and number.isdecimal() else None
 
 
-def _extended(data_id: int) -> str:
-    return f"{_EXTENDED}{data_id}"
+def _extended_id(data_id: int) -> str:
+    return f"{_EXTENDED_PREFIX}{data_id}"
 
 
 def _md5(text: str) -> str:

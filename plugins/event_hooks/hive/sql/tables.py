@@ -1,21 +1,19 @@
 """
-The columns of eHive's tables that we read or write, as SQLAlchemy Core.
+SQLAlchemy Core definitions of the columns of eHive's tables that event hooks reads or writes.
 
 Source: ``sql/tables.mysql`` and ``sql/tables.sqlite`` of ensembl-hive 2.5 to 2.8 (schema versions 94 to 97).
-``result`` and ``job_progress`` are made by the event pipelines themselves and may be missing.
+eHive does not create ``result`` and ``job_progress``: the event pipelines do, so these tables may be missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import Column, ColumnElement, DateTime, Integer, MetaData, String, Table, Text, text
 
-CHUNK = 1000
-"""Values named in one statement."""
-
-T = TypeVar("T")
+CHUNK_ROWS = 1000
+"""Rows that one statement selects by their ids or texts."""
 
 _tables = MetaData()
 
@@ -116,7 +114,6 @@ log_message = Table(
 
 result = Table("result", _tables, Column("job_id", Integer), Column("output", Text))
 
-
 job_progress = Table(
     "job_progress",
     _tables,
@@ -126,13 +123,13 @@ job_progress = Table(
 )
 
 
-def chunks(values: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
-    """Cut a sequence into pieces that one statement can name."""
-    return (values[start : start + size] for start in range(0, len(values), size))
-
-
 def is_in(column: ColumnElement[Any], values: Iterable[int]) -> ColumnElement[bool]:
-    """Compare with numbers written into the statement: there a driver's limit on parameters does not hold."""
+    """
+    Build an IN condition with the numbers as literals in the statement's text.
+
+    A driver's limit on the number of bound parameters does not apply to literals. Without values, the
+    condition is ``IN (NULL)``, which no row fulfils.
+    """
     return column.op("IN", is_comparison=True)(
         text(f"({', '.join(str(int(value)) for value in values) or 'NULL'})")
     )

@@ -1,8 +1,8 @@
-"""Alembic's entry: runs the migrations on the connection that ``database.migrate`` has opened."""
+"""Alembic's environment: runs the migrations on the connection that ``schema.migrate`` opened."""
 
 from alembic import context
 
-from event_hooks.ledger.database import VERSION_TABLE
+from event_hooks.ledger.schema import VERSION_TABLE
 from event_hooks.ledger.tables import metadata
 
 context.configure(

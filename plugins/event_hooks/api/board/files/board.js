@@ -1,88 +1,96 @@
-// Keeps the page fresh and in Airflow's theme; without it, the page works as it was sent.
+// Refreshes the page and applies Airflow's theme. Without JavaScript, the page works but is not refreshed.
 "use strict";
 
-const SECONDS = 5;
+const REFRESH_SECONDS = 5;
+const REQUEST_TIMEOUT_SECONDS = 20;
 const inAirflow = window.parent !== window;
 
-function showTheme() {
-  let chosen = null;
-  try { chosen = localStorage.getItem("theme"); } catch { /* no storage: the system's theme will do */ }
-  if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
+function applyTheme() {
+  let theme = null;
+  try { theme = localStorage.getItem("theme"); } catch { /* without storage, the system's theme applies */ }
+  if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;
 }
 
-// Makes one tree of elements like another, and touches only what differs: focus and scroll places stay.
-function morph(old, fresh) {
-  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) return old.replaceWith(fresh.cloneNode(true));
-  if (old.nodeType === Node.TEXT_NODE) { if (old.data !== fresh.data) old.data = fresh.data; return; }
-  if (old.nodeType !== Node.ELEMENT_NODE || old.hasAttribute("data-keep")) return;
-  for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
-  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
-  const known = new Map([...old.children].filter((child) => child.id).map((child) => [child.id, child]));
-  let place = old.firstChild;
-  for (const child of [...fresh.childNodes]) {
-    const mine = child.id ? known.get(child.id) : null;
-    if (mine && mine !== place) old.insertBefore(mine, place);
-    else if (!mine && (!place || child.id || (place.id && known.has(place.id)))) {
-      old.insertBefore(child.cloneNode(true), place);
+// Changes the DOM tree `current` into a copy of `updated`, and touches only the differences: focus and scroll
+// positions are kept. Children with an id are matched by it, all others by their position.
+function morph(current, updated) {
+  if (current.nodeType !== updated.nodeType || current.nodeName !== updated.nodeName) return current.replaceWith(updated.cloneNode(true));
+  if (current.nodeType === Node.TEXT_NODE) { if (current.data !== updated.data) current.data = updated.data; return; }
+  if (current.nodeType !== Node.ELEMENT_NODE || current.hasAttribute("data-no-refresh")) return;
+  for (const { name, value } of updated.attributes) if (current.getAttribute(name) !== value) current.setAttribute(name, value);
+  for (const { name } of [...current.attributes]) if (!updated.hasAttribute(name)) current.removeAttribute(name);
+  morphChildren(current, updated);
+}
+
+function morphChildren(current, updated) {
+  const childrenById = new Map([...current.children].filter((child) => child.id).map((child) => [child.id, child]));
+  let next = current.firstChild;
+  for (const child of [...updated.childNodes]) {
+    const match = child.id ? childrenById.get(child.id) : null;
+    if (match && match !== next) current.insertBefore(match, next);
+    else if (!match && (!next || child.id || (next.id && childrenById.has(next.id)))) {
+      current.insertBefore(child.cloneNode(true), next);
       continue;
     }
-    const same = mine ?? place;
-    place = same.nextSibling;
-    morph(same, child);
+    const target = match ?? next;
+    next = target.nextSibling;
+    morph(target, child);
   }
-  while (place) { const gone = place; place = place.nextSibling; gone.remove(); }
+  while (next) { const removed = next; next = next.nextSibling; removed.remove(); }
 }
 
 async function refresh() {
-  const told = document.getElementById("freshness");
+  const status = document.getElementById("refresh-status");
   try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, signal: AbortSignal.timeout(20000) });
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const content = fresh.querySelector("main#content");
-    if (answer.redirected || !content) throw new Error("you are no longer logged in: load the page again");
-    if (!answer.ok) throw new Error(content.textContent.trim());
+    const signal = AbortSignal.timeout(REQUEST_TIMEOUT_SECONDS * 1000);
+    const response = await fetch(location.href, { headers: { Accept: "text/html" }, signal });
+    const updated = new DOMParser().parseFromString(await response.text(), "text/html");
+    const content = updated.querySelector("main#content");
+    if (response.redirected || !content) throw new Error("your login has expired; reload the page");
+    if (!response.ok) throw new Error(content.textContent.trim());
     morph(document.getElementById("content"), content);
-    told.textContent = fresh.getElementById("freshness").textContent;
-    told.classList.remove("stale");
+    status.textContent = updated.getElementById("refresh-status").textContent;
+    status.classList.remove("stale");
   } catch (error) {
-    told.textContent = `Not refreshed: ${error.message}`;
-    told.classList.add("stale");
+    status.textContent = `Not refreshed: ${error.message}`;
+    status.classList.add("stale");
   }
 }
 
-function keepFresh() {
+function refreshPeriodically() {
   const pause = document.getElementById("pause");
   let isPaused = false;
   pause.hidden = false;
   pause.addEventListener("click", () => {
     isPaused = !isPaused;
     pause.setAttribute("aria-pressed", isPaused);
-    pause.textContent = isPaused ? "Go on" : "Pause";
+    pause.textContent = isPaused ? "Resume" : "Pause";
     if (!isPaused) refresh();
   });
-  const again = async () => {
+  const refreshAndSchedule = async () => {
     if (!isPaused && !document.hidden) await refresh();
-    setTimeout(again, SECONDS * 1000);
+    setTimeout(refreshAndSchedule, REFRESH_SECONDS * 1000);
   };
-  setTimeout(again, SECONDS * 1000);
+  setTimeout(refreshAndSchedule, REFRESH_SECONDS * 1000);
 }
 
-// Airflow shows this page in a frame that may not leave itself: let the page around it go there.
-function leaveFrame(click) {
+// Airflow shows this page in a sandboxed frame without permission to navigate the window, so the parent page
+// opens links to Airflow.
+function openInParent(click) {
   const link = click.target.closest("a[data-airflow]");
   if (!link || click.ctrlKey || click.metaKey || click.shiftKey) return;
   click.preventDefault();
-  const outside = window.parent.document.createElement("a");
-  outside.href = link.href;
-  window.parent.document.body.append(outside);
-  outside.click();
-  outside.remove();
+  const parentLink = window.parent.document.createElement("a");
+  parentLink.href = link.href;
+  window.parent.document.body.append(parentLink);
+  parentLink.click();
+  parentLink.remove();
 }
 
-showTheme();
-addEventListener("storage", showTheme);
+applyTheme();
+addEventListener("storage", applyTheme);
 document.addEventListener("DOMContentLoaded", () => {
-  keepFresh();
-  if (inAirflow) document.addEventListener("click", leaveFrame);
+  refreshPeriodically();
+  if (inAirflow) document.addEventListener("click", openInParent);
 });

@@ -6,10 +6,10 @@ from sqlalchemy.dialects import mysql
 
 from event_hooks.ledger.tables import Instant
 
-revision = "0001"
+revision = "initial"
 down_revision = None
 
-LONG = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
+LONG_TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -21,7 +21,7 @@ def upgrade() -> None:
         sa.Column("event_key", sa.String(64), nullable=False, unique=True),
         sa.Column("type", sa.String(255), nullable=False),
         sa.Column("genome", sa.String(255)),
-        sa.Column("payload", LONG, nullable=False),
+        sa.Column("payload", LONG_TEXT, nullable=False),
         sa.Column("source", sa.String(32), nullable=False),
         sa.Column("received_at", Instant, nullable=False),
         sa.Column("request_id", sa.String(32), nullable=False),
@@ -51,11 +51,11 @@ def upgrade() -> None:
         sa.Column("done", sa.Integer),
         sa.Column("total", sa.Integer),
         sa.Column("failed", sa.Integer),
-        sa.Column("message", LONG),
+        sa.Column("message", LONG_TEXT),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("attempt", sa.String(36)),
-        sa.Column("result", LONG),
-        sa.Column("error", LONG),
+        sa.Column("result", LONG_TEXT),
+        sa.Column("error", LONG_TEXT),
         sa.Column("finished_at", Instant),
         sa.Index("event_process_job", "hive", "job_id"),
         sa.Index("event_process_by_state", "state", "finished_at"),
@@ -69,7 +69,7 @@ def upgrade() -> None:
         sa.Column("event_id", ID, sa.ForeignKey("event.id", ondelete="CASCADE")),
         sa.Column("run_id", sa.String(250), nullable=False),
         sa.Column("routing_key", sa.String(255), nullable=False),
-        sa.Column("body", LONG, nullable=False),
+        sa.Column("body", LONG_TEXT, nullable=False),
         sa.Column("created_at", Instant, nullable=False),
         sa.Column("sent_at", Instant),
         sa.Index("report_pending", "sent_at", "id"),
@@ -84,10 +84,10 @@ def upgrade() -> None:
         sa.Column("event_id", ID, sa.ForeignKey("event.id", ondelete="CASCADE"), nullable=False),
         sa.Column("process", sa.String(250), nullable=False),
         sa.Column("position", sa.Integer, nullable=False),
-        sa.Column("payload", LONG, nullable=False),
+        sa.Column("payload", LONG_TEXT, nullable=False),
         sa.Column("created_at", Instant, nullable=False),
         sa.Column("sent_at", Instant),
-        sa.Column("error", LONG),
+        sa.Column("error", LONG_TEXT),
         sa.Index("follow_up_once", "event_id", "process", "position", unique=True),
         sa.Index("follow_up_pending", "sent_at", "id"),
         mysql_charset="utf8mb4",
@@ -98,7 +98,7 @@ def upgrade() -> None:
         sa.Column("id", ID, primary_key=True, autoincrement=True),
         sa.Column("process", sa.String(250), nullable=False),
         sa.Column("genome", sa.String(255), nullable=False),
-        sa.Column("types", LONG, nullable=False),
+        sa.Column("types", LONG_TEXT, nullable=False),
         sa.Column("on_timeout", sa.String(8), nullable=False),
         sa.Column("opened_at", Instant, nullable=False),
         sa.Column("expires_at", Instant, nullable=False),
@@ -124,7 +124,7 @@ def upgrade() -> None:
         "once_claim",
         sa.Column("process", sa.String(250), primary_key=True),
         sa.Column("values_digest", sa.String(64), primary_key=True),
-        sa.Column("claimed_values", LONG, nullable=False),
+        sa.Column("claimed_values", LONG_TEXT, nullable=False),
         sa.Column("event_id", ID, sa.ForeignKey("event.id", ondelete="SET NULL")),
         sa.Index("once_claim_by_event", "event_id"),
         mysql_charset="utf8mb4",

@@ -1,0 +1,148 @@
+"""
+Messages in a hive's table ``log_message`` that decide the outcome of finished job trees.
+
+eHive writes most of them; event hooks writes a note about each job that it stops or resets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from more_itertools import sliced
+from sqlalchemy import Connection, Select, and_, func, or_, select
+
+from event_hooks.hive.sql.job_trees import DONE_STATUSES, MAX_IDS_PER_STATEMENT, JobState, JobTree
+from event_hooks.hive.sql.masking import mask_passwords
+from event_hooks.hive.sql.tables import analysis_base, is_in, job, log_message
+
+MAX_MESSAGE_CHARS = 4000
+"""Characters of a job's message that are returned; the hive keeps the full message."""
+
+STOPPED_NOTE = "Event hooks stopped this job"
+"""Beginning of the note in ``log_message`` about a job that event hooks set to DONE before it ran."""
+
+RESUMED_NOTE = "Event hooks let this job run"
+"""Beginning of the note that cancels the other one."""
+
+_SHARED_FUNNEL = re.compile(r"using an existing funnel Job dbID=(\d+)")
+_NOT_STORED = "%failed to store the %"
+
+
+@dataclass
+class LogNotes:
+    """Data from ``log_message`` about finished trees."""
+
+    errors: dict[int, str] = field(default_factory=dict)
+    """``{failed job: its last message}``."""
+
+    warnings: dict[int, list[str]] = field(default_factory=dict)
+    """``{job: messages about jobs that eHive did not store for it}``."""
+
+    stopped: set[int] = field(default_factory=set)
+    """Jobs that were stopped, and not reset since by event hooks or by eHive."""
+
+    reset: set[int] = field(default_factory=set)
+    """Jobs that were finished when the tree was read, and that a user has reset since."""
+
+    funnels: dict[int, set[int]] = field(default_factory=dict)
+    """``{job: funnel jobs of other trees that it uses}``."""
+
+
+def load_notes(connection: Connection, finished: Sequence[JobTree]) -> LogNotes:
+    """Load the notes about the failed jobs of failed trees, and about all jobs of complete trees."""
+    notes = LogNotes()
+    failed_ids = [job_id for tree in finished for job_id in tree.find_by_status("FAILED")]
+    done_ids = [job_id for tree in finished if tree.state() is JobState.COMPLETE for job_id in tree.statuses]
+    for chunk in sliced([*failed_ids, *done_ids], MAX_IDS_PER_STATEMENT):
+        _add_notes(connection, set(failed_ids).intersection(chunk), set(done_ids).intersection(chunk), notes)
+    return notes
+
+
+def load_failure_messages(connection: Connection, failed_ids: Sequence[int]) -> dict[int, str]:
+    """Return the last error message of each of these failed jobs: ``{job_id: message}``."""
+    notes = LogNotes()
+    for chunk in sliced(failed_ids, MAX_IDS_PER_STATEMENT):
+        _add_notes(connection, chunk, (), notes)
+    return notes.errors
+
+
+def load_stopped_jobs(connection: Connection, trees: Iterable[JobTree]) -> set[int]:
+    """Return the jobs that event hooks has stopped, and that were not reset since."""
+    notes = LogNotes()
+    done_ids = [job_id for tree in trees for job_id in tree.find_by_status("DONE")]
+    for chunk in sliced(done_ids, MAX_IDS_PER_STATEMENT):
+        _add_notes(connection, [], chunk, notes)
+    return notes.stopped
+
+
+def _add_notes(
+    connection: Connection, failed_ids: Collection[int], done_ids: Collection[int], notes: LogNotes
+) -> None:
+    statement = _select_messages(failed_ids, done_ids)
+    for row in connection.execute(statement) if failed_ids or done_ids else ():
+        if row.job_id in done_ids and row.status not in DONE_STATUSES:
+            notes.reset.add(row.job_id)
+        else:
+            _add_note(row, row.job_id in failed_ids, notes)
+
+
+def _select_messages(failed_ids: Collection[int], done_ids: Collection[int]) -> Select[Any]:
+    """
+    Select the messages of jobs, the oldest first.
+
+    A failed job always has a row. A done job has one if it has a message, or is no longer done.
+    """
+    message = log_message.c
+    is_relevant = or_(
+        message.message_class == "WORKER_ERROR",
+        message.msg.like(_NOT_STORED),
+        message.msg.like("%using an existing funnel%"),
+        message.msg.like(f"{STOPPED_NOTE}%"),
+        message.msg.like(f"{RESUMED_NOTE}%"),
+    )
+    is_reset = job.c.status.not_in(sorted(DONE_STATUSES))
+    return (
+        select(
+            job.c.job_id,
+            analysis_base.c.logic_name,
+            job.c.status,
+            job.c.when_completed,
+            message.message_class,
+            func.substr(message.msg, 1, 2 * MAX_MESSAGE_CHARS).label("msg"),
+        )
+        .join(analysis_base, analysis_base.c.analysis_id == job.c.analysis_id)
+        .outerjoin(log_message, and_(message.job_id == job.c.job_id, is_relevant))
+        .where(
+            or_(
+                is_in(job.c.job_id, failed_ids),
+                and_(is_in(job.c.job_id, done_ids), or_(message.log_message_id.is_not(None), is_reset)),
+            )
+        )
+        .order_by(message.log_message_id)
+    )
+
+
+def _add_note(row: Any, has_failed: bool, notes: LogNotes) -> None:
+    """Add one message to the notes; messages come in order, so the last one of a kind is valid."""
+    job_id, msg = row.job_id, row.msg or ""
+    if has_failed:
+        text = _clean_message(msg) if row.message_class == "WORKER_ERROR" else ""
+        if text or job_id not in notes.errors:
+            text = text or "the hive has no error message for it"
+            notes.errors[job_id] = f"job {job_id} ({row.logic_name}) failed: {text}"
+    elif match := _SHARED_FUNNEL.search(msg):
+        notes.funnels.setdefault(job_id, set()).add(int(match[1]))
+    elif "failed to store the " in msg:
+        notes.warnings.setdefault(job_id, []).append(_clean_message(msg))
+    elif msg.startswith(STOPPED_NOTE) and row.when_completed is None:
+        notes.stopped.add(job_id)
+    elif msg.startswith(RESUMED_NOTE):
+        notes.stopped.discard(job_id)
+
+
+def _clean_message(msg: str) -> str:
+    text: str = mask_passwords(msg)
+    return text.strip()[:MAX_MESSAGE_CHARS]

@@ -1,0 +1,76 @@
+"""
+Interfaces of Airflow's API server, for the FastAPI app that event hooks mounts in it.
+
+Imported only in the API server, because its modules take seconds to import. Airflow 3.3 mounts the apps
+of plugins without authentication and documents no dependency for it, so the app uses those of Airflow's
+own routes. To trigger a run, the public way is ``POST /api/v2/dags/{dag_id}/dagRuns``, which needs a
+token and another request to the same server. Replace the functions here when Airflow documents an
+interface for apps of plugins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from airflow.api.common.trigger_dag import trigger_dag
+from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import get_user, requires_access_dag, resolve_user_from_token
+from airflow.exceptions import DagRunAlreadyExists
+from airflow.jobs.job import Job, JobState
+from airflow.utils.session import create_session
+from airflow.utils.types import DagRunTriggeredByType
+from fastapi import HTTPException
+from sqlalchemy import select
+
+__all__ = [
+    "COOKIE_NAME_JWT_TOKEN",
+    "BaseUser",
+    "count_alive_triggerers",
+    "get_user",
+    "is_authenticated",
+    "require_run_permission",
+    "trigger_run",
+]
+
+
+def require_run_permission(method: Literal["GET", "POST", "PUT"], dag_id: str) -> Callable[..., Any]:
+    """Return a FastAPI dependency that answers 401 or 403 without this permission on the runs of a DAG."""
+    return requires_access_dag(method, DagAccessEntity.RUN, dag_id)
+
+
+async def is_authenticated(token: str | None) -> bool:
+    """Return whether a token of Airflow's login is valid."""
+    try:
+        return bool(await resolve_user_from_token(token))
+    except HTTPException:
+        return False
+
+
+def trigger_run(dag_id: str, run_id: str, conf: dict[str, Any], note: str | None, user: str | None) -> bool:
+    """
+    Trigger a run; idempotent.
+
+    :return: False if a run with this id exists.
+    """
+    try:
+        trigger_dag(
+            dag_id,
+            run_id=run_id,
+            conf=conf,
+            triggered_by=DagRunTriggeredByType.REST_API,
+            triggering_user_name=user,
+            note=note,
+        )
+    except DagRunAlreadyExists:
+        return False
+    return True
+
+
+def count_alive_triggerers() -> int:
+    """Return the number of triggerers that run and have sent a heartbeat recently."""
+    running = select(Job).where(Job.job_type == "TriggererJob", Job.state == JobState.RUNNING)
+    with create_session() as session:
+        return sum(job.is_alive() for job in session.scalars(running))

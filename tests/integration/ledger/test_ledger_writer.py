@@ -1,0 +1,74 @@
+"""The writer of an event loop, on a real ledger and a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from sqlalchemy import text
+
+from event_hooks.exceptions import LedgerRejected
+from event_hooks.ledger import database
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.records import PendingReport
+from event_hooks.ledger.reports import count_pending_reports, store_reports
+from event_hooks.process_event import ledger_writer as writer_module
+from event_hooks.process_event.ledger_writer import get_ledger_writer
+from tests.integration.ledger.test_sender import drain_queue
+
+SECONDS = 20
+
+pytestmark = pytest.mark.parametrize("server", ["postgresql", "mysql"], indirect=True)
+
+
+def build_pending(name: str) -> list[PendingReport]:
+    return [PendingReport(name, None, "run", "report.info", "{}")]
+
+
+async def test_operations_run_in_order_and_their_reports_are_sent(ledger: Ledger, queue: str) -> None:
+    writer, names = get_ledger_writer(), [f"m{number}" for number in range(20)]
+    assert writer is get_ledger_writer()
+    operations = [
+        writer.write(lambda target, name=name: store_reports(target, build_pending(name))) for name in names
+    ]
+    await asyncio.wait_for(asyncio.gather(*operations), SECONDS)
+    sent: list[str] = []
+    for _ in range(SECONDS * 10):
+        sent += drain_queue(queue)
+        if sent == names:
+            break
+        await asyncio.sleep(0.1)
+    assert sent == names
+    assert count_pending_reports(ledger) == 0
+
+
+async def test_an_operation_that_fails_does_not_block_the_next(ledger: Ledger, queue: str) -> None:
+    writer = get_ledger_writer()
+
+    def fail(_: Ledger) -> None:
+        raise KeyError("a fault of ours")
+
+    invalid_report = PendingReport(None, None, "run", "report.info", "{}")  # type: ignore[arg-type]
+    first, second = writer.write(fail), writer.write(lambda target: store_reports(target, [invalid_report]))
+    third = writer.write(lambda target: store_reports(target, build_pending("m1")))
+    await asyncio.wait_for(third, SECONDS)
+    assert isinstance(first.exception(), KeyError)
+    assert isinstance(second.exception(), LedgerRejected)
+
+
+async def test_an_operation_is_retried_until_the_ledger_is_available(
+    ledger: Ledger, queue: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "MAX_RETRY_SECONDS", 0.05)
+    writer = get_ledger_writer()
+    await asyncio.wait_for(writer.write(lambda target: store_reports(target, build_pending("m0"))), SECONDS)
+    with database.build_engine().begin() as connection:
+        connection.execute(text("ALTER TABLE report RENAME TO report_away"))
+    operation = writer.write(lambda target: store_reports(target, build_pending("m1")))
+    async with asyncio.timeout(SECONDS):
+        while caplog.text.count("1 operations pending, retry in") < 2:
+            await asyncio.sleep(0.02)
+    assert not operation.done()
+    with database.build_engine().begin() as connection:
+        connection.execute(text("ALTER TABLE report_away RENAME TO report"))
+    await asyncio.wait_for(operation, SECONDS)

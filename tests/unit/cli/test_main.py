@@ -1,0 +1,90 @@
+"""The command line, without a server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from event_hooks.cli.main import main
+from event_hooks.client import http
+from tools.ports import find_free_port
+
+
+@pytest.fixture(autouse=True)
+def _no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server listens at the address, and no token is set."""
+    monkeypatch.setattr(http, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setenv("EVENT_URI", f"http://127.0.0.1:{find_free_port()}/event-hooks")
+    for name in ("EVENT_HOOKS_TOKEN", "EVENT_HOOKS_TOKEN_FILE", "EVENT_HOOKS_USER", "EVENT_HOOKS_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["dance"], ["submit", "{}", "{}"], ["follow"], ["follow", "x"], ["retrieve", "dump_dna"], ["list"]],
+    ids=" ".join,
+)
+def test_invalid_arguments_end_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: event-hooks")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["submit", "{"], "event: expected JSON"),
+        (["plan", "none.json"], "event: expected JSON or a file"),
+        (["events", "--uri", "localhost:8080"], "uri: expected an address like"),
+        (["events", "--uri", "http://localhost:port"], "Port could not be cast"),
+        (
+            ["events", "--uri", "http://me:secret_word@localhost"],
+            "uri: expected an address without user and password",
+        ),
+        (["events", "--token-file", "none.txt"], "none.txt"),
+    ],
+    ids=" ".join,
+)
+def test_the_error_names_the_invalid_argument(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "secret_word" not in error
+
+
+def test_an_invalid_token_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "token"
+    file.write_text("secret\nword\n")
+    assert main(["events", "--token-file", str(file)]) == 2
+    assert (
+        capsys.readouterr().err == "event-hooks: token: expected printable ASCII characters without spaces\n"
+    )
+
+
+def test_an_unreachable_server_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", '{"type": "new_assembly"}']) == 3
+    assert "Connection refused" in capsys.readouterr().err
+
+
+def test_lint_prints_findings_as_text_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "events.json"
+    file.write_text("{")
+    arguments = ["lint", "--offline", "--event-lookup", str(file)]
+    assert main(arguments) == 1
+    assert capsys.readouterr().out.startswith(f"error: {file}: the whole file: expected JSON")
+    assert main([*arguments, "--output", "json"]) == 1
+    (finding,) = json.loads(capsys.readouterr().out)
+    assert {"level": "error", "file": str(file), "key": "the whole file"}.items() <= finding.items()
+
+
+@pytest.mark.parametrize(("module", "packages"), [("client", "airflow rich"), ("cli.main", "airflow")])
+def test_the_client_does_not_import_airflow(module: str, packages: str) -> None:
+    code = f"import sys, event_hooks.{module}; sys.exit(any(x in sys.modules for x in '{packages}'.split()))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from event_hooks import settings
+from event_hooks.events import lookups
+from event_hooks.events.models import EventBatch
+from event_hooks.exceptions import EventInvalid, LookupInvalid, UnsafeValue
+from event_hooks.hive.connection import resolve_hive
+from event_hooks.process_event import planning
+
+EVENTS = {"new_assembly": ["dump_dna", "dump_peptide"], "new_genebuild": ["dump_peptide"], "other": []}
+OLD_URI = "mysql://user:secret_word@localhost:3306/event_handling"
+PROCESSES: dict[str, Any] = {
+    "dump_dna": {"analysis": "event_dump_dna", "hive_uri": OLD_URI},
+    "dump_peptide": {"analysis": "event_dump_peptide", "hive_conn_id": "hive_event_handling"},
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Two valid lookup files, named in the settings."""
+    paths = tmp_path / "events.json", tmp_path / "processes.json"
+    for path, content in zip(paths, (EVENTS, PROCESSES), strict=True):
+        path.write_text(json.dumps(content))
+    monkeypatch.setenv("EVENT_LOOKUP", str(paths[0]))
+    monkeypatch.setenv("PROCESS_LOOKUP_FILE", str(paths[1]))
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__LOOKUP_CACHE_DIR", str(tmp_path / "cache"))
+    return paths
+
+
+def test_our_own_lookups_are_valid() -> None:
+    loaded = lookups.load(settings.event_lookup(), settings.process_lookup())
+    assert all(process.hive_conn_id and not process.hive_uri for process in loaded.processes.values())
+
+
+def test_files_of_the_flask_app_are_accepted(files: tuple[Path, Path]) -> None:
+    loaded = lookups.load(*files)
+    assert loaded.processes["dump_dna"].hive_conn_id == "lookup:dump_dna"
+    assert lookups.find_hive_uri("lookup:dump_dna") == OLD_URI
+    assert lookups.find_hive_uri("hive_event_handling") is None
+    assert "secret_word" not in repr(loaded) + str(loaded.model_dump())
+
+
+def test_a_batch_is_grouped_by_process(files: tuple[Path, Path]) -> None:
+    conf = {"events": [{"type": name} for name in ("new_genebuild", "new_assembly", "other")]}
+    assert planning.plan_events(conf, lookups.load(*files)) == {"dump_peptide": [0, 1], "dump_dna": [1]}
+
+
+def test_the_error_of_an_unknown_type_lists_the_known_types(files: tuple[Path, Path]) -> None:
+    batch = EventBatch.from_conf({"events": [{"type": "other"}, {"type": "new_asembly"}]})
+    expected = r"^events\[1\].type: expected one of new_assembly, new_genebuild, other, not 'new_asembly'"
+    with pytest.raises(EventInvalid, match=expected):
+        lookups.load(*files).select_processes(batch)
+
+
+def test_planning_rejects_a_value_that_a_hive_would_run_as_code(files: tuple[Path, Path]) -> None:
+    with pytest.raises(UnsafeValue, match=r"^comment: expected no '#db_password#'"):
+        planning.plan_events({"type": "other", "comment": "#db_password#"}, lookups.load(*files))
+
+
+@pytest.mark.parametrize(
+    ("which", "content", "message"),
+    [
+        (0, "{", "events.json: the whole file: expected JSON: "),
+        (0, '["x"]', "events.json: the whole file: expected object, not list"),
+        (0, "{}", "events.json: the whole file: expected at least one entry"),
+        (0, '{"x": [], "x": []}', "events.json: x: expected once, found twice"),
+        (0, '{"x": "dump_dna"}', "events.json: x: expected array, not str"),
+        (
+            0,
+            '{"x": ["dump_rna"]}',
+            r"events.json: x\[0\]: expected a process that .*processes.json has, not 'dump_rna'",
+        ),
+        (
+            1,
+            '{"dump_dna": {"hive_conn_id": "h"}}',
+            "processes.json: dump_dna: 'analysis' is a required property",
+        ),
+        (
+            1,
+            '{"dump_dna": {"analysis": "a"}}',
+            "processes.json: dump_dna: expected either hive_conn_id or hive_uri",
+        ),
+        (1, '{"dump_dna": "x"}', "processes.json: dump_dna: expected object, not str"),
+        (
+            1,
+            '{"route": {"analysis": "a", "hive_conn_id": "h"}}',
+            "processes.json: route: expected a text like",
+        ),
+        (1, '{"a b": {"analysis": "a", "hive_conn_id": "h"}}', "processes.json: a b: expected a text like"),
+        (
+            1,
+            '{"dump_dna": {"analysis": "a", "hive_conn_id": "h", "colour": 1}}',
+            "processes.json: dump_dna: .*'colour'",
+        ),
+    ],
+)
+def test_the_error_of_an_invalid_lookup_names_file_and_key(
+    files: tuple[Path, Path], which: int, content: str, message: str
+) -> None:
+    files[which].write_text(content)
+    with pytest.raises(LookupInvalid, match=message):
+        lookups.load(*files)
+
+
+def test_the_error_of_a_missing_file_names_it(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    with pytest.raises(LookupInvalid, match=r"none.json: the whole file: cannot be read: No such file"):
+        lookups.load(files[0], tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("password", ["sec#ret", "sec?ret", "sec%20ret", "sec:ret"])
+def test_a_password_may_contain_any_character(files: tuple[Path, Path], password: str) -> None:
+    uri = f"mysql://user:{password}@localhost:3306/hive"
+    files[1].write_text(json.dumps({**PROCESSES, "dump_dna": {"analysis": "a", "hive_uri": uri}}))
+    lookups.load(*files)
+    url, _ = resolve_hive("lookup:dump_dna")
+    assert (url.password, url.port, url.database) == (unquote(password), 3306, "hive")
+
+
+def test_concurrent_writers_of_the_cache_leave_one_valid_file(files: tuple[Path, Path]) -> None:
+    def write(number: int) -> None:
+        lookups._write_cache(
+            settings.lookup_cache_dir() / "lookups.json", json.dumps([EVENTS, PROCESSES]) + " " * number
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(200)))
+    files[0].write_text("{")
+    assert set(lookups.load_with_fallback().processes) == set(PROCESSES)
+    assert len(list(settings.lookup_cache_dir().iterdir())) == 1
+
+
+@pytest.mark.parametrize("uri", ["mysql://user:secret_word@host:port/db", "mysql://user:secret_word@host"])
+def test_the_error_of_an_incomplete_uri_hides_its_password(files: tuple[Path, Path], uri: str) -> None:
+    files[1].write_text(json.dumps({**PROCESSES, "dump_dna": {"analysis": "a", "hive_uri": uri}}))
+    with pytest.raises(LookupInvalid, match="dump_dna.hive_uri: expected mysql://user") as caught:
+        lookups.load(*files)
+    assert "secret_word" not in str(caught.value)
+
+
+def test_the_error_of_an_unsupported_uri_hides_its_password(files: tuple[Path, Path]) -> None:
+    files[1].write_text('{"dump_dna": {"analysis": "a", "hive_uri": "http://user:secret_word@host/db"}}')
+    with pytest.raises(LookupInvalid, match="dump_dna.hive_uri: expected mysql://user") as caught:
+        lookups.load(*files)
+    assert "secret_word" not in str(caught.value)
+
+
+def test_invalid_files_fall_back_to_the_last_valid_lookups(files: tuple[Path, Path]) -> None:
+    valid = lookups.load_with_fallback()
+    files[0].write_text("{")
+    assert lookups.load_with_fallback() == valid
+    assert lookups.find_hive_uri("lookup:dump_dna") == OLD_URI
+
+
+def test_invalid_files_without_a_cached_copy_are_an_error(files: tuple[Path, Path]) -> None:
+    files[0].write_text("{")
+    with pytest.raises(LookupInvalid, match=r"events.json: the whole file: expected JSON"):
+        lookups.load_with_fallback()
+
+
+def test_only_its_user_can_read_the_cached_copy(files: tuple[Path, Path]) -> None:
+    lookups.load_with_fallback()
+    cache_dir = settings.lookup_cache_dir()
+    assert [oct(path.stat().st_mode)[-3:] for path in (cache_dir, *sorted(cache_dir.iterdir()))] == [
+        "700",
+        "600",
+    ]
