@@ -109,6 +109,25 @@ def test_a_shared_funnel_belongs_to_both_trees(make_hive: MakeHive) -> None:
     assert {funnel, after} <= set(trees[second_id].statuses)
 
 
+def test_a_removed_tree_leaves_no_data_of_a_funnel_that_several_of_its_jobs_hold_back(
+    make_hive: MakeHive,
+) -> None:
+    hive = make_hive("sqlite")
+    root_id = hive.add_job(status="DONE")
+    funnel = hive.add_job(status="DONE")
+    hive.add_semaphore(9, dependent_job_id=funnel)
+    for _ in range(3):
+        hive.add_job(prev_job_id=root_id, status="DONE", controlled_semaphore_id=9)
+    forest = job_trees.JobForest()
+    with hive.engine.connect() as connection:
+        forest.refresh(connection, [root_id])
+        assert funnel in forest.trees[root_id].statuses
+        forest.remove(root_id)
+        assert forest.analysis_ids == {}
+        hive.execute("UPDATE job SET status = 'READY' WHERE job_id = :id", id=funnel)
+        assert forest.refresh(connection, [funnel]) == {forest.trees[funnel]}
+
+
 def test_a_job_that_the_submitted_job_holds_back_is_not_in_its_tree(make_hive: MakeHive) -> None:
     hive = make_hive("mysql")
     outside = hive.add_job(status="SEMAPHORED")

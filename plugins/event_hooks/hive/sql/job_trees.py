@@ -150,7 +150,8 @@ class JobForest:
     def add_shared_job(self, root_id: int, job_id: int) -> bool:
         """Add a job of another tree to this tree, and return whether the job is new in this tree."""
         tree = self.trees[root_id]
-        if job_id in tree.statuses or job_id in tree.deleted:
+        # A job that another job of this tree has added may not have been read yet.
+        if tree in self._trees_by_job.get(job_id, ()) or job_id in tree.deleted:
             return False
         self._add_job(tree, job_id)
         return True
