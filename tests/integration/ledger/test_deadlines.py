@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,10 +21,12 @@ pytestmark = [
     pytest.mark.usefixtures("queue"),
 ]
 
-CONTEXT = {"dag_run": {"dag_run_id": "run"}, "deadline": {"deadline_time": datetime.now(UTC)}}
-
-
 EVENT = NewEvent(event_key("new_assembly", "1"), "new_assembly", None, {"type": "new_assembly"}, "rest")
+
+
+def build_context(age: timedelta = timedelta(0)) -> dict[str, Any]:
+    """Return the context of a deadline that passed this long ago."""
+    return {"dag_run": {"dag_run_id": "run"}, "deadline": {"deadline_time": datetime.now(UTC) - age}}
 
 
 def list_report_messages(ledger: Ledger) -> list[str]:
@@ -36,7 +38,7 @@ async def test_a_late_process_is_reported_once(ledger: Ledger) -> None:
     (event,) = accept_events(ledger, [EVENT], "run")
     store_plan(ledger, "run", plan_processes(event.id))
     for _ in range(2):
-        await deadlines.report_late_process("dump", 3, CONTEXT)
+        await deadlines.report_late_process("dump", 3, build_context())
     assert list_report_messages(ledger) == ["Event late"]
 
 
@@ -52,7 +54,7 @@ async def test_a_deadline_before_the_plan_is_reported_after_the_plan(
 
     monkeypatch.setattr(deadlines, "_add_report_if_late", count_polls)
     monkeypatch.setattr(deadlines, "PLAN_POLL_SECONDS", 0.1)
-    task = asyncio.create_task(deadlines.report_late_process("dump", 3, CONTEXT))
+    task = asyncio.create_task(deadlines.report_late_process("dump", 3, build_context()))
     async with asyncio.timeout(20):
         while len(polls) < 3:
             await asyncio.sleep(0.02)
@@ -66,16 +68,14 @@ async def test_a_deadline_before_the_plan_is_reported_after_the_plan(
 async def test_a_run_without_processes_has_no_deadline(ledger: Ledger) -> None:
     accept_events(ledger, [EVENT], "run")
     store_plan(ledger, "run", [])
-    await asyncio.wait_for(deadlines.report_late_process("dump", 3, CONTEXT), 5)
+    await asyncio.wait_for(deadlines.report_late_process("dump", 3, build_context()), 5)
     assert list_report_messages(ledger) == []
 
 
 async def test_waiting_for_a_plan_times_out_even_after_a_restart_of_the_callback(
     ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
-    deadline_time = str(datetime.now(UTC) - deadlines.PLAN_TIMEOUT)
-    await asyncio.wait_for(
-        deadlines.report_late_process("dump", 3, CONTEXT | {"deadline": {"deadline_time": deadline_time}}), 5
-    )
+    context = build_context(deadlines.PLAN_TIMEOUT)
+    await asyncio.wait_for(deadlines.report_late_process("dump", 3, context), 5)
     assert "Run run has no plan" in caplog.text
     assert list_report_messages(ledger) == []
