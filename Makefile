@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 AUDIT := yes
 
-# Commands of ours find the packages that the Airflow plugins folder holds
+# The package event_hooks is in the plugins folder of Airflow
 export PYTHONPATH := $(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
@@ -17,16 +17,16 @@ setup: ## install what is missing: system packages and .venv
 demo: up ## set up, start, and show an event from its arrival to its report
 	@$(BIN)/python -m tools.demo
 
-up: setup ## start servers, practice hive and Airflow; harmless when they run
+up: setup ## start servers, practice hive and Airflow; idempotent
 	@$(BIN)/python -m tools.stack up
 
-down: ## end all that `make up` started; data stays in .stack/
+down: ## stop everything that `make up` started; the data stays in .stack/
 	@$(BIN)/python -m tools.stack down
 
 status: ## show what runs, the web address and its password
 	@$(BIN)/python -m tools.stack status
 
-test: setup ## all tests, or those of ARGS; starts the servers for them if need be
+test: setup ## all tests, or those of ARGS; starts the servers if necessary
 	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest $(RESULTS) $(or $(ARGS),$(ALL_TESTS))
 
 RESULTS := --junitxml=.stack/test-results.xml
@@ -46,7 +46,7 @@ bench: setup ## measure everything (25 minutes); writes docs/performance.md
 bench-%: setup ## measure one thing: bench-hive, bench-api, bench-runs, bench-collect, bench-ledger
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench $*
 
-faults: setup ## kill each part 20 times while events are under way; writes docs/faults.md
+faults: setup ## kill each part 20 times while events run; writes docs/faults.md
 	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest $(FAULTS) -s --rounds 20 --record docs/faults.md $(ARGS)
 
 FAULTS := tests/faults/test_kills.py tests/faults/test_broker_outage.py --executor local
@@ -60,7 +60,7 @@ lint: setup ## ruff, mypy, layers, prose, secrets, and an audit of requirements.
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 	test $(AUDIT) = no || timeout 300 $(BIN)/pip-audit --strict --no-deps --disable-pip -r requirements.txt
 
-format: setup ## let ruff format and fix
+format: setup ## format and fix with ruff
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 

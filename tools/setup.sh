@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs what is missing: Debian packages, then .venv with requirements.txt, requirements-dev.txt and event-hooks.
-# Run from the top of the checkout (make setup). Does nothing, quickly, when all is there.
+# Run from the top of the checkout (make setup). Idempotent, and fast if everything is installed.
 set -euo pipefail
 
 python=${PYTHON:-python3}
@@ -12,11 +12,11 @@ fail() {
     exit 1
 }
 
-# Each line: a package, and a test that is true when what we need of it is there.
+# Each line: a package, and a command that succeeds if the required part of it is installed.
 # The Python headers and venv may come from elsewhere than Debian.
 missing_packages() {
-    while read -r package is_there; do
-        eval "$is_there" >/dev/null 2>&1 || echo "$package"
+    while read -r package check; do
+        eval "$check" >/dev/null 2>&1 || echo "$package"
     done <<'LIST'
 build-essential            command -v gcc && command -v make
 pkg-config                 command -v pkg-config
@@ -50,7 +50,7 @@ install_packages() {
     rm -f "$log"
 }
 
-# Debian starts a server when it installs one, unless this file says no. We start our own, on our own ports.
+# Debian starts a server when it installs one, unless this file forbids it. The stack starts its own servers, on its own ports.
 keep_services_from_starting() {
     local policy=/usr/sbin/policy-rc.d
     [ -e "$policy" ] && return
@@ -64,7 +64,7 @@ make_venv() {
     wanted=$({ "$python" --version; cat requirements.txt requirements-dev.txt pyproject.toml; echo "$PWD"; } | sha256sum)
     [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && return
     echo "Installing the Python packages into .venv"
-    # A copied or moved environment, or one of another Python, is of no use
+    # A copied or moved environment, or one of another Python, cannot be used
     [ "$(.venv/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" = "$PWD/.venv" ] || rm -rf .venv
     [ -e .venv ] || "$python" -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version" &&
@@ -76,7 +76,7 @@ make_venv() {
 
 command -v "$python" >/dev/null || fail "Missing: $python. Install Python 3.11, 3.12 or 3.13 (Debian: apt-get install python3)."
 "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' ||
-    fail "$("$python" --version) does not do: make PYTHON=python3.11 setup, with Python 3.11, 3.12 or 3.13."
+    fail "$("$python" --version) is not supported. Use Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 setup"
 mapfile -t missing < <(missing_packages)
 [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 make_venv

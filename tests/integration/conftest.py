@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from event_hooks.ledger.database import Ledger
 from tests.integration.hives import FIRST_IDS, HivePool, MakeHive, PracticeHive
+from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,3 +56,21 @@ def make_hive(
 def hive(request: pytest.FixtureRequest, make_hive: MakeHive) -> PracticeHive:
     """A hive without jobs, with eHive's stock tables."""
     return make_hive(request.param)
+
+
+@pytest.fixture
+def ledger_server() -> str:
+    """The kind of database server of ``ledger``."""
+    return "postgresql"
+
+
+@pytest.fixture
+def ledger(
+    ledger_server: str, sqlite_folder: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> Iterator[Ledger]:
+    """A ledger without rows, at the connection ``event_ledger``."""
+    uri = ledger_databases(pytestconfig).empty(ledger_server, sqlite_folder)
+    monkeypatch.setenv(CONNECTION_VARIABLE, uri)
+    ledger = Ledger()
+    yield ledger
+    ledger.close()

@@ -135,7 +135,7 @@ class Lookups(BaseModel):
         for name in names:
             fields = self.rules.once_per.get(name, ())
             if missing := [field for field in fields if field not in payload]:
-                expected = f"expected a value, or null: {name} is done once per {', '.join(fields)}"
+                expected = f"expected a value, or null: {name} runs once per {', '.join(fields)}"
                 raise EventInvalid(f"{prefix}{missing[0]}", expected)
 
 

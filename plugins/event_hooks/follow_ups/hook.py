@@ -102,4 +102,4 @@ async def load_connection_async(conn_id: str = CONN_ID) -> Connection:
     return connection
 
 
-_CONNECTION_ADVICE = "make an Airflow connection of this name, of type http, with user and password"
+_CONNECTION_ADVICE = "create an Airflow connection of this name, of type http, with user and password"

@@ -12,7 +12,7 @@ from event_hooks.hive import perl
 from event_hooks.hive.hook import HiveHook
 
 if TYPE_CHECKING:
-    from airflow.sdk.definitions.context import Context
+    from airflow.sdk import Context
 
 
 class HiveSubmitOperator(BaseOperator):

@@ -17,7 +17,7 @@ from event_hooks.hive.trigger import parse_ids
 from event_hooks.hive.wait_state import WaitState
 
 if TYPE_CHECKING:
-    from airflow.sdk.definitions.context import Context
+    from airflow.sdk import Context
 
 
 class HiveJobSensor(BaseSensorOperator):

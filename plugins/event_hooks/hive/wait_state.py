@@ -18,9 +18,9 @@ class WaitState:
     """
     State of a wait: it continues, failed with an error, or has outcomes.
 
-    The XCom is the text of ``{"outcomes", "error", "since", "told", "ti"}``. It is ASCII text because Airflow
-    3.3.2 sends events as msgpack: an integer above 64 bits or a lone surrogate in a job's result would end
-    the triggerer, and again after each restart.
+    The XCom is JSON text with the names of these fields. It is ASCII because Airflow 3.3.2 sends events as
+    msgpack: an integer above 64 bits or a lone surrogate in a job's result would end the triggerer, and again
+    after each restart.
     """
 
     outcomes: Sequence[JobOutcome] | None = None
@@ -33,11 +33,11 @@ class WaitState:
     """UTC time at which the wait started, kept when Airflow restarts the trigger."""
 
     reported_stalls: set[str] = field(default_factory=set)
-    """``Stall.key`` of each stall that was reported; ``told`` in JSON."""
+    """``Stall.key`` of each stall that was reported."""
 
     task_instance_id: str | None = None
     """
-    ``id`` of the task instance; ``ti`` in JSON.
+    ``id`` of the task instance.
 
     A cleared task has a new one, a trigger that runs twice has the same.
     """
@@ -61,8 +61,8 @@ class WaitState:
             "outcomes": outcomes,
             "error": self.error,
             "since": self.since.isoformat(),
-            "told": sorted(self.reported_stalls),
-            "ti": self.task_instance_id,
+            "reported_stalls": sorted(self.reported_stalls),
+            "task_instance_id": self.task_instance_id,
         }
         return json.dumps(fields)
 
@@ -75,4 +75,6 @@ def parse_wait_state(xcom_value: Any) -> WaitState | None:
     if outcomes is not None:
         outcomes = [JobOutcome(**{**outcome, "state": JobState(outcome["state"])}) for outcome in outcomes]
     since = datetime.fromisoformat(fields["since"])
-    return WaitState(outcomes, fields["error"], since, set(fields["told"]), fields["ti"])
+    return WaitState(
+        outcomes, fields["error"], since, set(fields["reported_stalls"]), fields["task_instance_id"]
+    )

@@ -44,7 +44,7 @@ class Ledger:
     The ledger behind an Airflow connection.
 
     :param connection: the result of :func:`load_connection_async`, inside a trigger, which must not block;
-        by default Airflow is asked for the connection ``conn_id``.
+        default: the connection ``conn_id`` is loaded from Airflow.
     :raises LedgerUnreachable: if the database does not answer.
     :raises LedgerNotMigrated: if its tables have another version than this code.
     """

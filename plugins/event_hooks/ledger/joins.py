@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from more_itertools import sliced
-from sqlalchemy import Connection, Row, and_, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, insert, or_, select, update
 
 from event_hooks.events.models import build_causation
 from event_hooks.ledger.database import (
@@ -37,7 +37,8 @@ SOURCE = "joined"
 OPEN_MARKER = 1
 """``open_marker`` of open waits."""
 
-MAX_EVENTS_PER_RUN = 500
+MAX_JOINED_EVENTS_PER_RUN = 500
+"""Joined events of one transaction that share a run."""
 
 EventsByWait = Mapping[tuple[str, str], Sequence[StoredEvent]]
 """``{(process, genome): events}``; the genome is empty for events without a genome."""
@@ -115,8 +116,7 @@ def close_expired(
     :param run_id_prefix: as in :func:`record_join_events`.
     :return: ids of the runs to start for the created events.
     """
-    is_expired = (join_wait.c.open_marker == OPEN_MARKER) & (join_wait.c.expires_at <= datetime.now(UTC))
-    statement = select(join_wait).where(is_expired).order_by(join_wait.c.id).limit(limit).with_for_update()
+    statement = select(join_wait).where(is_expired()).order_by(join_wait.c.id).limit(limit).with_for_update()
 
     def write(connection: Connection) -> list[str]:
         rows = connection.execute(statement).all()
@@ -130,13 +130,15 @@ def close_expired(
     return ledger.write(write)
 
 
+def is_expired() -> ColumnElement[bool]:
+    """Return the condition that a wait is open, and its time is over."""
+    return (join_wait.c.open_marker == OPEN_MARKER) & (join_wait.c.expires_at <= datetime.now(UTC))
+
+
 def list_open_waits(ledger: Ledger, genome_prefix: str | None = None, limit: int = 200) -> list[JoinWait]:
     """Return the open waits, the first to expire first."""
-    statement = (
-        select(join_wait)
-        .where(join_wait.c.open_marker == OPEN_MARKER)
-        .order_by(join_wait.c.expires_at, join_wait.c.id)
-    )
+    is_open = join_wait.c.open_marker == OPEN_MARKER
+    statement = select(join_wait).where(is_open).order_by(join_wait.c.expires_at, join_wait.c.id)
     if genome_prefix:
         statement = statement.where(join_wait.c.genome.startswith(genome_prefix, autoescape=True))
     return _load_waits(ledger.read, ledger.read(statement.limit(limit)))
@@ -239,7 +241,7 @@ def _build_wait_row(rule: JoinRule, genome: str) -> dict[str, Any]:
 def _create_joined_events(connection: Connection, waits: Sequence[JoinWait], run_id_prefix: str) -> list[str]:
     """Create the joined event of each wait, and close the waits; return the run ids of the events."""
     run_ids, now = [], datetime.now(UTC)
-    for batch in sliced(waits, MAX_EVENTS_PER_RUN):
+    for batch in sliced(waits, MAX_JOINED_EVENTS_PER_RUN):
         # The time makes the id unique, because a database may reuse ids after all events were pruned.
         run_id = f"{run_id_prefix}{batch[0].opened_at:%Y%m%dT%H%M%S}_{batch[0].id}"
         request_id = uuid4().hex

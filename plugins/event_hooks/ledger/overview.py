@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Select, func, or_, select
 
 from event_hooks.events.models import event_reference
-from event_hooks.ledger import follow_ups
+from event_hooks.ledger import follow_ups, joins
 from event_hooks.ledger.database import read_matching
 from event_hooks.ledger.records import FAILURE_STATES, SUCCESS_STATES, UNFINISHED_STATES, StoredReport
 from event_hooks.ledger.tables import event, event_process, follow_up, join_wait, report
@@ -229,12 +229,11 @@ def count_pending(ledger: Ledger) -> dict[str, int]:
 
 def has_pending_work(ledger: Ledger) -> bool:
     """Return, by one query, whether ``maintain_ledger`` has work to do."""
-    is_expired = (join_wait.c.open_marker == 1) & (join_wait.c.expires_at <= datetime.now(UTC))
     conditions = [
         select(event.c.id).where(event.c.planned_at.is_(None)).exists(),
         select(report.c.id).where(report.c.sent_at.is_(None)).exists(),
         select(follow_up.c.id).where(follow_ups.is_pending()).exists(),
-        select(join_wait.c.id).where(is_expired).exists(),
+        select(join_wait.c.id).where(joins.is_expired()).exists(),
     ]
     return bool(ledger.read(select(or_(*conditions)))[0][0])
 

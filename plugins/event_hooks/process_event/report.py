@@ -149,7 +149,7 @@ def load_task_results(
         outcomes=wait_result.get("outcomes"),
         wait_error=wait_result.get("error"),
         wait_state=task_states.get(wait),
-        attempt=wait_result.get("ti") or "",
+        attempt=wait_result.get("task_instance_id") or "",
     )
 
 

@@ -97,7 +97,7 @@ class ReportBuilder:
         facts = self._facts(
             position,
             process,
-            came=[event_type for event_type in types if event_type not in missing],
+            arrived=[event_type for event_type in types if event_type not in missing],
             missing=list(missing),
             since=since.isoformat(),
             to_do=f"send the missing events: the next event of these types starts a new join of {process}",
@@ -151,7 +151,7 @@ class ReportBuilder:
         :param count: number of unfinished events.
         :param seconds: the deadline, from the run's start.
         """
-        to_do = "look for a stall on the event board; without one, increase the deadline of the process"
+        to_do = "check the event board for a stall; if there is none, increase the deadline of the process"
         facts = self._facts(
             position, process, id=job_id, status="late", events=count, seconds=seconds, to_do=to_do
         )

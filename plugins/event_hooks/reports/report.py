@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
+from event_hooks.ledger.database import sanitize_text
+
 PROCESS = "event_processing"
 """``process`` of the reports that a run makes. Source: the Flask app's Celery task."""
 
@@ -97,10 +99,10 @@ def build_event_report(
     report = Report(
         report_type=report_type,
         process=PROCESS,
-        resource=_sendable(genome) if isinstance(genome, str) else None,
+        resource=sanitize_text(genome) if isinstance(genome, str) else None,
         params={**event, **added},
-        message=_sendable(message),
-        key=_sendable(key),
+        message=sanitize_text(message),
+        key=sanitize_text(key),
         position=position,
     )
     try:
@@ -113,8 +115,3 @@ def build_event_report(
 def is_at_least(report_type: str, minimum: str) -> bool:
     """Return whether a type of report is at least as severe as another one."""
     return _SEVERITY[report_type] >= _SEVERITY[minimum]
-
-
-def _sendable(text: str) -> str:
-    """Replace lone surrogates, which JSON can hold and UTF-8 cannot."""
-    return text.encode("utf-8", "replace").decode()

@@ -16,7 +16,6 @@ from event_hooks.api import security
 from event_hooks.api.app import create_app
 from event_hooks.ledger.database import Ledger
 from tests.integration.hives import PracticeHive, temporary_hives
-from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases
 
 
 @pytest.fixture(scope="package")
@@ -31,15 +30,6 @@ def package_hives(mysql_url: str, patch: pytest.MonkeyPatch) -> Iterator[list[Pr
     """The hive of both processes of new_assembly, and a second hive."""
     with temporary_hives(mysql_url, Path(), patch) as make:
         yield [make(analyses=("event_dump_dna", "event_dump_peptide")), make()]
-
-
-@pytest.fixture
-def ledger(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> Iterator[Ledger]:
-    """An empty ledger on PostgreSQL."""
-    monkeypatch.setenv(CONNECTION_VARIABLE, ledger_databases(pytestconfig).empty("postgresql", Path()))
-    ledger = Ledger()
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture
@@ -99,7 +89,7 @@ def app(ledger: Ledger, lookup_files: dict[str, Path], started: list[str]) -> Fa
     app = create_app(lambda run_id, _ledger, _user: started.append(run_id))
     for check in security.PERMISSION_CHECKS.values():
         app.dependency_overrides[check] = lambda: None
-    app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="somebody", role="admin")
+    app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="some_user", role="admin")
     return app
 
 

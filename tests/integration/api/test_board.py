@@ -51,7 +51,7 @@ def test_failed_events_come_first_with_their_messages(api: TestClient, ledger: L
 
 def test_a_stalled_event_needs_attention(api: TestClient, ledger: Ledger) -> None:
     event_id = submit_event(api)
-    facts = {"process": "dump_dna", "status": "no_beekeeper", "error": "nobody works"}
+    facts = {"process": "dump_dna", "status": "no_beekeeper", "error": "no beekeeper is alive"}
     event_hooks = {"step": "stalled", "processes": ["dump_dna"]}
     body = json.dumps(
         {"message": f"Event stalled: {json.dumps(facts)}", "params": {"event_hooks": event_hooks}}
@@ -59,8 +59,8 @@ def test_a_stalled_event_needs_attention(api: TestClient, ledger: Ledger) -> Non
     store_reports(ledger, [PendingReport("w", event_id, "run", "report.warn", body)])
     page = api.get("/board").text
     assert list_shown_events(page, "attention") == [event_id]
-    assert "<strong>dump_dna no_beekeeper</strong> nobody works" in page
-    assert "nobody works" in api.get(f"/board/events/{event_id}").text
+    assert "<strong>dump_dna no_beekeeper</strong> no beekeeper is alive" in page
+    assert "no beekeeper is alive" in api.get(f"/board/events/{event_id}").text
 
 
 def test_events_are_filtered_and_paged(api: TestClient) -> None:
@@ -85,7 +85,7 @@ def test_each_hive_shows_its_backlog_and_the_state_of_its_beekeeper(
         "INSERT INTO beekeeper (meadow_host, meadow_user, process_id) VALUES ('hpc-1', 'me', '1')"
     )
     monkeypatch.setenv(
-        f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", "mysql://somebody:secret@127.0.0.1:1/hive"
+        f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", "mysql://some_user:secret@127.0.0.1:1/hive"
     )
     page = api.get("/board").text
     rows = dict(re.findall(r'<th scope="row">(\w+)</th>(.*?)</tr>', page, re.DOTALL))
@@ -131,7 +131,7 @@ def test_an_error_is_a_page_as_well(api: TestClient, address: str, status: int, 
 
 
 def test_an_unavailable_ledger_is_an_error_page(api: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", "postgres://somebody:secret@127.0.0.1:1/ledger")
+    monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", "postgres://some_user:secret@127.0.0.1:1/ledger")
     response = api.get("/board")
     assert response.status_code == 503
     assert "secret" not in response.text

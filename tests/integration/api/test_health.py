@@ -26,9 +26,9 @@ def get_health(api: TestClient, app: FastAPI) -> Any:
 def test_an_unavailable_component_is_named_without_its_address(
     get_health: Any, first_hive: PracticeHive, other_hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", "amqp://somebody:secret_word@127.0.0.1:1/%2F")
+    monkeypatch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", "amqp://some_user:secret_word@127.0.0.1:1/%2F")
     monkeypatch.setenv(
-        f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", "mysql://somebody:secret_word@127.0.0.1:1/hive"
+        f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", "mysql://some_user:secret_word@127.0.0.1:1/hive"
     )
     response = get_health()
     status = response.json()
@@ -40,7 +40,7 @@ def test_an_unavailable_component_is_named_without_its_address(
     )
     assert status["rabbitmq"]["message"] == "RabbitMQ is unavailable: reports stay pending"
     assert status["triggerers"]["status"] == "unhealthy"  # no Airflow runs here
-    for secret in ("127.0.0.1", "somebody", "secret_word"):
+    for secret in ("127.0.0.1", "some_user", "secret_word"):
         assert secret not in response.text
 
 

@@ -136,7 +136,7 @@ def test_an_unavailable_hive_returns_503_without_its_address(
     api: TestClient, first_hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(
-        f"AIRFLOW_CONN_{first_hive.conn_id.upper()}", "mysql://somebody:secret@127.0.0.1:1/hive"
+        f"AIRFLOW_CONN_{first_hive.conn_id.upper()}", "mysql://some_user:secret@127.0.0.1:1/hive"
     )
     for response in (api.get("/jobs/dump_dna"), api.get("/jobs/dump_dna/1"), api.delete("/jobs/dump_dna/1")):
         assert response.status_code == 503

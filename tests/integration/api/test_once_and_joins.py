@@ -86,7 +86,7 @@ def test_the_first_of_equal_events_in_a_batch_runs(api: TestClient) -> None:
 def test_a_missing_field_of_a_rule_is_an_error(api: TestClient, ledger: Ledger) -> None:
     response = api.post("/jobs", json={"type": "new_assembly", "genome": "homo_sapiens"})
     assert response.status_code == 422
-    expected = "assembly: expected a value, or null: dump_dna is done once per genome, assembly"
+    expected = "assembly: expected a value, or null: dump_dna runs once per genome, assembly"
     assert response.json() == {"error": expected}
     assert not has_pending_work(ledger)
 

@@ -35,7 +35,7 @@ def test_a_plan_names_a_missing_analysis_and_an_unavailable_hive(
     api: TestClient, first_hive: PracticeHive, other_hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(
-        f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", "mysql://somebody:secret@127.0.0.1:1/hive"
+        f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", "mysql://some_user:secret@127.0.0.1:1/hive"
     )
     response = api.post("/plan", json=[{"type": "half_wrong"}, {"type": "new_genebuild"}])
     half_wrong, new_genebuild = response.json()["events"]

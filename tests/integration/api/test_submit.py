@@ -202,7 +202,7 @@ def test_an_unavailable_hive_changes_the_response_to_202(
     api: TestClient, first_hive: PracticeHive, other_hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(
-        f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", "mysql://somebody:secret@127.0.0.1:1/hive"
+        f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", "mysql://some_user:secret@127.0.0.1:1/hive"
     )
     event = {"type": "new_genebuild", "event_id": "1"}
     response = api.post("/jobs", json=event)
@@ -268,7 +268,7 @@ def test_without_write_through_the_run_submits(
 def test_an_unavailable_ledger_returns_503_and_nothing_is_written(
     api: TestClient, first_hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", "postgres://somebody:secret@127.0.0.1:1/ledger")
+    monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", "postgres://some_user:secret@127.0.0.1:1/ledger")
     response = api.post("/jobs", json=EVENT)
     assert response.status_code == 503
     assert "secret" not in response.text

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from event_hooks.events import lookups
 from event_hooks.events.lookups import Lookups
-from event_hooks.ledger.database import Ledger
-from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases
 from tests.support.practice_metadata import PracticeMetadata, temporary_metadata
 
 
@@ -30,15 +27,6 @@ def metadata(
     monkeypatch.setenv("AIRFLOW_CONN_ENSEMBL_METADATA", uri)
     yield metadata
     metadata.wipe()
-
-
-@pytest.fixture
-def ledger(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> Iterator[Ledger]:
-    """An empty ledger on PostgreSQL."""
-    monkeypatch.setenv(CONNECTION_VARIABLE, ledger_databases(pytestconfig).empty("postgresql", Path()))
-    ledger = Ledger()
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def test_a_pre_release_load_and_an_unknown_source_are_ignored(
     for name, source in (
         ("loaded", "Pre release load"),
         ("by_hand", "Manual"),
-        ("nobody", None),
+        ("no_source", None),
         ("real", "Handover"),
     ):
         metadata.add_event(metadata.add_genome(name), "new_assembly", created_at=NOON, source=source)

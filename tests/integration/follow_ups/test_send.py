@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -26,26 +24,22 @@ from event_hooks.ledger.records import (
     event_key,
 )
 from event_hooks.maintain_ledger.maintenance import build_timeout_reports
-from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases
 
 
 @pytest.fixture
-def ledger(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> Iterator[Ledger]:
+def ledger(ledger: Ledger) -> Ledger:
     """A ledger with a pending follow-up event."""
-    monkeypatch.setenv(CONNECTION_VARIABLE, ledger_databases(pytestconfig).empty("postgresql", Path()))
-    ledger = Ledger()
     (event,) = accept_events(ledger, [NewEvent(event_key("a", "1"), "a", "g", {"type": "a"}, "rest")], "run")
     store_plan(ledger, "run", [ProcessStatus(event.id, 0, "dump", "hive", "analysis")])
     follow_up = FollowUpEvent(event.id, "dump", 0, {"type": "b", "event_id": "x"})
     store_outcomes(ledger, "dump", [ProcessOutcome(event.id, ProcessState.COMPLETE)], "ti", (), [follow_up])
-    yield ledger
-    ledger.close()
+    return ledger
 
 
 @pytest.mark.parametrize(
     ("connection", "event_uri", "reason"),
     [
-        (None, None, "make an Airflow connection of this name, of type http, with user and password"),
+        (None, None, "create an Airflow connection of this name, of type http, with user and password"),
         ("http://admin:secret_word@127.0.0.1:1", None, "Connection refused"),
         (
             json.dumps({"conn_type": "http", "password": "secret_word"}),
@@ -93,7 +87,7 @@ def test_a_join_timeout_is_reported() -> None:
         "process": "flat",
         "run": "run",
         "genome": "g",
-        "came": ["new_genebuild"],
+        "arrived": ["new_genebuild"],
         "missing": ["new_xrefs"],
         "since": "2026-11-02T12:00:00+00:00",
         "to_do": "send the missing events: the next event of these types starts a new join of flat",

@@ -1,4 +1,4 @@
-"""An empty ledger for each test, on each kind of database server."""
+"""Each test that uses ``ledger`` runs on each kind of database server."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from uuid import uuid4
 
 import pytest
 
-from event_hooks.ledger.database import Ledger
 from event_hooks.reports import topology
 from event_hooks.reports.hook import RabbitMQHook
-from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases, new_databases
+from tests.integration.ledger.databases import new_databases
 
 
 @pytest.fixture
@@ -23,21 +22,9 @@ def empty_database(sqlite_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 @pytest.fixture(params=["postgresql", "mysql", "sqlite"])
-def server(request: pytest.FixtureRequest) -> str:
+def ledger_server(request: pytest.FixtureRequest) -> str:
     """The kind of the database server."""
     return str(request.param)
-
-
-@pytest.fixture
-def ledger(
-    server: str, sqlite_folder: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
-) -> Iterator[Ledger]:
-    """A ledger without rows, at the connection ``event_ledger``."""
-    uri = ledger_databases(pytestconfig).empty(server, sqlite_folder)
-    monkeypatch.setenv(CONNECTION_VARIABLE, uri)
-    ledger = Ledger()
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture

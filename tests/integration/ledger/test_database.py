@@ -20,10 +20,10 @@ from tests.integration.ledger.databases import migrated_ledger
 
 
 @pytest.fixture
-def empty_server(server: str, empty_database: Callable[[str], str]) -> str:
+def empty_server(ledger_server: str, empty_database: Callable[[str], str]) -> str:
     """The kind of a server with a database without tables, at the connection ``event_ledger``."""
-    empty_database(server)
-    return server
+    empty_database(ledger_server)
+    return ledger_server
 
 
 @pytest.mark.usefixtures("empty_server")

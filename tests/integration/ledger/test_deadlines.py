@@ -17,7 +17,7 @@ from event_hooks.process_event import deadlines
 from tests.integration.ledger.test_ledger import plan_processes
 
 pytestmark = [
-    pytest.mark.parametrize("server", ["postgresql"], indirect=True),
+    pytest.mark.parametrize("ledger_server", ["postgresql"], indirect=True),
     pytest.mark.usefixtures("queue"),
 ]
 

@@ -144,8 +144,8 @@ def test_a_joined_event_does_not_open_a_join(ledger: Ledger) -> None:
     assert joins.list_open_waits(ledger) == []
 
 
-def test_concurrent_events_create_one_joined_event(ledger: Ledger, server: str) -> None:
-    genomes = [f"genome_{number}" for number in range(5 if server == "sqlite" else 40)]
+def test_concurrent_events_create_one_joined_event(ledger: Ledger, ledger_server: str) -> None:
+    genomes = [f"genome_{number}" for number in range(5 if ledger_server == "sqlite" else 40)]
     calls = [
         accept_genomes(ledger, kind, *genomes) for kind in ("new_genebuild", "new_xrefs") for _ in range(3)
     ]

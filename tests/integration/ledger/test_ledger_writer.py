@@ -18,7 +18,7 @@ from tests.integration.ledger.test_sender import drain_queue
 
 SECONDS = 20
 
-pytestmark = pytest.mark.parametrize("server", ["postgresql", "mysql"], indirect=True)
+pytestmark = pytest.mark.parametrize("ledger_server", ["postgresql", "mysql"], indirect=True)
 
 
 def build_pending(name: str) -> list[PendingReport]:

@@ -41,7 +41,7 @@ def send_and_die(*, is_confirmation_read: bool) -> None:
     send_pending(Ledger())
 
 
-@pytest.mark.parametrize("server", ["postgresql", "mysql"], indirect=True)
+@pytest.mark.parametrize("ledger_server", ["postgresql", "mysql"], indirect=True)
 @pytest.mark.parametrize("is_confirmation_read", [False, True], ids=["before the confirmation", "after it"])
 def test_killing_a_sender_loses_no_report(ledger: Ledger, queue: str, *, is_confirmation_read: bool) -> None:
     """Each report is sent at least once, always with the same ``message_id``."""

@@ -106,7 +106,7 @@ def test_publishing_to_a_broker_with_an_alarm_times_out(
 @pytest.mark.parametrize(
     ("change_url", "message"),
     [
-        (lambda url: url.replace("event_hooks:", "somebody:"), "correct user or password of the connection"),
+        (lambda url: url.replace("event_hooks:", "some_user:"), "correct user or password of the connection"),
         (lambda url: url.replace("%2F", "elsewhere"), "there is no such vhost, or this user may not use it"),
     ],
 )

@@ -103,7 +103,7 @@ def test_the_error_of_a_wrong_password_hides_it(
 ) -> None:
     address = os.environ["RABBITMQ_URL"].rpartition("@")[2]
     name = "AIRFLOW_CONN_RABBITMQ_TEST" if source == "connection" else "REPORT_SERVER"
-    monkeypatch.setenv(name, f"amqp://somebody:secret_word@{address}")
+    monkeypatch.setenv(name, f"amqp://some_user:secret_word@{address}")
     with pytest.raises(ReportNotPublished, match="ACCESS_REFUSED") as caught:
         list(RabbitMQHook(CONN_ID).publish([build_report("INFO")], exchange))
     assert "secret_word" not in str(caught.value)

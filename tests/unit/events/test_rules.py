@@ -130,6 +130,6 @@ def test_a_once_claim_has_the_values_of_its_fields(tmp_path: Path) -> None:
 
 def test_an_event_without_a_field_of_once_per_is_rejected(tmp_path: Path) -> None:
     loaded = load(tmp_path, {"genebuild": [{"process": "dump", "once_per": ["genome", "build"]}]})
-    expected = "^build: expected a value, or null: dump is done once per genome, build$"
+    expected = "^build: expected a value, or null: dump runs once per genome, build$"
     with pytest.raises(EventInvalid, match=expected):
         loaded.select_processes(EventBatch.from_conf({"type": "genebuild", "genome": "g"}))
