@@ -20,7 +20,7 @@ def test_events_in_a_result_are_submitted_and_the_invalid_ones_are_reported(
     assert second["event"]["follows"]["causation_id"] == f"{run_id}/0/dump_peptide"
     system.wait(lambda: len(list_rejections(system, genome)) == 2, lambda: list_rejections(system, genome))
     messages = " ".join(report["message"] for report in list_rejections(system, genome))
-    assert "events[2].type: expected a string that is not empty, not nothing" in messages
+    assert "events[2].type: expected a string that is not empty, but it is missing" in messages
     assert "404" in messages
     assert "not 'unheard_of'" in messages
     page = system.api("GET", first["url"].partition("/event-hooks")[2]).text

@@ -261,7 +261,7 @@ def test_an_invalid_event_from_the_command_line_is_reported(system: System, geno
     )
     assert system.runs.wait_finished(genome, WAIT_SECONDS) == "failed"
     (fatal,) = system.reports(genome, "report.fatal")
-    assert fatal["message"] == "Event rejected: type: expected a string that is not empty, not nothing"
+    assert fatal["message"] == "Event rejected: type: expected a string that is not empty, but it is missing"
 
 
 def test_the_form_offers_the_types_of_the_lookup(system: System) -> None:

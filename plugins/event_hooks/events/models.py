@@ -220,8 +220,8 @@ def _invalid_field(prefix: str, error: Mapping[str, Any]) -> EventInvalid:
     # object is kept, because it names the invalid field inside.
     steps = error["loc"] if error["loc"][:1] in (("follows",), ("joined",)) else error["loc"][:1]
     name = ".".join(map(str, steps)) or "event"
-    value = "nothing" if error["type"] == "missing" else _describe(error["input"])
-    return EventInvalid(f"{prefix}{name}", f"expected {_EXPECTED_KINDS.get(name, error['msg'])}, not {value}")
+    problem = "but it is missing" if error["type"] == "missing" else f"not {_describe(error['input'])}"
+    return EventInvalid(f"{prefix}{name}", f"expected {_EXPECTED_KINDS.get(name, error['msg'])}, {problem}")
 
 
 def _describe(value: object) -> str:

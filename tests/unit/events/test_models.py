@@ -41,7 +41,7 @@ def test_a_batch_in_the_trigger_form_is_valid() -> None:
 @pytest.mark.parametrize(
     ("conf", "message"),
     [
-        ({}, "type: expected a string that is not empty, not nothing"),
+        ({}, "type: expected a string that is not empty, but it is missing"),
         (None, "conf: expected an object with the event's fields, not null"),
         ([{"type": "x"}], "conf: expected an object with the event's fields, not a list"),
         ({"type": ""}, "type: expected a string that is not empty, not ''"),
@@ -52,7 +52,7 @@ def test_a_batch_in_the_trigger_form_is_valid() -> None:
         ({"events": []}, "events: expected a list of at least one event, not an empty list"),
         ({"events": {"type": "x"}}, "events: expected a list of at least one event, not an object"),
         ({"events": ["x"]}, r"events\[0\]: expected an object with the event's fields, not 'x'"),
-        ({"events": [{"type": "x"}, {"genome": "y"}]}, r"events\[1\].type: expected .*, not nothing"),
+        ({"events": [{"type": "x"}, {"genome": "y"}]}, r"events\[1\].type: expected .*, but it is missing"),
         (
             {"events": [{"type": "x"}], "genome": "y"},
             "genome: expected either 'events' or the fields of one event",

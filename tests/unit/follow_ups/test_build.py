@@ -80,7 +80,7 @@ def test_an_event_after_ten_hops_is_rejected_with_its_chain() -> None:
         ([5], "events[0]: expected an object with the event's fields, not 5"),
         (
             [{"type": "a"}, {"genome": "g"}],
-            "events[1].type: expected a string that is not empty, not nothing",
+            "events[1].type: expected a string that is not empty, but it is missing",
         ),
         ({"type": 7}, "events[0].type: expected a string that is not empty, not 7"),
         ("new_xrefs", "events[0]: expected an object with the event's fields, not 'new_xrefs'"),
