@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -225,11 +226,17 @@ def _lock_waits(
     return rows
 
 
+def digest_genome(genome: str) -> str:
+    """Return the key of a genome among the open waits of a process."""
+    return hashlib.sha256(genome.encode()).hexdigest()
+
+
 def _build_wait_row(rule: JoinRule, genome: str) -> dict[str, Any]:
     now = datetime.now(UTC)
     return {
         "process": rule.process,
         "genome": genome,
+        "genome_digest": digest_genome(genome),
         "types": json.dumps(rule.after),
         "on_timeout": rule.then,
         "opened_at": now,

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -18,6 +19,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
+    true,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -67,6 +70,8 @@ event = Table(
     Column("run_id", String(250)),  # null until a run is assigned
     Column("position", Integer, nullable=False),  # from 0; in the run, or before that in the call
     Column("planned_at", Instant),  # when the run stored its processes; null before
+    Column("rejected_reason", _LONG_TEXT),  # why no process runs for it; null unless it is rejected
+    Column("counts_for_joins", Boolean, nullable=False, server_default=true()),  # false: a partial repetition
     # Of the first event of the chain that led to this one; null if the event follows from no other event.
     Column("correlation_id", String(MAX_CORRELATION_ID_LENGTH)),
     Index("event_by_correlation", "correlation_id", "id"),
@@ -75,6 +80,17 @@ event = Table(
     Index("event_by_age", "received_at"),
     Index("event_by_type", "type", "id"),
     Index("event_by_genome", "genome", "id", postgresql_ops={"genome": "text_pattern_ops"}),  # LIKE 'homo%'
+    mysql_charset="utf8mb4",
+    mysql_collate="utf8mb4_bin",
+)
+
+event_run = Table(
+    "event_run",
+    metadata,
+    Column("run_id", String(250), primary_key=True),
+    # When the run stopped taking events; null while it takes them. The row is locked meanwhile, so no event
+    # becomes visible in a run after the run has read its events.
+    Column("closed_at", Instant),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )
@@ -99,6 +115,10 @@ event_process = Table(
     Column("result", _LONG_TEXT),  # output of the pipeline, JSON
     Column("error", _LONG_TEXT),
     Column("finished_at", Instant),
+    Column("wait_started_at", Instant),  # when the present attempt began to wait for the job
+    Column("stalls", _LONG_TEXT),  # its present stalls, JSON: {Stall.key: text}; null without one
+    Column("stop_requested_at", Instant),  # when a user marked its wait as failed; null unless it is stopping
+    Column("once_digest", String(KEY_LENGTH)),  # OnceClaim.values_digest of its claim; null without once_per
     Index("event_process_job", "hive", "job_id"),
     Index("event_process_by_state", "state", "finished_at"),
     mysql_charset="utf8mb4",
@@ -116,6 +136,9 @@ report = Table(
     Column("body", _LONG_TEXT, nullable=False),  # JSON, as it is published
     Column("created_at", Instant, nullable=False),
     Column("sent_at", Instant),  # null while the report is pending
+    Column("attempts", Integer, nullable=False, server_default="0"),  # that the broker returned or rejected
+    Column("retry_at", Instant),  # until when a returned or rejected report gives way to others
+    Column("is_transient", Boolean, nullable=False, server_default=false()),  # deleted once it is sent
     Index("report_pending", "sent_at", "id"),
     Index("report_pending_of_run", "run_id", "sent_at", "id"),
     Index("report_of_event", "event_id"),
@@ -147,6 +170,8 @@ join_wait = Table(
     Column("id", _ID, primary_key=True, autoincrement=True),
     Column("process", String(250), nullable=False),
     Column("genome", String(255), nullable=False),  # empty for events without a genome
+    # SHA-256 of the genome: MySQL treats texts that differ in trailing spaces as equal.
+    Column("genome_digest", String(KEY_LENGTH), nullable=False, server_default=""),
     Column("types", _LONG_TEXT, nullable=False),  # types of the events that the process waits for, JSON
     Column("on_timeout", String(8), nullable=False),  # run or alert
     Column("opened_at", Instant, nullable=False),
@@ -154,9 +179,10 @@ join_wait = Table(
     Column("open_marker", SmallInteger),  # 1 while open, then null: one open wait per process and genome
     Column("closed_at", Instant),
     Column("event_id", _ID, ForeignKey("event.id", ondelete="SET NULL")),  # the joined event
-    Index("join_wait_once", "process", "genome", "open_marker", unique=True),
+    Index("join_wait_once", "process", "genome_digest", "open_marker", unique=True),
     Index("join_wait_by_end", "open_marker", "expires_at"),
     Index("join_wait_by_age", "closed_at"),
+    Index("join_wait_by_event", "event_id"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )
@@ -180,6 +206,15 @@ once_claim = Table(
     Column("claimed_values", _LONG_TEXT, nullable=False),  # the values, JSON
     Column("event_id", _ID, ForeignKey("event.id", ondelete="SET NULL")),  # null: the event was pruned
     Index("once_claim_by_event", "event_id"),
+    mysql_charset="utf8mb4",
+    mysql_collate="utf8mb4_bin",
+)
+
+high_water_mark = Table(
+    "high_water_mark",
+    metadata,
+    Column("name", String(250), primary_key=True),
+    Column("position", Instant, nullable=False),  # end of the last window that was completely submitted
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )

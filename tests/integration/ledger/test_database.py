@@ -36,14 +36,15 @@ def test_the_migrations_create_the_tables_of_the_code() -> None:
             connection, opts={"version_table": schema.VERSION_TABLE, "compare_type": True}
         )
         assert compare_metadata(context, tables.metadata) == []
-        assert len(tables.metadata.tables) == 7
+        assert len(tables.metadata.tables) == 9
     engine.dispose()
 
 
 @pytest.mark.usefixtures("empty_server")
 def test_the_error_of_a_database_without_tables_names_the_migrate_command() -> None:
     with pytest.raises(
-        LedgerNotMigrated, match="version none, and initial is needed: run python -m event_hooks.ledger"
+        LedgerNotMigrated,
+        match="version none, and one_source_of_truth is needed: run python -m event_hooks.ledger",
     ):
         Ledger()
 
