@@ -2,7 +2,8 @@
 Resume unfinished work each minute: start runs, send reports and follow-up events, and prune old events.
 
 An event is accepted when the ledger has stored it. The component that accepted it starts its run. If that
-fails, this DAG starts the run half a minute later, with many events in one run.
+fails, this DAG starts the run half a minute later. It also starts a run again that a user has deleted while
+its jobs run, records processes that no task will finish, and finishes stops that were interrupted.
 
 A process that waits for several events has a time limit. When it has passed, the process runs with the
 events that arrived, or a report is sent, as the event lookup says.
@@ -16,6 +17,7 @@ events stay in the ledger.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from airflow.sdk import dag, task
 
@@ -37,9 +39,9 @@ def maintain_ledger() -> None:
     """Build the DAG."""
 
     @task(execution_timeout=timedelta(minutes=10))
-    def maintain() -> None:
-        """Resume unfinished work; costs one query if there is no such work."""
-        maintenance.maintain()
+    def maintain(**context: Any) -> None:
+        """Resume unfinished work; costs three queries if there is no such work."""
+        maintenance.maintain(context["ti"])
 
     maintain()
 

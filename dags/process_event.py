@@ -66,7 +66,6 @@ def process_event() -> None:
     routed = route()
     report = ReportOperator(
         task_id="report",
-        plan=("route", "plan"),
         emits=LOOKUPS.emits,
         doc_md="Store missing outcomes, and send all reports to RabbitMQ. It runs even after a failure.",
         retries=REPORT_RETRIES,
@@ -76,9 +75,6 @@ def process_event() -> None:
             submit = EventSubmitOperator(
                 task_id="submit",
                 process=process.name,
-                hive_conn_id=process.hive_conn_id,
-                analysis=process.analysis,
-                positions=routed[process.name],
                 guihive=process.guihive,
                 pool=process.pool,
                 doc_md=f"Submit a job of `{process.analysis}` to `{process.hive_conn_id}` for each event."
@@ -87,9 +83,6 @@ def process_event() -> None:
             wait = EventJobSensor(
                 task_id="wait",
                 process=process.name,
-                hive_conn_id=process.hive_conn_id,
-                job_ids=_xcom_template(f"{process.name}.submit", "return_value"),
-                positions=_xcom_template("route", process.name),
                 emits=process.emits,
                 guihive=process.guihive,
                 doc_md="Wait, without a worker slot, until the jobs and all their descendants have finished."
@@ -100,11 +93,6 @@ def process_event() -> None:
                 retries=0,
             )
         routed >> submit >> wait >> report
-
-
-def _xcom_template(task_id: str, key: str) -> str:
-    """Return a template of an XCom for the triggerer, which hangs without map_indexes (Airflow 3.3.2)."""
-    return f"{{{{ ti.xcom_pull(task_ids={task_id!r}, key={key!r}, map_indexes=-1) }}}}"
 
 
 process_event()

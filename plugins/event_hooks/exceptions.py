@@ -25,6 +25,8 @@ Errors of event hooks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 
@@ -60,6 +62,16 @@ class EventTypeUnknown(EventInvalid):
 
 class UnsafeValue(EventInvalid):
     """A value cannot be written safely in the Perl that eHive evaluates."""
+
+
+class TasksNotScheduled(EventHooksError):
+    """A run does not have the tasks of some processes yet."""
+
+    def __init__(self, processes: Sequence[str]) -> None:
+        super().__init__(
+            f"the run has no tasks yet for {', '.join(processes)}, which the process lookup has: Airflow adds"
+            " them when the dag-processor has parsed the DAG file, and this task is retried until then"
+        )
 
 
 class HiveUnreachable(EventHooksError):
@@ -113,17 +125,6 @@ class HiveTooOld(HiveRejected):
     def public_message(self) -> str:
         """The complete message, which contains nothing secret."""
         return str(self)
-
-
-class JobInOtherHive(EventHooksError, AirflowFailException):
-    """The job of an event is in another hive or analysis than the plan of the run names."""
-
-    def __init__(self, process: str, job_id: int, hive: str, analysis: str) -> None:
-        super().__init__(
-            f"the job of {process} is already in hive {hive!r}, job {job_id} of {analysis}: the lookup has"
-            " changed since, and no second job is submitted. Stop that job and send the event again with"
-            " another event_id; or revert the change of the lookup and clear this task"
-        )
 
 
 class MetadataUnreachable(EventHooksError):

@@ -58,7 +58,7 @@ async def build_plan(
 
     :param idempotency_key: the header ``Idempotency-Key`` of the submission.
     :return: the fields of :class:`event_hooks.api.models.PlannedEvent` for each event.
-    :raises EventInvalid: as :func:`event_hooks.process_event.planning.plan_events`.
+    :raises EventInvalid: as :func:`event_hooks.process_event.planning.plan_batch`.
     :raises LedgerUnreachable: duplicates cannot be detected.
     """
     loaded = lookups.load_cached()

@@ -19,8 +19,7 @@ from event_hooks import metrics, settings
 from event_hooks.events import lookups
 from event_hooks.events.models import EventBatch
 from event_hooks.exceptions import EventInvalid, LookupInvalid
-from event_hooks.process_event import planning
-from event_hooks.process_event.runs import build_note
+from event_hooks.process_event import planning, runs
 from event_hooks.runtime.api_server import COOKIE_NAME_JWT_TOKEN, is_authenticated
 
 if TYPE_CHECKING:
@@ -45,41 +44,35 @@ class TriggerValidation:
             return
         request = Request(scope, receive)
         body = await request.body()
-        if await _is_authenticated(request):  # Airflow answers all others with its own 401
-            # In a thread, because the validation of a large batch would block the event loop.
-            reason, body = await asyncio.to_thread(_validate, body)
-            if reason:
-                log.info("Rejected an event: %s", reason)
-                metrics.count_rejected("api")
-                await JSONResponse({"detail": reason}, 400)(scope, receive, send)
-                return
-            scope = _with_content_length(scope, len(body))
+        # Airflow answers all other users with its own 401. In a thread, because the validation of a large batch
+        # would block the event loop.
+        is_checked = await _is_authenticated(request)
+        if is_checked and (reason := await asyncio.to_thread(_find_problem, body)):
+            log.info("Rejected an event: %s", reason)
+            metrics.count_rejected("api")
+            await JSONResponse({"detail": reason}, 400)(scope, receive, send)
+            return
         await self.app(scope, _replay(body, receive), send)
 
 
-def _validate(body: bytes) -> tuple[str | None, bytes]:
-    """
-    Validate the events of a request.
-
-    :return: the error message, or ``None`` if the events are valid or Airflow itself rejects the request; and
-        the body, in which the comments of the events are the run's note unless it has one.
-    """
+def _find_problem(body: bytes) -> str | None:
+    """Return why the events of a request are invalid; ``None`` if Airflow itself rejects the request."""
     try:
-        trigger = json.loads(body)
-        batch = EventBatch.from_conf(trigger.get("conf") or {})
+        conf = json.loads(body).get("conf") or {}
+        if runs.is_reference(conf):
+            return f"conf.{runs.REFERENCE_KEY}: expected an event; only event hooks refers to the ledger"
+        batch = EventBatch.from_conf(conf)
         batch.reject_internal_fields()
         planning.plan_batch(batch, lookups.load_cached())
-        if not trigger.get("note") and (note := build_note([event.payload() for event in batch.events])):
-            body = json.dumps({**trigger, "note": note}).encode()
     except EventInvalid as error:
-        return str(error), body
+        return str(error)
     except LookupInvalid as error:
         log.warning("Events are not validated: %s", error)
     except (ValueError, AttributeError):
         log.debug("The body is not a JSON object; Airflow rejects it")
     except RecursionError:
-        return "conf: expected fewer levels of objects and arrays", body
-    return None, body
+        return "conf: expected fewer levels of objects and arrays"
+    return None
 
 
 async def _is_authenticated(request: Request) -> bool:
@@ -87,11 +80,6 @@ async def _is_authenticated(request: Request) -> bool:
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     token = bearer if scheme.lower() == "bearer" else request.cookies.get(COOKIE_NAME_JWT_TOKEN)
     return await is_authenticated(token)
-
-
-def _with_content_length(scope: Scope, length: int) -> Scope:
-    headers = [(name, value) for name, value in scope["headers"] if name != b"content-length"]
-    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -25,6 +25,7 @@ from event_hooks.collect_events.reprocess import (
     select_failed,
 )
 from event_hooks.collect_events.summary import CollectSummary, build_report
+from event_hooks.events.models import EventBatch
 from event_hooks.exceptions import EventInvalid, EventKeyConflict, UnsafeValue
 from event_hooks.hive import perl
 from event_hooks.ledger.database import Ledger
@@ -129,7 +130,7 @@ def _select_candidates(
             continue
         payload = event.payload(_is_safe)
         try:
-            planning.plan_events({"events": [payload]}, lookups)
+            planning.plan_batch(EventBatch.from_conf({"events": [payload]}), lookups)
         except EventInvalid as error:
             if is_in_window:
                 _count_rejected(event, error, summary)

@@ -84,4 +84,4 @@ def build_report(summary: CollectSummary, params: CollectParams, collect_run_id:
         message=format_message("Events collected", {**window, **counts}),
         key=f"{collect_run_id}/collected/{json.dumps(counts, sort_keys=True)}",
     )
-    return to_pending([report], collect_run_id, {})
+    return to_pending([report], collect_run_id)

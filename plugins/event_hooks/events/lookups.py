@@ -7,7 +7,7 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
@@ -89,14 +89,10 @@ class Lookups(BaseModel):
         """Return the types of the follow-up events: ``{process: types}``."""
         return {name: process.emits for name, process in self.processes.items()}
 
-    def select_processes(
-        self, batch: EventBatch, recorded: Mapping[int, Sequence[str]] | None = None
-    ) -> dict[str, list[int]]:
+    def select_processes(self, batch: EventBatch) -> dict[str, list[int]]:
         """
         Return the processes that react to the events of a batch.
 
-        :param recorded: ``{position: processes}`` of events that were planned, and submitted, before; the
-            lookups may have changed since. Processes that were removed from the lookup are left out.
         :return: ``{process: [position of an event in the batch, …]}``, without the processes that have no
             event, and without those that wait for further events (joins).
         :raises EventTypeUnknown: the event lookup does not have the type of an event.
@@ -104,16 +100,16 @@ class Lookups(BaseModel):
         """
         positions: dict[str, list[int]] = {}
         for position, event in enumerate(batch.events):
-            names = (recorded or {}).get(position)
-            if names is None:
-                names = self._select_names(event, field_prefix(position, len(batch.events)))
-            for name in names:
-                if name in self.processes:
-                    positions.setdefault(name, []).append(position)
+            for name in self.select_names(event, field_prefix(position, len(batch.events))):
+                positions.setdefault(name, []).append(position)
         return positions
 
-    def _select_names(self, event: Event, prefix: str) -> Sequence[str]:
-        """Return the names of the processes that react to one event by itself."""
+    def select_names(self, event: Event, prefix: str = "") -> Sequence[str]:
+        """
+        Return the names of the processes that react to one event by itself; errors as above.
+
+        :param prefix: of the event's fields in error messages.
+        """
         if event.type not in self.rules.process_names:
             expected = f"expected one of {', '.join(self.event_types)}, not {event.type[:100]!r}"
             raise EventTypeUnknown(f"{prefix}type", expected)

@@ -156,8 +156,13 @@ def build_job_input(payload: Mapping[str, Any], position: int, run_id: str, task
     :param position: of the event in its run, from 0.
     :return: ``{"event": <payload>, "event_hooks": {"run_id": …, "token": …}}``.
     """
-    token = hashlib.sha256(f"{run_id}\n{position}\n{task_id}".encode()).hexdigest()[:32]
+    token = build_token(run_id, position, task_id)
     return {"event": payload, "event_hooks": {"run_id": run_id, "token": token}}
+
+
+def build_token(run_id: str, position: int, task_id: str) -> str:
+    """Return the text that only the input of this task's job for this event of this run contains."""
+    return hashlib.sha256(f"{run_id}\n{position}\n{task_id}".encode()).hexdigest()[:32]
 
 
 _FORM_FIELDS = {"type", "genome", "event_id", EXTRA_FIELDS_PARAM, "events"}

@@ -12,6 +12,7 @@ from event_hooks.exceptions import EventRejected
 from event_hooks.follow_ups.hook import EventServerHook
 from event_hooks.ledger import follow_ups
 from event_hooks.ledger.events import load_event
+from event_hooks.ledger.records import RunEvents
 from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.outbox import to_pending
 
@@ -58,7 +59,7 @@ def _record_rejection(ledger: Ledger, event: FollowUpEvent, error: str) -> None:
     cause = load_event(ledger, event.event_id)
     reports: list[PendingReport] = []
     if cause and cause.run_id:
-        builder = ReportBuilder({"events": [cause.payload]}, cause.run_id, first_position=cause.position)
+        builder = ReportBuilder(RunEvents.from_stored(cause.run_id, [cause]))
         report = builder.follow_up_rejected(cause.position, event.process, event.payload, error)
-        reports = to_pending([report], cause.run_id, {cause.position: cause.id})
+        reports = to_pending([report], cause.run_id)
     follow_ups.mark_rejected(ledger, event, error, reports)

@@ -24,7 +24,14 @@ from event_hooks.ledger.database import (
     sanitize_text,
 )
 from event_hooks.ledger.once import insert_planned
-from event_hooks.ledger.records import EventRequest, NewEvent, OnceClaim, ProcessStatus, StoredEvent
+from event_hooks.ledger.records import (
+    EventRequest,
+    NewEvent,
+    OnceClaim,
+    ProcessStatus,
+    RunEvents,
+    StoredEvent,
+)
 from event_hooks.ledger.tables import event
 
 NewProcesses = Mapping[str, tuple[NewEvent, Sequence[tuple[str, str, str]]]]
@@ -119,6 +126,15 @@ def load_run_events(ledger: Ledger, run_id: str) -> list[StoredEvent]:
     """Return the events of a run, by position."""
     rows = ledger.read(select(event).where(event.c.run_id == run_id))
     return sorted((_to_stored_event(row) for row in rows), key=attrgetter("position"))
+
+
+def close_run(ledger: Ledger, run_id: str) -> None:
+    """PLACEHOLDER."""
+
+
+def load_run(ledger: Ledger, run_id: str) -> RunEvents:
+    """Return the parsed events of a run."""
+    return RunEvents.from_stored(run_id, load_run_events(ledger, run_id))
 
 
 def load_event(ledger: Ledger, event_id: int) -> StoredEvent | None:
@@ -272,5 +288,11 @@ def _load_by_key(
 
 def _to_stored_event(row: Any, *, is_new: bool = False) -> StoredEvent:
     return StoredEvent(
-        row.id, json.loads(row.payload), row.run_id, row.position, is_new, row.planned_at is not None
+        row.id,
+        json.loads(row.payload),
+        row.run_id,
+        row.position,
+        is_new,
+        row.planned_at is not None,
+        row.rejected_reason,
     )

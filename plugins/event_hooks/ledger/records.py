@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from event_hooks.events.models import Event
 
 
 class ProcessState(StrEnum):
@@ -63,6 +65,28 @@ class StoredEvent:
 
     is_planned: bool = field(default=False, compare=False)
     """Whether the processes of the event are stored."""
+
+    rejected_reason: str | None = field(default=None, compare=False)
+    """Why no process runs for the event; ``None`` unless it is rejected."""
+
+
+@dataclass(frozen=True)
+class RunEvents:
+    """Events of one run, parsed, with their ids. A task or trigger loads them once and passes them on."""
+
+    run_id: str
+    events: Mapping[int, Event]
+    """``{position in the run: event}``."""
+
+    event_ids: Mapping[int, int]
+    """``{position in the run: id of the event in the ledger}``."""
+
+    @classmethod
+    def from_stored(cls, run_id: str, stored: Iterable[StoredEvent]) -> RunEvents:
+        """Parse stored events of a run; these need not be all of its events."""
+        stored = list(stored)
+        events = {event.position: Event.model_validate(event.payload) for event in stored}
+        return cls(run_id, events, {event.position: event.id for event in stored})
 
 
 @dataclass(frozen=True)
@@ -121,6 +145,16 @@ class ProcessStatus:
     state: str = ProcessState.PLANNED
     error: str | None = None
     attempt: str | None = None
+    """Id of the task instance that waits for the job, or waited last; later ones sort higher."""
+
+    wait_started_at: datetime | None = None
+    """When this attempt began to wait."""
+
+    stop_requested_at: datetime | None = None
+    """When a user marked this wait as failed; ``None`` unless its jobs are to be stopped."""
+
+    stalls: str | None = None
+    """Its present stalls, JSON: ``{Stall.key: text}``."""
 
     @property
     def is_finished(self) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.definitions.callback import AsyncCallback  # airflow.sdk exports them, but its stub does not
 from airflow.sdk.definitions.deadline import BaseDeadlineReference, DeadlineAlert
 
-from event_hooks.ledger.events import load_event
+from event_hooks.ledger.events import load_run
 from event_hooks.ledger.processes import is_run_planned, load_run_statuses
 from event_hooks.ledger.records import UNFINISHED_STATES
 from event_hooks.ledger.reports import store_reports
@@ -95,8 +95,6 @@ def _add_report(
     run_id: str, process: str, seconds: float, late: Sequence[ProcessStatus], ledger: Ledger
 ) -> None:
     first = late[0]
-    event = load_event(ledger, first.event_id)
-    if event:
-        builder = ReportBuilder({"events": [event.payload]}, run_id, first_position=first.position)
-        report = builder.late(first.position, process, first.job_id, len(late), seconds)
-        store_reports(ledger, to_pending([report], run_id, {first.position: first.event_id}))
+    builder = ReportBuilder(load_run(ledger, run_id))
+    report = builder.late(first.position, process, first.job_id, len(late), seconds)
+    store_reports(ledger, to_pending([report], run_id))

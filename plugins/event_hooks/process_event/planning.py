@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from event_hooks.events.models import EventBatch
+from event_hooks.events.models import build_token
 from event_hooks.exceptions import EventInvalid
 from event_hooks.hive import perl
 from event_hooks.ledger.records import OnceClaim
 
 if TYPE_CHECKING:
     from event_hooks.events.lookups import Lookups
-    from event_hooks.ledger.records import OnceClaims
+    from event_hooks.events.models import EventBatch
+    from event_hooks.ledger.records import OnceClaims, ProcessStatus
 
 
 def submit_task_id(process: str) -> str:
@@ -21,31 +22,36 @@ def submit_task_id(process: str) -> str:
     return f"{process}.submit"
 
 
-def plan_events(
-    conf: object, lookups: Lookups, planned: Mapping[int, Sequence[str]] | None = None
-) -> dict[str, list[int]]:
+def plan_batch(batch: EventBatch, lookups: Lookups) -> dict[str, list[int]]:
     """
-    Validate a run's events, and select the events of each process.
+    Check that events can be processed, and select the events of each process.
 
-    :param conf: of the run: one event's fields, or ``{"events": [{…}, …]}``.
-    :param planned: processes that were selected before, as in
-        :meth:`event_hooks.events.lookups.Lookups.select_processes`.
     :return: ``{process: [position of an event, from 0, …]}``, only processes with an event.
     :raises EventInvalid: names the first invalid field and the expected value.
     """
-    return plan_batch(EventBatch.from_conf(conf), lookups, planned)
-
-
-def plan_batch(
-    batch: EventBatch, lookups: Lookups, planned: Mapping[int, Sequence[str]] | None = None
-) -> dict[str, list[int]]:
-    """Validate and select as :func:`plan_events` does, for a batch that is already parsed."""
-    plan = lookups.select_processes(batch, planned)
+    plan = lookups.select_processes(batch)
     for position, event in enumerate(batch.events):
         field, payload = f"events[{position}]" if len(batch.events) > 1 else "", event.payload()
         _check_is_preserved(payload, field)
         perl.dumps(payload, field)
     return plan
+
+
+def group_by_hive(statuses: Iterable[ProcessStatus]) -> dict[tuple[str, str], list[ProcessStatus]]:
+    """Return the processes of events by the place of their jobs: ``{(hive, analysis): statuses}``."""
+    groups: dict[tuple[str, str], list[ProcessStatus]] = {}
+    for status in statuses:
+        groups.setdefault((status.hive, status.analysis), []).append(status)
+    return groups
+
+
+def build_tokens(run_id: str, statuses: Iterable[ProcessStatus]) -> dict[int, str | None]:
+    """Return the token that the input of each job contains, for statuses with a job: ``{job id: token}``."""
+    return {
+        status.job_id: build_token(run_id, status.position, submit_task_id(status.process))
+        for status in statuses
+        if status.job_id is not None
+    }
 
 
 def exclude_positions(plan: Mapping[str, list[int]], excluded: Collection[int]) -> dict[str, list[int]]:

@@ -1,83 +1,79 @@
-"""Store plans and outcomes together with their reports and follow-up events, each in one transaction."""
+"""
+Record what happened to the events of a run: the only writer of plans, jobs, progress, stalls and outcomes.
+
+Each function stores its facts together with their reports and follow-up events in one transaction, and is
+idempotent, so every step can be retried.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from event_hooks.follow_ups.build import build_follow_ups
-from event_hooks.ledger.events import load_run_events
-from event_hooks.ledger.processes import store_outcomes, store_plan
+from event_hooks.hive.sql.job_trees import JobState
+from event_hooks.ledger.outcomes import store_outcomes
+from event_hooks.ledger.processes import reject_events, store_jobs, store_plan
+from event_hooks.ledger.progress import Stalls, store_progress, store_stalls
 from event_hooks.ledger.records import PendingReport, ProcessOutcome, ProcessState, ProcessStatus
+from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.outbox import to_pending
 
 if TYPE_CHECKING:
-    from event_hooks.events.lookups import Process
+    from event_hooks.hive.sql.outcomes import JobOutcome
     from event_hooks.ledger.database import Ledger
-    from event_hooks.ledger.records import FollowUpEvent, OnceClaims
-    from event_hooks.reports.builder import ReportBuilder
+    from event_hooks.ledger.records import FollowUpEvent, OnceClaims, ProgressUpdate, RunEvents
     from event_hooks.reports.report import Report
 
 
-def record_plan(
-    ledger: Ledger,
-    builder: ReportBuilder,
-    plan: Mapping[str, Sequence[int]],
-    duplicates: Mapping[int, str],
-    processes: Mapping[str, Process],
-    claims: OnceClaims,
-) -> dict[str, list[int]]:
-    """
-    Store the processes of a run's events, with the reports that the events were received; idempotent.
+@dataclass(frozen=True)
+class Plan:
+    """The plan of a run, before it is stored."""
 
-    :param plan: ``{process: positions}``.
-    :param duplicates: ``{position: run id}`` of events that another run processes.
-    :param claims: of processes that run once for the same values.
-    :return: the plan without processes that another event has claimed.
+    processes: Sequence[ProcessStatus]
+    """The processes of its events."""
+
+    claims: OnceClaims
+    """By event id."""
+
+    rejected: Mapping[int, str]
+    """``{position: reason}`` of the events that are rejected."""
+
+    duplicates: Mapping[int, str]
+    """``{position: run id}`` of events of the run's ``conf`` that another run has."""
+
+
+def record_plan(ledger: Ledger, run: RunEvents, plan: Plan) -> None:
     """
-    event_ids = load_event_ids(ledger, builder.run_id)
-    planned = _build_statuses(plan, processes, event_ids)
+    Record the processes of a run's events, and which events are rejected.
+
+    :param run: all events of the run, and the duplicates in its ``conf``.
+    """
+    builder = ReportBuilder(run)
 
     def build_reports(skipped: Collection[tuple[int, str]]) -> list[PendingReport]:
         reports = [
-            *_build_received(builder, planned, duplicates, skipped),
-            *(builder.duplicate(position, run_id) for position, run_id in duplicates.items()),
+            *_build_received(builder, plan, skipped),
+            *(builder.duplicate(position, run_id) for position, run_id in plan.duplicates.items()),
+            *(builder.rejected(position, reason) for position, reason in plan.rejected.items()),
         ]
-        return to_pending(reports, builder.run_id, event_ids)
+        return to_pending(reports, run.run_id)
 
-    claims_of_events = {
-        (event_ids[position], process): claim for (position, process), claim in claims.items()
-    }
-    skipped = store_plan(ledger, builder.run_id, planned, claims_of_events, build_reports)
-    remaining = {
-        process: [position for position in positions if (event_ids[position], process) not in skipped]
-        for process, positions in plan.items()
-    }
-    return {process: positions for process, positions in remaining.items() if positions}
-
-
-def _build_statuses(
-    plan: Mapping[str, Sequence[int]], processes: Mapping[str, Process], event_ids: Mapping[int, int]
-) -> list[ProcessStatus]:
-    return [
-        ProcessStatus(
-            event_ids[position], position, name, processes[name].hive_conn_id, processes[name].analysis
-        )
-        for name, positions in plan.items()
-        for position in positions
-    ]
+    rejected = {run.event_ids[position]: reason for position, reason in plan.rejected.items()}
+    store_plan(ledger, run.run_id, plan.processes, plan.claims, rejected, build_reports)
 
 
 def _build_received(
-    builder: ReportBuilder,
-    planned: Sequence[ProcessStatus],
-    duplicates: Collection[int],
-    skipped: Collection[tuple[int, str]],
+    builder: ReportBuilder, plan: Plan, skipped: Collection[tuple[int, str]]
 ) -> Iterator[Report]:
     names: dict[int, tuple[list[str], list[str]]] = {
-        position: ([], []) for position in builder.events if position not in duplicates
+        position: ([], [])
+        for position in builder.run.events
+        if position not in plan.duplicates and position not in plan.rejected
     }
-    for status in planned:
+    for status in plan.processes:
         planned_names, skipped_names = names[status.position]
         is_skipped = (status.event_id, status.process) in skipped
         (skipped_names if is_skipped else planned_names).append(status.process)
@@ -85,27 +81,107 @@ def _build_received(
         yield builder.received(position, planned_names, skipped_names)
 
 
-def record_outcomes(
+def record_rejections(ledger: Ledger, run: RunEvents, reasons: Mapping[int, str]) -> None:
+    """
+    Record that events of a run are rejected.
+
+    :param reasons: ``{position: reason}``.
+    """
+    builder = ReportBuilder(run)
+    reports = [builder.rejected(position, reason) for position, reason in reasons.items()]
+    by_event = {run.event_ids[position]: reason for position, reason in reasons.items()}
+    reject_events(ledger, run.run_id, by_event, to_pending(reports, run.run_id))
+
+
+def record_jobs(ledger: Ledger, run: RunEvents, process: str, jobs: Mapping[int, int]) -> None:
+    """
+    Record the jobs of a process.
+
+    :param jobs: ``{position: job id}``.
+    """
+    builder = ReportBuilder(run)
+    reports = [builder.submitted(position, process, job_id) for position, job_id in jobs.items()]
+    rows = {(run.event_ids[position], process): job_id for position, job_id in jobs.items()}
+    store_jobs(ledger, rows, to_pending(reports, run.run_id))
+
+
+def record_progress(
+    ledger: Ledger, run: RunEvents, process: str, updates: Sequence[ProgressUpdate], report: Report | None
+) -> None:
+    """Record the progress of job trees of a process, with one report on all of them, if it is time for it."""
+    store_progress(ledger, process, updates, to_pending([report] if report else [], run.run_id))
+
+
+def record_stalls(
     ledger: Ledger,
+    run: RunEvents,
+    process: str,
+    jobs: Mapping[int, int],
+    stalls: Mapping[int, Mapping[str, str]],
+) -> None:
+    """
+    Record the present stalls of a process, with one WARN report on each new stall.
+
+    :param jobs: ``{position: job id}`` of the job trees that were checked.
+    :param stalls: ``{position: {Stall.key: text}}``.
+    """
+    positions = {run.event_ids[position]: position for position in jobs}
+
+    def build_reports(new: Stalls) -> list[PendingReport]:
+        positions_by_key: dict[str, list[int]] = {}
+        for event_id, texts in new.items():
+            for key in texts:
+                positions_by_key.setdefault(key, []).append(positions[event_id])
+        return to_pending(
+            [
+                _build_stall_report(ReportBuilder(run), process, key, sorted(affected), jobs, stalls)
+                for key, affected in positions_by_key.items()
+            ],
+            run.run_id,
+        )
+
+    by_event = {run.event_ids[position]: texts for position, texts in stalls.items()}
+    store_stalls(ledger, process, list(positions), by_event, build_reports)
+
+
+def _build_stall_report(
     builder: ReportBuilder,
     process: str,
-    event_ids: Mapping[int, int],
-    outcomes: Mapping[int, Mapping[str, Any]],
+    key: str,
+    positions: Sequence[int],
+    jobs: Mapping[int, int],
+    stalls: Mapping[int, Mapping[str, str]],
+) -> Report:
+    kind = key.partition(":")[0]
+    text = stalls[positions[0]][key]
+    return builder.stalled(positions, process, jobs[positions[0]], kind, text, f"{key} {_now()}")
+
+
+def _now() -> str:
+    """Return the time, which distinguishes the reports on a condition that passes and returns."""
+    return datetime.now(UTC).isoformat()
+
+
+def record_outcomes(
+    ledger: Ledger,
+    run: RunEvents,
+    process: str,
+    outcomes: Mapping[int, JobOutcome],
     attempt: str,
     emits: Sequence[str] = (),
 ) -> None:
     """
-    Store the outcomes of jobs, with their reports and follow-up events, in one transaction; idempotent.
+    Record the outcomes of jobs, with their reports and follow-up events.
 
-    :param event_ids: ``{position: event id}``.
-    :param outcomes: ``{position: {"job_id", "state", "result", "error"}}``, and ``"counts"`` if available.
+    :param outcomes: by position.
     :param attempt: id of the task instance that waited for the jobs.
     :param emits: types of the follow-up events of a success.
     """
-    follow_ups = _build_follow_ups(builder, process, event_ids, outcomes, emits)
+    builder = ReportBuilder(run)
+    follow_ups = _build_follow_ups(run, process, outcomes, emits)
     reports = [
         *(
-            builder.process_finished(position, process, outcome, attempt)
+            builder.process_finished(position, process, outcome.as_dict(), attempt)
             for position, outcome in outcomes.items()
         ),
         *_build_rejected(builder, process, follow_ups),
@@ -113,32 +189,28 @@ def record_outcomes(
     store_outcomes(
         ledger,
         process,
-        [_parse_outcome(event_ids[position], outcome) for position, outcome in outcomes.items()],
+        [_to_process_outcome(run.event_ids[position], outcome) for position, outcome in outcomes.items()],
         attempt,
-        to_pending(reports, builder.run_id, event_ids),
+        to_pending(reports, run.run_id),
         [follow_up for follow_ups_of_event in follow_ups.values() for follow_up in follow_ups_of_event],
     )
 
 
 def _build_follow_ups(
-    builder: ReportBuilder,
-    process: str,
-    event_ids: Mapping[int, int],
-    outcomes: Mapping[int, Mapping[str, Any]],
-    emits: Sequence[str],
+    run: RunEvents, process: str, outcomes: Mapping[int, JobOutcome], emits: Sequence[str]
 ) -> dict[int, list[FollowUpEvent]]:
     return {
         position: build_follow_ups(
-            builder.events[position],
-            builder.run_id,
+            run.events[position].payload(),
+            run.run_id,
             position,
-            event_ids[position],
+            run.event_ids[position],
             process,
-            outcome["result"],
+            outcome.result,
             emits,
         )
         for position, outcome in outcomes.items()
-        if outcome["state"] == ProcessState.COMPLETE
+        if outcome.state is JobState.COMPLETE
     }
 
 
@@ -151,12 +223,37 @@ def _build_rejected(
                 yield builder.follow_up_rejected(position, process, follow_up.payload, follow_up.error)
 
 
-def _parse_outcome(event_id: int, outcome: Mapping[str, Any]) -> ProcessOutcome:
+def _to_process_outcome(event_id: int, outcome: JobOutcome) -> ProcessOutcome:
     # Only a wait that reached its timeout has an outcome of a running job.
-    state = ProcessState.TIMED_OUT if outcome["state"] == "running" else outcome["state"]
-    return ProcessOutcome(event_id, state, outcome["result"], outcome["error"], outcome.get("counts"))
+    is_running = outcome.state is JobState.RUNNING
+    state = ProcessState.TIMED_OUT if is_running else ProcessState(outcome.state)
+    return ProcessOutcome(event_id, state, outcome.result, outcome.error, outcome.counts)
 
 
-def load_event_ids(ledger: Ledger, run_id: str) -> dict[int, int]:
-    """Return ``{position: event id}`` of a run's events."""
-    return {event.position: event.id for event in load_run_events(ledger, run_id)}
+def record_missing_outcomes(
+    ledger: Ledger, run: RunEvents, errors: Mapping[ProcessStatus, str], *, is_user_decision: bool = False
+) -> None:
+    """
+    Record that the outcomes of processes are not known: no job was submitted, or its outcome was not read.
+
+    :param errors: ``{process of an event: reason}``.
+    :param is_user_decision: whether a user has marked the tasks as success; a WARN instead of a FATAL.
+    """
+    builder = ReportBuilder(run)
+    for status, error in errors.items():
+        attempt = status.attempt or ""
+        if status.job_id is None:
+            state = ProcessState.NOT_SUBMITTED
+            report = builder.not_submitted(status.position, status.process, error, _now())
+        else:
+            state = ProcessState.UNKNOWN
+            report = builder.outcome_unknown(
+                status.position,
+                status.process,
+                status.job_id,
+                error,
+                attempt,
+                is_user_decision=is_user_decision,
+            )
+        outcome = ProcessOutcome(status.event_id, state, None, error)
+        store_outcomes(ledger, status.process, [outcome], attempt, to_pending([report], run.run_id))

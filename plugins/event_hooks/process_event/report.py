@@ -1,7 +1,8 @@
-"""The task `report`: store missing outcomes, and publish the pending reports of a run."""
+"""The task `report`: record what no other task could record, and publish the pending reports of a run."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,231 +10,209 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from event_hooks import metrics, xcom
+from event_hooks.events import lookups
 from event_hooks.exceptions import EventInvalid
 from event_hooks.ledger import joins
 from event_hooks.ledger.database import Ledger
-from event_hooks.ledger.processes import load_run_statuses, store_outcomes, store_plan
-from event_hooks.ledger.records import ProcessOutcome, ProcessState, ProcessStatus
+from event_hooks.ledger.events import load_run, load_run_events
+from event_hooks.ledger.processes import load_run_statuses
+from event_hooks.ledger.records import RunEvents
 from event_hooks.ledger.reports import count_pending_reports, store_reports
-from event_hooks.process_event.recording import load_event_ids, record_outcomes
+from event_hooks.process_event import recording
+from event_hooks.process_event.route import accept_conf
+from event_hooks.process_event.stopping import finish_stop
 from event_hooks.reports.builder import ReportBuilder, build_invalid_event_report
 from event_hooks.reports.outbox import send_pending_of_run, to_pending
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from event_hooks.ledger.records import ProcessStatus
     from event_hooks.reports.report import Report
 
+ROUTE = "route"
+"""The task that plans the events."""
 
-@dataclass(frozen=True)
-class TaskResults:
-    """Results of the two tasks of one process."""
+ENDED_STATES = ("success", "failed", "skipped", "upstream_failed", "removed", None)
+"""States of a ``wait`` that does not wait; ``None`` also stands for a task that the run does not have."""
 
-    positions: Sequence[int]
-    """Positions of the process's events in the run."""
+STOP_GRACE_SECONDS = 30.0
+"""Longest time between a user's mark on a ``wait`` and its trigger's request to stop the jobs."""
 
-    submit_error: str | None
-    job_ids: Sequence[int] | None
-    outcomes: Sequence[Mapping[str, Any]] | None
-    """``{"job_id", "state", "result", "error"}`` of each job, in the order of ``positions``."""
-
-    wait_error: str | None
-    """Reason why the wait ended before the jobs finished."""
-
-    wait_state: str | None
-    """Airflow's state of the wait: success, failed, upstream_failed…"""
-
-    attempt: str = ""
-    """Id of the task instance of the wait; empty if it never started."""
-
-    def outcomes_by_position(self) -> dict[int, Mapping[str, Any]]:
-        """Return the outcomes that the wait stored."""
-        return dict(zip(self.positions, self.outcomes or (), strict=False))
+POLL_SECONDS = 1.0
 
 
 class ReportOperator(BaseOperator):
     """
-    Store an outcome of each process and event, and publish the reports.
+    Record an outcome of each process and event, and publish the reports.
 
-    Make it a teardown, so that it always runs. The waits record and report the outcomes of jobs as they
-    arrive. This task adds outcomes that they could not record, and a summary of each event. It fails
-    while the broker is unavailable. A retry is idempotent: reports with the same message id are stored
-    once.
+    Make it a teardown, so that it always runs. The waits record the outcomes of jobs as they arrive. This
+    task rejects events that were never planned, finishes stops, records that a job was not submitted or that
+    its outcome is unknown, and adds a summary of each event. A retry is idempotent.
 
-    :param plan: task and key of the XCom ``{process: [position of an event, …]}``. Each process is, or
-        was when the run started, a task group with the tasks ``submit`` and ``wait``.
     :param emits: ``{process: types of its follow-up events}``.
     """
 
-    def __init__(self, *, plan: tuple[str, str], emits: Mapping[str, Sequence[str]], **kwargs: Any) -> None:
+    def __init__(self, *, emits: Mapping[str, Sequence[str]], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.plan = plan
         self.emits = emits
 
     def execute(self, context: Context) -> None:
         """
-        Store missing outcomes, and publish the pending reports.
+        Record missing outcomes, and publish the pending reports.
 
-        :raises ReportNotPublished: reports are still pending.
+        :raises ReportNotPublished: reports are still pending, because the broker is unavailable.
+        :raises HiveUnreachable: a hive is unavailable in which jobs are to be stopped; all reports so far are
+            published.
         """
-        run = context["dag_run"]
-        ledger = Ledger()
-        event_ids = load_event_ids(ledger, run.run_id)
+        dag_run, ledger = context["dag_run"], Ledger()
         try:
-            builder = ReportBuilder(run.conf, run.run_id)
-        except EventInvalid as error:
-            metrics.count_rejected("run")
-            reports = [build_invalid_event_report(run.conf, run.run_id, error)]
-        else:
-            reports = self._finish_run(context["ti"], ledger, builder, event_ids)
+            tasks = RunTasks.load(context["ti"], dag_run.run_id)
+            if tasks.states.get(ROUTE) != "success":
+                _reject_events(ledger, dag_run, tasks)
+            self._finish_processes(ledger, tasks)
+            self._store_summaries(ledger, dag_run.run_id)
+        finally:
+            self.log.info("%s reports are pending", count_pending_reports(ledger, dag_run.run_id))
+            self.log.info("%s reports are sent", send_pending_of_run(ledger, dag_run.run_id))
+            ledger.close()
+
+    def _finish_processes(self, ledger: Ledger, tasks: RunTasks) -> None:
+        """Finish the stops, and record the other processes without an outcome."""
+        run, unfinished = load_run(ledger, tasks.run_id), _load_unfinished(ledger, tasks)
+        stopping = [status for status in unfinished if status.stop_requested_at]
+        finish_stop(ledger, run, stopping, self.emits)
+        for is_user_decision in (True, False):
+            errors = {
+                status: tasks.explain_missing_outcome(status)
+                for status in unfinished
+                if not status.stop_requested_at and tasks.is_marked_as_success(status) is is_user_decision
+            }
+            recording.record_missing_outcomes(ledger, run, errors, is_user_decision=is_user_decision)
+
+    def _store_summaries(self, ledger: Ledger, run_id: str) -> None:
+        stored = load_run_events(ledger, run_id)
+        accepted = [event for event in stored if event.rejected_reason is None]
+        run, statuses = RunEvents.from_stored(run_id, accepted), load_run_statuses(ledger, run_id)
+        reports = list(build_summaries(run, statuses, _load_joins(ledger, run)))
         for report in reports:
             self.log.info("%s for %s: %s", report.routing_key, report.resource, report.message)
-        store_reports(ledger, to_pending(reports, run.run_id, event_ids))
-        self.log.info("%s reports are pending", count_pending_reports(ledger, run.run_id))
-        self.log.info("%s reports are sent", send_pending_of_run(ledger, run.run_id))
-        ledger.close()
-
-    def _finish_run(
-        self, ti: Any, ledger: Ledger, builder: ReportBuilder, event_ids: Mapping[int, int]
-    ) -> list[Report]:
-        """Store the outcomes that the waits could not store, and return the reports of the run's events."""
-        route, key = self.plan
-        plan = ti.xcom_pull(task_ids=route, key=key)
-        if plan is None:
-            return _reject_events(ledger, builder, event_ids, _explain_missing_plan(ti, route))
-        task_states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[builder.run_id]).get(builder.run_id, {})
-        results = {
-            process: load_task_results(ti, process, positions, task_states)
-            for process, positions in plan.items()
-        }
-        for process, result in results.items():
-            emits = self.emits.get(process, ())
-            outcomes = result.outcomes_by_position()
-            record_outcomes(ledger, builder, process, event_ids, outcomes, result.attempt, emits)
-        for process, statuses in _load_unfinished(ledger, builder.run_id).items():
-            result = results.get(process) or load_task_results(ti, process, [], task_states)
-            _store_missing_outcomes(ledger, builder, event_ids, result, statuses)
-        statuses_of_run = load_run_statuses(ledger, builder.run_id)
-        return list(build_summaries(builder, statuses_of_run, event_ids, _load_joins(ledger, event_ids)))
+        store_reports(ledger, to_pending(reports, run_id))
 
 
-def _explain_missing_plan(ti: Any, route: str) -> str:
-    error = ti.xcom_pull(task_ids=route, key=xcom.ERROR_KEY)
-    return error or f"the task {route} ended without a plan: see its log"
+@dataclass(frozen=True)
+class RunTasks:
+    """The tasks of a run."""
+
+    run_id: str
+    ti: Any
+    """The present task instance."""
+
+    states: Mapping[str, str | None]
+    """``{task id: Airflow's state}``."""
+
+    @classmethod
+    def load(cls, ti: Any, run_id: str) -> RunTasks:
+        """Load the states of all tasks."""
+        return cls(run_id, ti, ti.get_task_states(dag_id=ti.dag_id, run_ids=[run_id]).get(run_id, {}))
+
+    def find_error(self, task_id: str) -> str | None:
+        """Return the error message of a task that failed; ``None`` if it left none."""
+        error: str | None = self.ti.xcom_pull(task_ids=task_id, key=xcom.ERROR_KEY)
+        return error
+
+    def has_wait_ended(self, status: ProcessStatus) -> bool:
+        """Return whether no task waits for the job of a process."""
+        return self._wait_state(status) in ENDED_STATES
+
+    def may_be_stopping(self, status: ProcessStatus) -> bool:
+        """Return whether a user may have marked a wait as failed, and no stop is requested yet."""
+        has_job = status.job_id is not None and status.attempt is not None
+        return has_job and self._wait_state(status) == "failed" and status.stop_requested_at is None
+
+    def is_marked_as_success(self, status: ProcessStatus) -> bool:
+        """Return whether a user marked the wait as success; otherwise it records an outcome first."""
+        return status.job_id is not None and self._wait_state(status) == "success"
+
+    def explain_missing_outcome(self, status: ProcessStatus) -> str:
+        """Return why a process has no outcome, after its tasks have ended."""
+        wait_state = self._wait_state(status)
+        submit_error = self.find_error(f"{status.process}.submit") or self.find_error(ROUTE)
+        if status.job_id is None:
+            return submit_error or "no job was submitted: see the log of the task submit"
+        if wait_state == "success":
+            return "a user marked the wait as success: the outcome of the job was not read"
+        if wait_state in (None, "removed"):
+            return (
+                "the process was removed from the lookup while its job ran, and no task waits: see its hive"
+            )
+        if wait_state == "upstream_failed":
+            return f"no task waits, because an earlier task failed: {submit_error or 'see its log'}"
+        return f"the wait ended as {wait_state} before it recorded an outcome: see its log"
+
+    def _wait_state(self, status: ProcessStatus) -> str | None:
+        return self.states.get(f"{status.process}.wait")
 
 
-def _reject_events(
-    ledger: Ledger, builder: ReportBuilder, event_ids: Mapping[int, int], error: str
-) -> list[Report]:
-    """Store an outcome of each process that was planned or submitted before the run failed to plan."""
-    for status in load_run_statuses(ledger, builder.run_id):
-        if not status.is_finished:
-            submit_error = None if status.job_id else error
-            result = TaskResults([], submit_error, None, None, error, None)
-            _store_missing_outcomes(ledger, builder, event_ids, result, [status])
-    store_plan(ledger, builder.run_id, ())
-    metrics.count_rejected("run", len(builder.events))
-    return [builder.rejected(position, error) for position in range(len(builder.events))]
+def _reject_events(ledger: Ledger, dag_run: Any, tasks: RunTasks) -> None:
+    """Reject the events that are not planned, because the task ``route`` has not succeeded."""
+    state = tasks.states.get(ROUTE)
+    error = tasks.find_error(ROUTE) or f"the task {ROUTE} ended as {state}, without a plan: see its log"
+    try:
+        accept_conf(ledger, dag_run, lookups.load_cached())
+    except EventInvalid as invalid:
+        metrics.count_rejected("run")
+        report = build_invalid_event_report(dag_run.conf, dag_run.run_id, invalid)
+        store_reports(ledger, to_pending([report], dag_run.run_id))
+    unplanned = [event for event in load_run_events(ledger, dag_run.run_id) if not event.is_planned]
+    run = RunEvents.from_stored(dag_run.run_id, unplanned)
+    recording.record_rejections(ledger, run, dict.fromkeys(run.events, error))
+    metrics.count_rejected("run", len(unplanned))
 
 
-def load_task_results(
-    ti: Any, process: str, positions: Sequence[int], task_states: Mapping[str, str | None]
-) -> TaskResults:
-    """Load the results of the tasks ``submit`` and ``wait`` of a process from their XComs."""
-    submit, wait = f"{process}.submit", f"{process}.wait"
-    wait_result = xcom.decode_xcom(ti.xcom_pull(task_ids=wait)) or {}
-    return TaskResults(
-        positions=positions,
-        submit_error=ti.xcom_pull(task_ids=submit, key=xcom.ERROR_KEY),
-        job_ids=ti.xcom_pull(task_ids=submit),
-        outcomes=wait_result.get("outcomes"),
-        wait_error=wait_result.get("error"),
-        wait_state=task_states.get(wait),
-        attempt=wait_result.get("task_instance_id") or "",
-    )
-
-
-def _load_unfinished(ledger: Ledger, run_id: str) -> dict[str, list[ProcessStatus]]:
-    unfinished: dict[str, list[ProcessStatus]] = {}
-    for status in load_run_statuses(ledger, run_id):
-        if not status.is_finished:
-            unfinished.setdefault(status.process, []).append(status)
-    return unfinished
-
-
-def _store_missing_outcomes(
-    ledger: Ledger,
-    builder: ReportBuilder,
-    event_ids: Mapping[int, int],
-    result: TaskResults,
-    statuses: Sequence[ProcessStatus],
-) -> None:
-    """Store the outcomes of unfinished events of one process, with their reports."""
-    outcomes, reports = [], []
-    for status in statuses:
-        state, error, report = resolve_missing_outcome(builder, result, status)
-        outcomes.append(ProcessOutcome(status.event_id, state, None, error))
-        reports.append(report)
-    pending = to_pending(reports, builder.run_id, event_ids)
-    store_outcomes(ledger, statuses[0].process, outcomes, result.attempt, pending)
-
-
-def resolve_missing_outcome(
-    builder: ReportBuilder, result: TaskResults, status: ProcessStatus
-) -> tuple[ProcessState, str, Report]:
+def _load_unfinished(ledger: Ledger, tasks: RunTasks) -> list[ProcessStatus]:
     """
-    Return state, error and report of an unfinished (process, event) after its tasks have ended.
+    Return the processes without an outcome for which no task waits.
 
-    Only an outcome from the hive can be a success. A successful task is not enough: a user can mark it as
-    success.
+    If a user marked a ``wait`` as failed, its trigger requests the stop of its jobs in the ledger; wait for
+    that request.
     """
-    # The API server may also have submitted a job of a process that was removed from the DAG.
-    job_ids = dict(zip(result.positions, result.job_ids or (), strict=False))
-    job_id = job_ids.get(status.position, status.job_id)
-    position, process = status.position, status.process
-    if result.submit_error or job_id is None:
-        error = result.submit_error or "no job was submitted: see the log of the task submit"
-        return ProcessState.NOT_SUBMITTED, error, builder.not_submitted(position, process, error)
-    is_wanted = result.wait_state == "success"
-    if is_wanted:
-        error = "a user marked the wait as success: the outcome of the job was not read"
-    else:
-        error = result.wait_error or _explain_missing_outcome(result.wait_state)
-    report = builder.outcome_unknown(
-        position, process, job_id, error, result.attempt, is_user_decision=is_wanted
-    )
-    return ProcessState.UNKNOWN, error, report
-
-
-def _explain_missing_outcome(wait_state: str | None) -> str:
-    if wait_state in (None, "removed"):
-        return "the process was removed from the lookup while its job ran, and the wait ended: see its hive"
-    return f"a user ended the wait as {wait_state} before its job finished: its log names the stopped jobs"
+    deadline = time.monotonic() + STOP_GRACE_SECONDS
+    while True:
+        unfinished = [
+            status
+            for status in load_run_statuses(ledger, tasks.run_id)
+            if not status.is_finished and tasks.has_wait_ended(status)
+        ]
+        if time.monotonic() > deadline or not any(map(tasks.may_be_stopping, unfinished)):
+            return unfinished
+        time.sleep(POLL_SECONDS)
 
 
 def build_summaries(
-    builder: ReportBuilder,
+    run: RunEvents,
     statuses: Sequence[ProcessStatus],
-    event_ids: Mapping[int, int],
     joins_of_events: Mapping[int, Sequence[str]] | None = None,
 ) -> Iterator[Report]:
     """
-    Yield the summary of each event of the run, without duplicates of events of other runs.
+    Yield the summary of each event whose processes are all finished.
 
     :param joins_of_events: ``{event id: processes that wait for further events}``.
     """
-    statuses_of_events: dict[int, list[ProcessStatus]] = {position: [] for position in sorted(event_ids)}
+    builder = ReportBuilder(run)
+    statuses_of_events: dict[int, list[ProcessStatus]] = {position: [] for position in sorted(run.events)}
     for status in statuses:
-        statuses_of_events[status.position].append(status)
+        if status.position in statuses_of_events:
+            statuses_of_events[status.position].append(status)
     for position, statuses_of_event in statuses_of_events.items():
-        if statuses_of_event:
+        if not statuses_of_event:
+            yield builder.no_process(position, (joins_of_events or {}).get(run.event_ids[position], ()))
+        elif all(status.is_finished for status in statuses_of_event):
             yield builder.event_finished(position, statuses_of_event)
-        else:
-            yield builder.no_process(position, (joins_of_events or {}).get(event_ids[position], ()))
 
 
-def _load_joins(ledger: Ledger, event_ids: Mapping[int, int]) -> dict[int, list[str]]:
+def _load_joins(ledger: Ledger, run: RunEvents) -> dict[int, list[str]]:
     processes: dict[int, list[str]] = {}
-    for event_id, join_wait in joins.list_waits_of_events(ledger, list(event_ids.values())):
+    for event_id, join_wait in joins.list_waits_of_events(ledger, list(run.event_ids.values())):
         processes.setdefault(event_id, []).append(join_wait.process)
     return processes

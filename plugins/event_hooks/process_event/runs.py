@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from event_hooks import settings
-from event_hooks.ledger.events import load_run_events
+from event_hooks.ledger.events import load_run
 from event_hooks.runtime import supervisor
 
 if TYPE_CHECKING:
     from event_hooks.ledger.database import Ledger
+    from event_hooks.ledger.records import RunEvents
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +21,13 @@ COLLECT_PREFIX = "collect__"
 JOIN_PREFIX = "joined__"
 MAINTENANCE_PREFIX = "ledger__"
 
-PREFIXES = (MAINTENANCE_PREFIX, API_PREFIX, JOIN_PREFIX, COLLECT_PREFIX)
-"""Prefixes of the ids of runs that event hooks starts, or `maintain_ledger` in place of their creator."""
+REFERENCE_KEY = "ledger"
+"""
+The only key in the ``conf`` of a run that event hooks starts: the run's events are in the ledger.
+
+Its value is for users who read the ``conf``: ``{"events": number of events, "first_event_id": …}``. Tasks
+read the events that the ledger has assigned to the run.
+"""
 
 MAX_NOTE_LENGTH = 1000
 """Characters of a run's note: the length of Airflow's column."""
@@ -34,9 +40,9 @@ def start_run(ledger: Ledger, run_id: str) -> int:
     :return: the number of its events.
     :raises RuntimeError: Airflow cannot start it now; ``maintain_ledger`` retries.
     """
-    events = [event.payload for event in load_run_events(ledger, run_id)]
-    supervisor.trigger_run(settings.DAG_ID, run_id, {"events": events}, build_note(events))
-    return len(events)
+    run = load_run(ledger, run_id)
+    supervisor.trigger_run(settings.DAG_ID, run_id, build_conf(run), build_note(run))
+    return len(run.events)
 
 
 def start_run_from_api(run_id: str, ledger: Ledger, user: str) -> None:
@@ -47,17 +53,26 @@ def start_run_from_api(run_id: str, ledger: Ledger, user: str) -> None:
     """
     from event_hooks.runtime import api_server  # its modules exist for the API server and are slow to import
 
-    events = [event.payload for event in load_run_events(ledger, run_id)]
-    if not events:
+    run = load_run(ledger, run_id)
+    if not run.events:
         return
-    is_started = api_server.trigger_run(
-        settings.DAG_ID, run_id, {"events": events}, build_note(events), user or None
-    )
+    conf, note = build_conf(run), build_note(run)
+    is_started = api_server.trigger_run(settings.DAG_ID, run_id, conf, note, user or None)
     if not is_started:
         log.info("Run %s was started before", run_id)
 
 
-def build_note(events: Sequence[dict[str, object]]) -> str | None:
+def build_conf(run: RunEvents) -> dict[str, Any]:
+    """Return the ``conf`` of a run whose events are in the ledger."""
+    return {REFERENCE_KEY: {"events": len(run.events), "first_event_id": min(run.event_ids.values())}}
+
+
+def is_reference(conf: object) -> bool:
+    """Return whether a run's ``conf`` refers to the ledger, instead of containing events."""
+    return isinstance(conf, Mapping) and set(conf) == {REFERENCE_KEY}
+
+
+def build_note(run: RunEvents) -> str | None:
     """Return the comments of events as the note of their run; ``None`` if no event has a comment."""
-    comments = [str(event["comment"]) for event in events if event.get("comment")]
+    comments = [str(comment) for event in run.events.values() if (comment := event.payload().get("comment"))]
     return "\n".join(dict.fromkeys(comments))[:MAX_NOTE_LENGTH] or None

@@ -2,85 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
 from event_hooks import xcom
-from event_hooks.events.models import EventBatch
-from event_hooks.exceptions import JobInOtherHive
-from event_hooks.hive.operator import HiveSubmitOperator
+from event_hooks.events.models import build_job_input
+from event_hooks.exceptions import EventHooksError
+from event_hooks.hive import perl
+from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger.database import Ledger
-from event_hooks.ledger.processes import load_run_statuses, store_jobs
+from event_hooks.ledger.events import load_run
+from event_hooks.ledger.processes import STATES_TO_SUBMIT, load_process_statuses
+from event_hooks.process_event import recording
 from event_hooks.process_event.links import LINKS
-from event_hooks.process_event.recording import load_event_ids
-from event_hooks.reports.builder import ReportBuilder
-from event_hooks.reports.outbox import to_pending
+from event_hooks.process_event.planning import group_by_hive, submit_task_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.sdk import Context
 
-    from event_hooks.ledger.records import ProcessStatus
+    from event_hooks.ledger.records import ProcessStatus, RunEvents
 
 
-class EventSubmitOperator(HiveSubmitOperator):
+class EventSubmitOperator(BaseOperator):
     """
-    A ``HiveSubmitOperator`` that submits one job per event, records the jobs, and reports them.
+    Submit one job per event of a run that has this process, as the ledger's plan says, and record the jobs.
 
-    A retry is idempotent: each input carries a token of run, event and task, and an input has one job.
+    A retry is idempotent: each input carries a token of run, event and process, and an input has one job. An
+    event whose job is recorded already is left alone, unless the job is missing in its hive.
 
     :param process: its name in the ledger.
-    :param positions: positions of the run's events, from 0, or an ``XComArg`` of them.
     :param guihive: URL of the hive in guiHIVE, if it is there.
-    :return: ``job.job_id`` of each event, in the order of ``positions``. If the task fails, the XCom
-        ``error`` has the message.
     """
 
-    template_fields: Sequence[str] = ("positions",)
     operator_extra_links = LINKS
 
-    def __init__(
-        self,
-        *,
-        process: str,
-        positions: Any,
-        guihive: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(inputs=(), **kwargs)
+    def __init__(self, *, process: str, guihive: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.process = process
-        self.positions = positions
         self.guihive = guihive
 
-    def execute(self, context: Context) -> list[int]:
+    def execute(self, context: Context) -> None:
         """
-        Submit the jobs; then record and report them.
+        Submit the jobs of each hive, and record them.
 
-        If recording fails, the retry finds the same jobs.
+        If recording fails, the retry finds the same jobs. If the task fails, the XCom ``error`` has the
+        message.
 
-        :raises JobInOtherHive: the API server, which reads a changed lookup first, submitted the job to
-            another hive.
+        :raises AirflowSkipException: no event of the run has this process.
+        :raises EventHooksError: a hive did not accept its jobs; those of the other hives are submitted.
         """
-        run = context["dag_run"]
-        builder, ledger = ReportBuilder(run.conf, run.run_id), Ledger()
         with xcom.push_error_xcom(context["ti"]):
-            self._check_recorded_jobs(load_run_statuses(ledger, run.run_id))
-            job_ids = self.submit(self._build_inputs(run))
-        self._record_jobs(ledger, builder, dict(zip(self.positions, job_ids, strict=True)))
-        ledger.close()
-        return job_ids
+            ledger = Ledger()
+            run = load_run(ledger, context["dag_run"].run_id)
+            statuses = load_process_statuses(ledger, run.run_id, self.process)
+            if not statuses:
+                raise AirflowSkipException(f"no event of this run has the process {self.process}")
+            self._submit(ledger, run, [status for status in statuses if status.state in STATES_TO_SUBMIT])
+            ledger.close()
 
-    def _check_recorded_jobs(self, statuses: Sequence[ProcessStatus]) -> None:
-        for status in statuses:
-            is_same_analysis = (status.hive, status.analysis) == (self.hive_conn_id, self.analysis)
-            if status.process == self.process and status.job_id is not None and not is_same_analysis:
-                raise JobInOtherHive(self.process, status.job_id, status.hive, status.analysis)
+    def _submit(self, ledger: Ledger, run: RunEvents, statuses: Sequence[ProcessStatus]) -> None:
+        errors: list[EventHooksError] = []
+        for (hive, analysis), group in group_by_hive(statuses).items():
+            try:
+                job_ids = HiveHook(hive).submit(
+                    analysis, [self._build_input(run, status) for status in group]
+                )
+            except EventHooksError as error:
+                errors.append(error)
+                continue
+            positions = [status.position for status in group]
+            jobs = dict(zip(positions, job_ids, strict=True))
+            recording.record_jobs(ledger, run, self.process, jobs)
+        if errors:  # an error that a retry may resolve counts first
+            raise min(errors, key=lambda error: isinstance(error, AirflowFailException))
 
-    def _build_inputs(self, run: Any) -> list[dict[str, Any]]:
-        batch = EventBatch.from_conf(run.conf)
-        return [batch.build_job_input(position, run.run_id, self.task_id) for position in self.positions]
-
-    def _record_jobs(self, ledger: Ledger, builder: ReportBuilder, jobs: dict[int, int]) -> None:
-        event_ids = load_event_ids(ledger, builder.run_id)
-        reports = [builder.submitted(position, self.process, job_id) for position, job_id in jobs.items()]
-        recorded = {(event_ids[position], self.process): job_id for position, job_id in jobs.items()}
-        store_jobs(ledger, recorded, to_pending(reports, builder.run_id, event_ids))
+    def _build_input(self, run: RunEvents, status: ProcessStatus) -> str:
+        payload, task_id = run.events[status.position].payload(), submit_task_id(self.process)
+        return perl.dumps(build_job_input(payload, status.position, run.run_id, task_id))

@@ -8,8 +8,14 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from event_hooks.events.models import EventBatch, event_reference
-from event_hooks.ledger.records import FAILURE_STATES, ProcessState, ProcessStatus, ProgressUpdate
+from event_hooks.events.models import event_reference
+from event_hooks.ledger.records import (
+    FAILURE_STATES,
+    ProcessState,
+    ProcessStatus,
+    ProgressUpdate,
+    RunEvents,
+)
 from event_hooks.reports.report import Report, ReportType, build_event_report, format_message
 
 RETRY_ADVICE = "fix the cause, then clear {task} of the run with Downstream"
@@ -38,15 +44,11 @@ class ReportBuilder:
 
     Reports are idempotent: a repeated call returns a report with the same ``message_id``.
 
-    :param conf: of the run, or with some consecutive events of it.
-    :param first_position: position in the run of the first event in ``conf``.
-    :raises EventInvalid: the events of ``conf`` are invalid.
+    :param run: the events that the reports are about.
     """
 
-    def __init__(self, conf: object, run_id: str, *, first_position: int = 0) -> None:
-        self.run_id = run_id
-        events = EventBatch.from_conf(conf).events
-        self.events = {position: event.payload() for position, event in enumerate(events, first_position)}
+    def __init__(self, run: RunEvents) -> None:
+        self.run = run
 
     def received(self, position: int, processes: Sequence[str], skipped: Sequence[str] = ()) -> Report:
         """
@@ -136,7 +138,7 @@ class ReportBuilder:
         """
         Report that jobs of a process are stalled, under the first of the affected events.
 
-        :param identity: of the stall; the same stall is reported once.
+        :param identity: of this occurrence of the stall.
         """
         facts = self._facts(
             positions[0], process, id=job_id, status=status, error=reason, events=len(positions)
@@ -176,11 +178,15 @@ class ReportBuilder:
         step = ReportStep.PROCESS_FINISHED
         return self._report(report_type, text, step, position, [process], identity=text)
 
-    def not_submitted(self, position: int, process: str, error: str) -> Report:
-        """Report that no job was submitted for an event."""
+    def not_submitted(self, position: int, process: str, error: str, identity: str) -> Report:
+        """
+        Report that no job was submitted for an event.
+
+        :param identity: of this failure; a later one is reported again.
+        """
         status = ProcessState.NOT_SUBMITTED.value
         facts = self._facts(position, process, status=status, error=error)
-        return self._failed(position, process, facts, error, task="submit")
+        return self._failed(position, process, facts, identity, task="submit")
 
     def outcome_unknown(
         self, position: int, process: str, job_id: int, error: str, attempt: str, *, is_user_decision: bool
@@ -220,8 +226,7 @@ class ReportBuilder:
     def _facts(self, position: int, process: str | None = None, **facts: Any) -> dict[str, Any]:
         """Return the facts of a message; those that all messages share come first."""
         process_facts = {"process": process} if process else {}
-        genome = self.events[position].get("genome")
-        return {**process_facts, "run": self.run_id, "genome": genome, **facts}
+        return {**process_facts, "run": self.run.run_id, "genome": self.run.events[position].genome, **facts}
 
     def _report(
         self,
@@ -237,18 +242,19 @@ class ReportBuilder:
 
         :param identity: distinguishes reports of the same step, event and process.
         """
-        event = self.events[position]
-        correlation_id = (event.get("follows") or {}).get("correlation_id")
+        event, run_id = self.run.events[position], self.run.run_id
+        correlation_id = event.follows.correlation_id if event.follows else event_reference(run_id, position)
         metadata = {
-            "run_id": self.run_id,
-            "correlation_id": correlation_id or event_reference(self.run_id, position),
+            "run_id": run_id,
+            "correlation_id": correlation_id,
             "step": step.value,
             "processes": list(processes),
         }
         process = processes[0] if len(processes) == 1 else ""
         digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()
-        key = f"{self.run_id}/{process}/{position}/{step}/{report_type}/{digest}"
-        return build_event_report(report_type, text, event, key, position, metadata)
+        key = f"{run_id}/{process}/{position}/{step}/{report_type}/{digest}"
+        event_id = self.run.event_ids.get(position)
+        return build_event_report(report_type, text, event.payload(), key, event_id, metadata)
 
 
 def build_invalid_event_report(conf: object, run_id: str, error: Exception) -> Report:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,17 +22,13 @@ POLL_SECONDS = 0.2
 """Pause while another process publishes reports of the same run."""
 
 
-def to_pending(reports: Iterable[Report], run_id: str, event_ids: Mapping[int, int]) -> list[PendingReport]:
-    """
-    Return reports in the form that the ledger stores, without those below the setting ``report_level``.
-
-    :param event_ids: ``{position: event id}``.
-    """
+def to_pending(reports: Iterable[Report], run_id: str) -> list[PendingReport]:
+    """Return reports in the form that the ledger stores, without those below the setting ``report_level``."""
     level = settings.report_level()
     return [
         PendingReport(
             report.message_id,
-            None if report.position is None else event_ids.get(report.position),
+            report.event_id,
             run_id,
             report.routing_key,
             report.body,

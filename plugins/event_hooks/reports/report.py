@@ -47,7 +47,7 @@ class Report(BaseModel):
     host: str = Field(default_factory=socket.gethostname)
     report_time: str = Field(default_factory=lambda: _iso(datetime.now(UTC)), description="UTC.")
     key: str = Field(exclude=True, description="Identity: repeated reports have the same key.")
-    position: int | None = Field(None, exclude=True, description="Position of the event in its run, from 0.")
+    event_id: int | None = Field(None, exclude=True, description="Id of the event in the ledger.")
 
     @computed_field(description="Equal to report_type: the e-mail consumer builds its subject from it.")
     def level(self) -> str:
@@ -84,14 +84,14 @@ def build_event_report(
     message: str,
     event: dict[str, Any],
     key: str,
-    position: int | None = None,
+    event_id: int | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> Report:
     """
     Return a report on an event of a run; without the event's fields if they cannot be sent.
 
     :param key: the report's identity: run, process, position and step.
-    :param position: of the event in its run; ``None`` if the event is invalid.
+    :param event_id: of the event in the ledger; ``None`` if the ledger does not have it under this run.
     :param metadata: added to ``params`` under :data:`METADATA_KEY`.
     """
     genome = event.get("genome")
@@ -103,7 +103,7 @@ def build_event_report(
         params={**event, **added},
         message=sanitize_text(message),
         key=sanitize_text(key),
-        position=position,
+        event_id=event_id,
     )
     try:
         report.model_dump_json()

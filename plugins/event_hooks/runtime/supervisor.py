@@ -10,6 +10,10 @@ module when the Task SDK has functions for these requests.
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any
 
 from airflow.sdk.exceptions import ErrorType
@@ -20,6 +24,9 @@ from airflow.sdk.execution_time.comms import (
     TriggerDagRun,
 )
 from airflow.sdk.execution_time.xcom import XCom
+
+ON_KILL_SECONDS = 25.0
+"""Less than ``[triggerer] on_kill_timeout``, 30 s, after which Airflow waits for the end of the coroutine."""
 
 
 def trigger_run(dag_id: str, run_id: str, conf: dict[str, Any], note: str | None) -> None:
@@ -55,3 +62,31 @@ async def load_xcom(key: str, *, dag_id: str, task_id: str, run_id: str) -> Any:
 async def store_xcom(key: str, value: Any, *, dag_id: str, task_id: str, run_id: str) -> None:
     """Store an XCom of a task instance from inside a trigger; replace its value if it exists."""
     await XCom.aset(key, value, dag_id=dag_id, task_id=task_id, run_id=run_id)
+
+
+def task_ids(task_instance: Any) -> dict[str, str] | None:
+    """Return the ids of a trigger's task, as the functions above take them; ``None`` without a task."""
+    if task_instance is None:
+        return None
+    return {name: getattr(task_instance, name) for name in ("dag_id", "task_id", "run_id")}
+
+
+async def run_to_end(coroutine: Coroutine[Any, Any, None]) -> None:
+    """
+    Run a coroutine as a task of its own, which no cancellation of the caller cancels, and wait for it.
+
+    For ``BaseTrigger.on_kill``: Airflow 3.3.2 cancels it again about every second, because the supervisor
+    sends the trigger's id with every sync until the trigger has ended, and swallows the error. After
+    ``ON_KILL_SECONDS`` the caller returns, and the task goes on without it.
+    """
+    task = asyncio.create_task(coroutine)
+    _TASKS.add(task)
+    task.add_done_callback(_TASKS.discard)
+    deadline = time.monotonic() + ON_KILL_SECONDS
+    while not task.done() and time.monotonic() < deadline:
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task}, timeout=deadline - time.monotonic())
+
+
+_TASKS: set[asyncio.Task[None]] = set()
+"""References to the running tasks: the event loop itself has only weak ones."""

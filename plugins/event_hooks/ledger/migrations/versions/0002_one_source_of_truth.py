@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -18,7 +19,7 @@ LONG_TEXT = sa.Text().with_variant(mysql.LONGTEXT(), "mysql")
 
 def upgrade() -> None:
     """Add columns, indexes and two tables; compute the digests of existing joins."""
-    columns = {
+    columns: dict[str, list[sa.Column[Any]]] = {
         "event": [
             sa.Column("rejected_reason", LONG_TEXT),
             sa.Column("counts_for_joins", sa.Boolean, nullable=False, server_default=sa.true()),

@@ -1,0 +1,137 @@
+"""Attempts to wait for jobs, and the outcomes of jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, or_, select
+
+from event_hooks.ledger.database import (
+    build_row_reader,
+    execute_updates,
+    read_matching,
+    sanitize_text,
+)
+from event_hooks.ledger.follow_ups import insert_follow_ups
+from event_hooks.ledger.processes import has_state, update_process
+from event_hooks.ledger.records import (
+    UNFINISHED_STATES,
+    FollowUpEvent,
+    PendingReport,
+    ProcessOutcome,
+    ProcessState,
+)
+from event_hooks.ledger.reports import insert_reports
+from event_hooks.ledger.tables import event_process
+
+if TYPE_CHECKING:
+    from event_hooks.ledger.database import Ledger
+
+
+def start_attempt(ledger: Ledger, process: str, event_ids: Collection[int], attempt: str) -> None:
+    """
+    Record that a task instance waits for the jobs of a process; idempotent.
+
+    Only this attempt, or a later one, can store an outcome from now on.
+
+    :param attempt: id of the task instance, which sorts by time.
+    """
+    columns = event_process.c
+    is_earlier = columns.attempt.is_(None) | (columns.attempt < attempt)
+    statement = update_process(process).where(has_state(*UNFINISHED_STATES), is_earlier)
+    values = {
+        "attempt": attempt,
+        "wait_started_at": datetime.now(UTC),
+        "stop_requested_at": None,
+        "stalls": None,
+    }
+    rows = [{"event_id_": event_id, **values} for event_id in sorted(event_ids)]
+    ledger.write(lambda connection: execute_updates(connection, statement, rows))
+
+
+def request_stop(ledger: Ledger, process: str, event_ids: Collection[int], attempt: str) -> None:
+    """
+    Record that a user wants the jobs of a process to be stopped; idempotent.
+
+    Nothing is recorded for a finished process, or if a later attempt waits for its job.
+    """
+    columns = event_process.c
+    statement = update_process(process).where(
+        has_state(ProcessState.SUBMITTED), columns.attempt == attempt, columns.stop_requested_at.is_(None)
+    )
+    now = datetime.now(UTC)
+    rows = [{"event_id_": event_id, "stop_requested_at": now} for event_id in sorted(event_ids)]
+    ledger.write(lambda connection: execute_updates(connection, statement, rows))
+
+
+def store_outcomes(
+    ledger: Ledger,
+    process: str,
+    outcomes: Sequence[ProcessOutcome],
+    attempt: str,
+    reports: Sequence[PendingReport],
+    follow_ups: Sequence[FollowUpEvent] = (),
+) -> None:
+    """
+    Store outcomes of a process, with their reports and follow-up events, in one transaction.
+
+    Each attempt has one outcome per event, and a later attempt replaces the outcome of an earlier one. An
+    outcome that is not stored for this reason has no report and no follow-up event either.
+
+    :param attempt: id of the task instance of ``wait``, which sorts by time; empty if ``wait`` did not run.
+    """
+
+    def write(connection: Connection) -> None:
+        event_ids = [outcome.event_id for outcome in outcomes]
+        accepted = _lock_replaceable(connection, process, attempt, event_ids)
+        rows = _build_outcome_rows([item for item in outcomes if item.event_id in accepted], attempt)
+        for has_counts in (True, False):
+            part = [row for row in rows if ("total" in row) is has_counts]
+            execute_updates(connection, update_process(process), part)
+        insert_reports(connection, [report for report in reports if report.event_id in accepted])
+        insert_follow_ups(
+            connection, [follow_up for follow_up in follow_ups if follow_up.event_id in accepted]
+        )
+
+    ledger.write(write)
+
+
+def _lock_replaceable(
+    connection: Connection, process: str, attempt: str, event_ids: Sequence[int]
+) -> set[int]:
+    """Lock the rows of a process; return the events whose outcome this attempt may store."""
+    columns = event_process.c
+    is_replaceable = or_(
+        columns.attempt.is_(None),
+        columns.attempt < attempt,
+        (columns.attempt == attempt) & columns.state.in_(UNFINISHED_STATES),
+    )
+    statement = (
+        select(columns.event_id)
+        .where(columns.process == process, columns.state != ProcessState.SKIPPED, is_replaceable)
+        .order_by(columns.event_id)
+        .with_for_update()
+    )
+    rows = read_matching(build_row_reader(connection), statement, columns.event_id, sorted(event_ids))
+    return {row.event_id for row in rows}
+
+
+def _build_outcome_rows(outcomes: Sequence[ProcessOutcome], attempt: str) -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    return [
+        {
+            "event_id_": outcome.event_id,
+            "state": outcome.state,
+            "result": json.dumps(outcome.result),
+            "error": None if outcome.error is None else sanitize_text(outcome.error),
+            "finished_at": now,
+            "attempt": attempt,
+            "stalls": None,
+            "stop_requested_at": None,
+            **(dict(zip(("done", "total", "failed"), outcome.counts, strict=True)) if outcome.counts else {}),
+        }
+        for outcome in outcomes
+    ]

@@ -1,0 +1,90 @@
+"""
+Stop the jobs of a process because a user marked its task `wait` as failed.
+
+The request is stored in the ledger first. The trigger of the wait then stops the jobs and records the
+outcomes; if it cannot, the task `report` or the DAG `maintain_ledger` does it. Each step is idempotent.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from event_hooks import settings
+from event_hooks.hive.connection import resolve_hive
+from event_hooks.hive.hook import HiveHook, format_job_ids
+from event_hooks.hive.reader import HiveReader
+from event_hooks.hive.sql.job_trees import JobState
+from event_hooks.process_event import recording
+from event_hooks.process_event.planning import build_tokens
+
+if TYPE_CHECKING:
+    from event_hooks.hive.sql.outcomes import JobOutcome
+    from event_hooks.hive.watch import Jobs
+    from event_hooks.ledger.database import Ledger
+    from event_hooks.ledger.records import ProcessStatus, RunEvents
+
+log = logging.getLogger(__name__)
+
+
+def finish_stop(
+    ledger: Ledger, run: RunEvents, statuses: Iterable[ProcessStatus], emits: Mapping[str, Sequence[str]]
+) -> None:
+    """
+    Stop the jobs of processes, and record their outcomes; idempotent.
+
+    :param statuses: processes of the run with a job and a request to stop.
+    :param emits: ``{process: types of its follow-up events}``, for a job that was complete before the stop.
+    :raises HiveUnreachable: a hive did not answer in time.
+    :raises HiveRejected: a hive rejected the stop.
+    """
+    for (process, hive, attempt), group in _group(statuses).items():
+        outcomes, message = stop_jobs(HiveHook(hive), build_tokens(run.run_id, group))
+        log.warning("Run %s: %s was marked as failed; %s", run.run_id, process, message)
+        by_position = select_by_position(group, outcomes)
+        recording.record_outcomes(ledger, run, process, by_position, attempt, emits.get(process, ()))
+
+
+def _group(statuses: Iterable[ProcessStatus]) -> dict[tuple[str, str, str], list[ProcessStatus]]:
+    """Return the statuses by (process, hive, attempt)."""
+    groups: dict[tuple[str, str, str], list[ProcessStatus]] = {}
+    for status in statuses:
+        groups.setdefault((status.process, status.hive, status.attempt or ""), []).append(status)
+    return groups
+
+
+def stop_jobs(hook: HiveHook, jobs: Jobs) -> tuple[dict[int, JobOutcome], str]:
+    """
+    Stop the jobs of these trees that have not started; errors as in :func:`finish_stop`.
+
+    :return: the outcome of each submitted job, and a message with the stopped and the running jobs.
+    """
+    result = hook.stop_jobs(jobs)
+    stopped, running = format_job_ids(result.changed_ids), format_job_ids(result.running_ids)
+    message = f"stopped before they started: {stopped}; still running: {running}"
+    reader = HiveReader(hook.hive_conn_id, hook.engine_args or resolve_hive(hook.hive_conn_id))
+    try:
+        outcomes = reader.read_final_outcomes(jobs, settings.ready_timeout())
+    finally:
+        reader.close()
+    return {outcome.job_id: _mark_stopped(outcome, message) for outcome in outcomes}, message
+
+
+def _mark_stopped(outcome: JobOutcome, message: str) -> JobOutcome:
+    """Return the outcome of a tree that has finished, or that a user stopped while a worker runs its jobs."""
+    if outcome.state is not JobState.RUNNING:
+        return outcome
+    return replace(outcome, state=JobState.STOPPED, error=f"stopped by a user; {message}")
+
+
+def select_by_position(
+    statuses: Iterable[ProcessStatus], outcomes: Mapping[int, JobOutcome]
+) -> dict[int, JobOutcome]:
+    """Return the outcomes of jobs by the positions of their events."""
+    return {
+        status.position: outcomes[status.job_id]
+        for status in statuses
+        if status.job_id is not None and status.job_id in outcomes
+    }
