@@ -138,7 +138,7 @@ def _describe_progress(runs: Runs, run_id: str, process: str, states: dict[str, 
         return f"submit: {submit or 'to come'}"
     job_ids = runs.load_xcom(run_id, f"{process}.submit")
     reader = HiveReader(HIVE, resolve_hive(HIVE))
-    changes = reader.read_changes((), job_ids)
+    changes = reader.read_changes((), dict.fromkeys(job_ids))
     reader.close()
     texts = [f"{progress.done} of {progress.total} jobs done" for progress in changes.progress]
     texts += [outcome.state.value for outcome in changes.outcomes]

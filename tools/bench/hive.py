@@ -90,28 +90,29 @@ class Bench:
         ]
         yield self._measure(f"submit {count} jobs", lambda: hook.submit(ANALYSIS, inputs), 10)
         yield self._measure("submit them again", lambda: hook.submit(ANALYSIS, inputs))
-        job_ids = hook.submit(ANALYSIS, inputs)
-        yield from self._measure_unfinished_trees(reader, job_ids)
-        yield self._measure(f"stop {count} trees", lambda: hook.stop_jobs(job_ids))
-        yield self._measure("reset them", lambda: hook.reset_jobs(job_ids))
-        yield from self._measure_finished_trees(reader, job_ids)
+        # The whole input as token: the slowest check.
+        jobs: dict[int, str | None] = dict(zip(hook.submit(ANALYSIS, inputs), inputs, strict=True))
+        yield from self._measure_unfinished_trees(reader, jobs)
+        yield self._measure(f"stop {count} trees", lambda: hook.stop_jobs(jobs))
+        yield self._measure("reset them", lambda: hook.reset_jobs(jobs))
+        yield from self._measure_finished_trees(reader, jobs)
         reader.close()
 
-    def _measure_unfinished_trees(self, reader: HiveReader, job_ids: list[int]) -> Iterator[Step]:
+    def _measure_unfinished_trees(self, reader: HiveReader, jobs: dict[int, str | None]) -> Iterator[Step]:
         count = f"{self.trees:,}"
-        poll = lambda: reader.read_changes((), job_ids)  # noqa: E731
-        reader.read_changes((), [])  # connects
-        yield self._measure_poll(f"first poll of {count} READY jobs", poll)
+        poll = lambda: reader.read_changes((), jobs)  # noqa: E731
+        reader.read_changes((), {})  # connects
+        yield self._measure_poll(f"first poll of {count} READY jobs", poll, token_checks=1)
         self._add_descendants()
         yield self._measure_poll(f"poll after dataflow to trees of {TREE_JOBS} jobs", poll)
         yield self._measure_poll(f"poll of {count} waiting trees of {TREE_JOBS} jobs without changes", poll)
         yield self._measure("for comparison: `-wrap`, one row per tree", self._read_semaphores)
         self._change("UPDATE job SET status = 'DONE' WHERE analysis_id = 2 AND job_id % 2 = 0")
         yield self._measure_poll("poll after half of the fan jobs became DONE", poll)
-        wait_times = dict.fromkeys(job_ids, (1.0, 1.0))
+        wait_times = dict.fromkeys(jobs, (1.0, 1.0))
         yield self._measure("search for stalls in all trees", lambda: reader.find_stalls(wait_times, 0))
 
-    def _measure_finished_trees(self, reader: HiveReader, job_ids: list[int]) -> Iterator[Step]:
+    def _measure_finished_trees(self, reader: HiveReader, jobs: dict[int, str | None]) -> Iterator[Step]:
         self._change("UPDATE job SET status = 'DONE'")
         self._change(
             "INSERT INTO result SELECT job_id, '{\"pieces\": [1, 2]}' FROM job WHERE analysis_id = 1"
@@ -119,8 +120,9 @@ class Bench:
         outcomes: list[JobOutcome] = []
         yield self._measure_poll(
             f"poll at which all {self.trees:,} trees finish, with results",
-            lambda: outcomes.extend(reader.read_changes((), job_ids).outcomes),
+            lambda: outcomes.extend(reader.read_changes((), jobs).outcomes),
             None,
+            token_checks=1,
         )
         if [outcome.state for outcome in outcomes] != [JobState.COMPLETE] * self.trees:
             raise RuntimeError(f"expected {self.trees:,} complete trees, not {len(outcomes)} outcomes")
@@ -153,11 +155,15 @@ class Bench:
             )
 
     def _measure_poll(
-        self, name: str, operation: Callable[[], object], max_seconds: float | None = 1
+        self,
+        name: str,
+        operation: Callable[[], object],
+        max_seconds: float | None = 1,
+        token_checks: int = 0,
     ) -> Step:
-        """Measure a poll; its limit is 3 statements, and one per 1,000 trees and level."""
+        """Measure a poll; its limit is 3 statements, and one per 1,000 trees and level or check of tokens."""
         step = self._measure(name, operation, max_seconds)
-        return replace(step, max_statements=3 + 2 * -(-self.trees // 1000))
+        return replace(step, max_statements=3 + (2 + token_checks) * -(-self.trees // 1000))
 
     def _measure(self, name: str, operation: Callable[[], object], max_seconds: float | None = None) -> Step:
         statements_before = count_user_statements(self.root, self.user)

@@ -189,7 +189,7 @@ async def show_job(
 async def stop_job(process: str, job_id: JobId, request: Request) -> dict[str, Any]:
     """Stop the jobs of a job tree that have not started. Running jobs keep running, and no job is deleted."""
     await _load_job(request, process, job_id)
-    stop = partial(HiveHook.stop_jobs, job_ids=[job_id])
+    stop = partial(HiveHook.stop_jobs, jobs={job_id: None})
     hive = _find_process(process).hive_conn_id
     result: ControlResult = await request.app.state.intake.hives.run(hive, stop)
     return {"id": job_id, "process": process, "stopped": result.changed_ids, "running": result.running_ids}

@@ -157,18 +157,20 @@ class HiveHook(BaseHook):
 
         return self._run(find_jobs, "AUTOCOMMIT")
 
-    def reset_jobs(self, job_ids: Sequence[int]) -> control.ControlResult:
+    def reset_jobs(self, jobs: Mapping[int, str | None]) -> control.ControlResult:
         """
         Set failed and stopped jobs in the trees of these jobs to READY or SEMAPHORED, in one transaction.
 
+        :param jobs: ``{job_id: text that its input contains}``; jobs with another input are left alone, and
+            jobs with ``None`` are not checked.
         :raises HiveRejected: a retry cannot help; nothing was written.
         :raises HiveUnreachable: a retry may help; it is idempotent.
         """
-        return self._run(lambda connection: control.reset_jobs(connection, job_ids), "READ COMMITTED")
+        return self._run(lambda connection: control.reset_jobs(connection, jobs), "READ COMMITTED")
 
-    def stop_jobs(self, job_ids: Sequence[int]) -> control.ControlResult:
-        """Stop the jobs in the trees of these jobs that have not started; errors as in :meth:`reset_jobs`."""
-        return self._run(lambda connection: control.stop_jobs(connection, job_ids), "READ COMMITTED")
+    def stop_jobs(self, jobs: Mapping[int, str | None]) -> control.ControlResult:
+        """Stop the jobs of these trees that have not started; ``jobs`` is as in :meth:`reset_jobs`."""
+        return self._run(lambda connection: control.stop_jobs(connection, jobs), "READ COMMITTED")
 
     def _run(self, operation: Callable[[DatabaseConnection], T], isolation_level: str) -> T:
         """Run an operation in a transaction; retry it after lock errors."""

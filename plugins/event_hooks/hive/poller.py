@@ -7,7 +7,8 @@ block the event loop. Database drivers for event loops are written in Python and
 1,000 jobs.
 
 A poll runs the statements of :meth:`HiveReader.read_changes`, however many triggers wait: one for each level
-of unsettled jobs, and at most three more when trees have finished. The test
+of unsettled jobs, at most three more when trees have finished, and one for each 1,000 jobs to check the
+tokens of jobs that are read for the first time or have finished. The test
 ``tests/integration/hive/test_query_cost.py`` counts them.
 """
 
@@ -17,8 +18,9 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain
 from weakref import WeakKeyDictionary
 
@@ -26,6 +28,7 @@ from event_hooks import settings
 from event_hooks.exceptions import EventHooksError, HiveRejected, HiveUnreachable
 from event_hooks.hive.connection import resolve_hive_async
 from event_hooks.hive.reader import HiveChanges, HiveReader
+from event_hooks.hive.subscription import Subscription, merge_jobs
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +37,6 @@ MAX_BACKOFF_SECONDS = 60.0
 
 MAX_REJECTION_SECONDS = 3600.0
 """How long a hive may reject all polls, as during a restore or a change of password, before waits fail."""
-
-POLLS_PER_AGE = 10
-"""The poll interval of a subscription is the time waited so far divided by this, within the settings."""
 
 IDLE_FACTOR = 3
 """After each poll a hive is idle for this many times the duration of the poll, to limit the load on it."""
@@ -67,7 +67,7 @@ class HivePoller:
         self._outage: str | None = None
 
     async def subscribe(
-        self, job_ids: Sequence[int], ready_timeout: float, waited: float = 0
+        self, jobs: Mapping[int, str | None], ready_timeout: float, waited: float = 0
     ) -> AsyncIterator[HiveChanges]:
         """
         Yield the changes of submitted jobs and their trees, until all of these trees are finished.
@@ -75,10 +75,10 @@ class HivePoller:
         An unreachable hive is polled with increasing delays, without a time limit. A hive that rejects all
         polls is polled for :data:`MAX_REJECTION_SECONDS`.
 
-        :param ready_timeout: as in :class:`Subscription`, like ``waited``.
+        :param jobs: as in :class:`Subscription`, like ``ready_timeout`` and ``waited``.
         :raises HiveRejected: the hive rejected all polls for too long, or the poller failed.
         """
-        subscription = Subscription(job_ids, ready_timeout, waited)
+        subscription = Subscription(jobs, ready_timeout, waited)
         self._subscriptions.add(subscription)
         self._has_new_subscription.set()
         if self._outage:
@@ -93,7 +93,7 @@ class HivePoller:
                 yield update
         finally:
             self._subscriptions.discard(subscription)
-            self._removed_ids.update(job_ids)
+            self._removed_ids.update(jobs)
 
     def _start_task(self) -> None:
         # An empty context: these log lines belong to no task, so they go to the log of the triggerer.
@@ -154,12 +154,11 @@ class HivePoller:
         # One poll for several subscriptions is cheaper than one for each, so those due soon are included.
         soon = now + settings.poll_interval()
         due = [subscription for subscription in self._subscriptions if subscription.next_poll <= soon]
-        root_ids = {job_id for subscription in due for job_id in subscription.unfinished_ids}
-        changes = await reader.run(
-            lambda hive_reader: hive_reader.read_changes(removed_ids, root_ids), len(root_ids)
-        )
-        self._publish(changes)
-        self._removed_ids.update(outcome.job_id for outcome in changes.outcomes)
+        for jobs in merge_jobs(due):
+            operation = partial(HiveReader.read_changes, removed_ids=removed_ids, jobs=jobs)
+            changes = await reader.run(operation, len(jobs))
+            self._publish(changes, jobs)
+            self._removed_ids.update(outcome.job_id for outcome in changes.outcomes)
         for subscription in due:
             subscription.schedule_next_poll(time.monotonic())
         if now - reader.stalls_checked_at >= min(settings.stall_check_after(), MAX_BACKOFF_SECONDS) / 2:
@@ -187,13 +186,17 @@ class HivePoller:
         except TimeoutError:
             pass
 
-    def _publish(self, changes: HiveChanges) -> None:
-        """Publish the changes to each subscription that they concern, in one pass over the changes."""
+    def _publish(self, changes: HiveChanges, jobs: Mapping[int, str | None] | None = None) -> None:
+        """
+        Publish the changes to each subscription that they concern, in one pass over the changes.
+
+        :param jobs: the jobs that were read, with the tokens that were checked.
+        """
         parts = {
             subscription: HiveChanges(is_stall_check=changes.is_stall_check, message=changes.message)
             for subscription in self._subscriptions
         }
-        subscribers = self._group_by_job()
+        subscribers = self._group_by_job(jobs)
         for progress in changes.progress:
             for subscription in subscribers.get(progress.job_id, ()):
                 parts[subscription].progress.append(progress)
@@ -208,48 +211,13 @@ class HivePoller:
         for subscription, part in parts.items():
             subscription.publish(part)
 
-    def _group_by_job(self) -> dict[int, list[Subscription]]:
+    def _group_by_job(self, jobs: Mapping[int, str | None] | None) -> dict[int, list[Subscription]]:
         subscribers: dict[int, list[Subscription]] = {}
         for subscription in self._subscriptions:
             for job_id in subscription.unfinished_ids:
-                subscribers.setdefault(job_id, []).append(subscription)
+                if jobs is None or jobs.get(job_id) == subscription.jobs[job_id]:
+                    subscribers.setdefault(job_id, []).append(subscription)
         return subscribers
-
-
-class Subscription:
-    """
-    The jobs of one wait, and a queue of updates about them.
-
-    :param ready_timeout: seconds after which a READY job is stalled.
-    :param waited: seconds that a trigger waited for these jobs before Airflow restarted it here.
-    """
-
-    def __init__(self, job_ids: Sequence[int], ready_timeout: float, waited: float) -> None:
-        self.unfinished_ids = set(job_ids)
-        self.ready_timeout = ready_timeout
-        self.next_poll = 0.0
-        self.updates: asyncio.Queue[HiveChanges | EventHooksError] = asyncio.Queue()
-        self._subscribed_at = time.monotonic()
-        self._waited_before = waited
-        self._is_stalled = False
-
-    def waited(self) -> float:
-        """Return the seconds waited for these jobs, including the time before a restart."""
-        return self._waited_before + time.monotonic() - self._subscribed_at
-
-    def schedule_next_poll(self, now: float) -> None:
-        """Set the time of the next poll: the interval increases with the time waited."""
-        interval = max(self.waited() / POLLS_PER_AGE, settings.poll_interval())
-        self.next_poll = now + min(interval, settings.max_poll_interval())
-
-    def publish(self, changes: HiveChanges) -> None:
-        """Queue changes of these jobs; an empty stall check is queued only once after a stall."""
-        self.unfinished_ids.difference_update(outcome.job_id for outcome in changes.outcomes)
-        if changes.is_stall_check:
-            changes.is_stall_check = bool(changes.stalls) or self._is_stalled
-            self._is_stalled = bool(changes.stalls)
-        if changes != HiveChanges():
-            self.updates.put_nowait(changes)
 
 
 class _Backoff:

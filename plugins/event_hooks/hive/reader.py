@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import URL, Connection, QueuePool, inspect
@@ -17,6 +17,7 @@ from event_hooks.database_url import EngineArgs, make_engine
 from event_hooks.hive.hook import translate_errors
 from event_hooks.hive.sql import diagnosis, outcomes
 from event_hooks.hive.sql.diagnosis import Stall, StallCandidate
+from event_hooks.hive.sql.inputs import find_foreign_jobs
 from event_hooks.hive.sql.job_trees import DONE_STATUSES, NOT_STARTED_STATUSES, JobForest, JobState, JobTree
 from event_hooks.hive.sql.outcomes import JobOutcome
 from event_hooks.hive.sql.tables import job_progress, result
@@ -88,25 +89,38 @@ class HiveReader:
         self._changed_at: dict[int, float] = {}
         self._unchanged_roots: set[int] = set()
         self._tables: set[str] = set()
+        self._checked_tokens: dict[int, str | None] = {}
 
-    def read_changes(self, removed_ids: Collection[int], root_ids: Collection[int]) -> HiveChanges:
+    def read_changes(self, removed_ids: Collection[int], jobs: Mapping[int, str | None]) -> HiveChanges:
         """
         Return progress and outcomes of the trees of submitted jobs since the previous read.
 
+        A job whose input lacks the expected token is MISSING. This is checked when the job is read for the
+        first time, and again when its tree is finished, after all other statements.
+
         :param removed_ids: submitted jobs; their trees are removed from memory first.
-        :param root_ids: submitted jobs to read.
+        :param jobs: submitted jobs to read: ``{job_id: token}``, a text that the job's input contains;
+            ``None`` means that the input is not checked.
         :raises HiveUnreachable: the hive did not answer in time.
         :raises HiveRejected: the hive cannot be read.
         """
         self._remove_trees(removed_ids)
         with translate_errors(self.hive_conn_id), self._engine.connect() as connection:
             tables = self._load_tables(connection)
-            changed, finished = outcomes.refresh_outcomes(connection, self._forest, root_ids, tables)
+            changed, finished = outcomes.refresh_outcomes(connection, self._forest, jobs, tables)
             self._mark_changed({tree.root_id for tree in changed})
             running = [tree for tree in changed if tree.state() is JobState.RUNNING]
             has_messages = bool(running) and job_progress.name in tables
             messages = outcomes.load_progress_messages(connection, running) if has_messages else {}
-        return HiveChanges([_build_progress(tree, messages) for tree in running], finished)
+            foreign_ids = self._find_foreign_jobs(connection, jobs, {outcome.job_id for outcome in finished})
+        self._remove_trees(foreign_ids)
+        return HiveChanges(
+            [_build_progress(tree, messages) for tree in running if tree.root_id not in foreign_ids],
+            [
+                *(outcome for outcome in finished if outcome.job_id not in foreign_ids),
+                *map(self._build_foreign_outcome, sorted(foreign_ids)),
+            ],
+        )
 
     def find_stalls(self, wait_times: Mapping[int, tuple[float, float]], min_seconds: float) -> HiveChanges:
         """
@@ -126,23 +140,24 @@ class HiveReader:
             )
         return HiveChanges(stalls=stalls, is_stall_check=True)
 
-    def read_final_outcomes(self, root_ids: Sequence[int], ready_timeout: float) -> list[JobOutcome]:
+    def read_final_outcomes(self, jobs: Mapping[int, str | None], ready_timeout: float) -> list[JobOutcome]:
         """
         Return an outcome for each submitted job at the end of a wait; errors as in :meth:`read_changes`.
 
         The outcome of an unfinished job is RUNNING; its error names the progress, and the stall if any.
 
+        :param jobs: as in :meth:`read_changes`.
         :param ready_timeout: seconds until a READY job is stalled.
         """
-        finished = {outcome.job_id: outcome for outcome in self.read_changes((), root_ids).outcomes}
+        finished = {outcome.job_id: outcome for outcome in self.read_changes((), jobs).outcomes}
         stalls = {
             root_id: str(stall)
-            for stall in self.find_stalls(dict.fromkeys(root_ids, (math.inf, ready_timeout)), 0).stalls
+            for stall in self.find_stalls(dict.fromkeys(jobs, (math.inf, ready_timeout)), 0).stalls
             for root_id in stall.stalled_jobs
         }
         return [
             finished.get(root_id) or self._build_unfinished_outcome(root_id, stalls.get(root_id))
-            for root_id in root_ids
+            for root_id in jobs
         ]
 
     def close(self) -> None:
@@ -154,6 +169,28 @@ class HiveReader:
             self._forest.remove(root_id)
             self._changed_at.pop(root_id, None)
             self._unchanged_roots.discard(root_id)
+            self._checked_tokens.pop(root_id, None)
+
+    def _find_foreign_jobs(
+        self, connection: Connection, jobs: Mapping[int, str | None], finished_ids: Collection[int]
+    ) -> set[int]:
+        """Return the jobs that lack their token, of those that are finished or were not checked yet."""
+        trees = self._forest.trees
+        existing = {job_id: token for job_id, token in jobs.items() if job_id in trees[job_id].statuses}
+        unchecked = {
+            job_id: token
+            for job_id, token in existing.items()
+            if job_id in finished_ids or self._checked_tokens.get(job_id) != token
+        }
+        self._checked_tokens |= existing
+        return find_foreign_jobs(connection, unchecked)
+
+    def _build_foreign_outcome(self, job_id: int) -> JobOutcome:
+        error = (
+            f"job {job_id} of hive {self.hive_conn_id!r} is another job: its input lacks the token of this"
+            " event. The hive was created again, or its connection leads to another database"
+        )
+        return JobOutcome(job_id, JobState.MISSING, error=error)
 
     def _load_tables(self, connection: Connection) -> set[str]:
         """Return the table names; they are cached once ``result`` exists, which a pipeline creates."""

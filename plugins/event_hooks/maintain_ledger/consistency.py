@@ -95,7 +95,7 @@ def _analysis_key(status: ProcessStatus) -> tuple[str, str, str]:
 def _load_job_states(hive: str, job_ids: Sequence[int]) -> dict[int, str]:
     """Return the state of each finished job."""
     reader = HiveReader(hive, resolve_hive(hive))
-    outcomes = reader.read_changes((), job_ids).outcomes
+    outcomes = reader.read_changes((), dict.fromkeys(job_ids)).outcomes
     reader.close()
     return {outcome.job_id: outcome.state.value for outcome in outcomes}
 

@@ -72,7 +72,7 @@ def submit_jobs(hive: PracticeHive, count: int = 1, **practice: Any) -> list[int
 async def wait_for_outcomes(hive: PracticeHive, job_ids: list[int]) -> list[JobOutcome]:
     """Wait for the outcomes of jobs like a trigger, with the shared poller of this hive."""
     outcomes: dict[int, JobOutcome] = {}
-    async for changes in get_poller(hive.conn_id).subscribe(job_ids, 3600):
+    async for changes in get_poller(hive.conn_id).subscribe(dict.fromkeys(job_ids), 3600):
         outcomes |= {outcome.job_id: outcome for outcome in changes.outcomes}
     return [outcomes[job_id] for job_id in job_ids]
 
@@ -123,7 +123,7 @@ def open_reader(hive: PracticeHive) -> Iterator[HiveReader]:
 def read_outcome(hive: PracticeHive, job_id: int) -> JobOutcome:
     """Return the outcome of a finished job, read with a new reader."""
     with open_reader(hive) as reader:
-        (final,) = reader.read_changes((), [job_id]).outcomes
+        (final,) = reader.read_changes((), {job_id: None}).outcomes
     return final
 
 

@@ -158,7 +158,7 @@ def test_a_fan_of_duplicates_is_reported_as_a_warning(make_hive: MakeHive, serve
     first_id, second_id = (submit_job(hive, token=token, shared="fan") for token in "ab")
     hive.run_jobs()
     with open_reader(hive) as reader:
-        complete, incomplete = reader.read_changes((), [first_id, second_id]).outcomes
+        complete, incomplete = reader.read_changes((), {first_id: None, second_id: None}).outcomes
     assert (complete.state, complete.warning) == (JobState.COMPLETE, None)
     assert (incomplete.state, incomplete.result["pieces"]) == (JobState.COMPLETE, [])
     assert "may be incomplete: JobAdaptor failed to store the local Job( analysis_id=" in str(
@@ -176,10 +176,10 @@ def test_a_job_whose_descendants_are_all_duplicates_waits_for_the_shared_funnel(
     run_root_jobs(hive)
     assert hive.fetch_rows("SELECT COUNT(*) FROM job WHERE prev_job_id = :id", id=second_id) == [(0,)]
     with Worker(hive.url) as worker, open_reader(hive) as reader:
-        polls = [reader.read_changes((), [first_id, second_id]).outcomes]
+        polls = [reader.read_changes((), {first_id: None, second_id: None}).outcomes]
         while worker.run_one_job():
             assert polls[-1] == []
-            polls.append(reader.read_changes((), [first_id, second_id]).outcomes)
+            polls.append(reader.read_changes((), {first_id: None, second_id: None}).outcomes)
     assert [outcome.state for outcome in polls[-1]] == [JobState.COMPLETE] * 2
     assert [outcome.warning is None for outcome in polls[-1]] == [True, False]
 
@@ -190,7 +190,7 @@ def test_a_job_fails_with_the_funnel_that_it_shares(hive: PracticeHive) -> None:
     hive.run_jobs()
     funnel = find_child(hive, first_id, "_merge")
     with open_reader(hive) as reader:
-        outcomes = reader.read_changes((), [second_id, first_id]).outcomes
+        outcomes = reader.read_changes((), {second_id: None, first_id: None}).outcomes
     assert [final.state for final in outcomes] == [JobState.FAILED] * 2
     assert all(f"job {funnel} (event_dump_dna_merge) failed" in str(final.error) for final in outcomes)
 

@@ -54,7 +54,7 @@ def test_a_tree_has_its_final_state_only_after_its_last_transaction(
 
     def poll() -> None:
         new_tree = read_trees(hive, job_id)[job_id]
-        outcomes = reader.read_changes((), [job_id]).outcomes
+        outcomes = reader.read_changes((), {job_id: None}).outcomes
         polled_tree = reader._forest.trees[job_id]
         assert polled_tree.statuses == new_tree.statuses
         assert polled_tree.result_ids == new_tree.result_ids
@@ -141,7 +141,7 @@ def test_a_job_passed_on_twice_has_the_result_of_the_last_replacement(hive: Prac
     root_id = submit_job(hive, pass_on=2)
     with Worker(hive.url) as worker, open_reader(hive) as reader:
         while worker.run_one_job():
-            changes = reader.read_changes((), [root_id])
+            changes = reader.read_changes((), {root_id: None})
     second = find_child(hive, root_id, "_again")
     third = find_child(hive, second, "_again")
     assert [load_status(hive, job_id) for job_id in (root_id, second, third)] == [
@@ -164,13 +164,13 @@ def test_a_failed_tree_that_is_reset_manually_is_polled_to_its_end(
     root_id = submit_job(hive, fail_until_reset=fails, after_funnel=True)
     hive.run_jobs()
     with open_reader(hive) as reader:
-        assert reader.read_changes((), [root_id]).outcomes[0].state is JobState.FAILED
+        assert reader.read_changes((), {root_id: None}).outcomes[0].state is JobState.FAILED
         hive.execute("UPDATE job SET status = 'READY', retry_count = 1 WHERE status = 'FAILED'")
         hive.execute("UPDATE analysis_stats SET status = 'LOADING'")
-        assert reader.read_changes((), [root_id]).outcomes == []
+        assert reader.read_changes((), {root_id: None}).outcomes == []
         with Worker(hive.url) as worker:
             while worker.run_one_job():
-                outcomes = reader.read_changes((), [root_id]).outcomes
+                outcomes = reader.read_changes((), {root_id: None}).outcomes
         assert outcomes[0].state is JobState.COMPLETE
         assert outcomes == [read_outcome(hive, root_id)]
 
@@ -181,13 +181,13 @@ def test_deleting_a_done_job_after_it_was_polled_changes_nothing(make_hive: Make
     root_id = submit_job(hive)
     with Worker(hive.url) as worker, open_reader(hive) as reader:
         while (finished := worker.run_one_job()) and not finished.analysis.endswith("_part"):
-            reader.read_changes((), [root_id])
+            reader.read_changes((), {root_id: None})
         assert finished
-        reader.read_changes((), [root_id])
+        reader.read_changes((), {root_id: None})
         hive.execute("DELETE FROM job WHERE job_id = :id", id=finished.job_id)
-        assert reader.read_changes((), [root_id]).outcomes == []
+        assert reader.read_changes((), {root_id: None}).outcomes == []
         worker.run_until_idle()
-        assert reader.read_changes((), [root_id]).outcomes[0].state is JobState.COMPLETE
+        assert reader.read_changes((), {root_id: None}).outcomes[0].state is JobState.COMPLETE
 
 
 @pytest.mark.parametrize("name", ["READY", "RUN", "SEMAPHORED", "FAILED"])
@@ -196,11 +196,11 @@ def test_deleting_an_unfinished_job_is_never_success(hive: PracticeHive, name: s
     lost = hive.add_job(prev_job_id=root_id, status=name)
     other = hive.add_job(prev_job_id=root_id, status="RUN")
     with open_reader(hive) as reader:
-        reader.read_changes((), [root_id])
+        reader.read_changes((), {root_id: None})
         hive.execute("DELETE FROM job WHERE job_id = :id", id=lost)
-        assert reader.read_changes((), [root_id]).outcomes == []
+        assert reader.read_changes((), {root_id: None}).outcomes == []
         hive.execute("UPDATE job SET status = 'DONE' WHERE job_id = :id", id=other)
-        (missing,) = reader.read_changes((), [root_id]).outcomes
+        (missing,) = reader.read_changes((), {root_id: None}).outcomes
     assert missing.state is JobState.MISSING
     assert missing.error == f"its jobs {lost} were deleted before they finished: its outcome is unknown"
 
@@ -209,12 +209,12 @@ def test_a_submitted_job_deleted_while_it_is_polled_is_missing(hive: PracticeHiv
     root_id = submit_job(hive)
     with Worker(hive.url) as worker, open_reader(hive) as reader:
         worker.run_one_job()
-        assert reader.read_changes((), [root_id]).outcomes == []
+        assert reader.read_changes((), {root_id: None}).outcomes == []
         hive.execute("UPDATE job SET status = 'RUN' WHERE job_id = :id", id=root_id)
         with open_reader(hive) as other:
-            other.read_changes((), [root_id])
+            other.read_changes((), {root_id: None})
             hive.execute("DELETE FROM job WHERE job_id = :id", id=root_id)
-            (missing,) = other.read_changes((), [root_id]).outcomes
+            (missing,) = other.read_changes((), {root_id: None}).outcomes
     assert (missing.state, missing.job_id) == (JobState.MISSING, root_id)
 
 
@@ -244,10 +244,10 @@ def test_a_child_that_finishes_between_two_statements_keeps_its_children(
             hive.execute("UPDATE job SET status = 'DONE' WHERE job_id IN (:a, :b)", a=child_id, b=root_id)
 
     with open_reader(hive) as reader:
-        reader.read_changes((), [root_id])
+        reader.read_changes((), {root_id: None})
         statements: list[int] = []
         event.listen(reader._engine, "before_cursor_execute", finish_jobs)
-        polls = [reader.read_changes((), [root_id]).outcomes for _ in range(3)]
+        polls = [reader.read_changes((), {root_id: None}).outcomes for _ in range(3)]
         assert polls == [[], [], []]
         assert reader._forest.trees[root_id].statuses == {
             root_id: "DONE",

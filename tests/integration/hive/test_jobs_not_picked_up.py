@@ -15,7 +15,7 @@ LIMIT = 3600.0
 def find_stalls(hive: PracticeHive, job_id: int, waited: float = 301) -> list[Stall]:
     """Return the stalls of a job that a trigger has waited for, for this many seconds."""
     with open_reader(hive) as reader:
-        reader.read_changes((), [job_id])
+        reader.read_changes((), {job_id: None})
         return reader.find_stalls({job_id: (waited, LIMIT)}, 300).stalls
 
 
@@ -105,7 +105,7 @@ def test_a_job_of_a_blocked_analysis_is_stalled_after_the_timeout(hive: Practice
 def test_stalled_jobs_of_one_analysis_are_reported_together(hive: PracticeHive) -> None:
     job_ids = [submit_job(hive, token=str(number)) for number in range(3)]
     with open_reader(hive) as reader:
-        reader.read_changes((), job_ids)
+        reader.read_changes((), dict.fromkeys(job_ids))
         (stall,) = reader.find_stalls(dict.fromkeys(job_ids, (301, LIMIT)), 300).stalls
     assert (stall.root_ids, stall.job_ids) == (tuple(job_ids), tuple(job_ids))
     assert str(stall).startswith(
@@ -124,7 +124,7 @@ def test_a_tree_that_has_just_changed_is_not_stalled_at_the_timeout(hive: Practi
     job_id = submit_job(hive)
     with Worker(hive.url) as worker, open_reader(hive) as reader:
         worker.run_one_job()
-        (final,) = reader.read_final_outcomes([job_id], LIMIT)
+        (final,) = reader.read_final_outcomes({job_id: None}, LIMIT)
     assert final.error == "not finished in time: 1 of 4 jobs are done"
 
 
@@ -132,6 +132,6 @@ def test_the_timeout_error_explains_a_job_that_was_not_picked_up(hive: PracticeH
     add_beekeeper(hive)
     job_id = submit_job(hive)
     with open_reader(hive) as reader:
-        (final,) = reader.read_final_outcomes([job_id], LIMIT)
+        (final,) = reader.read_final_outcomes({job_id: None}, LIMIT)
     reason = f"not finished in time: 0 of 1 jobs are done. job {job_id} of event_dump_dna: READY for longer"
     assert reason in str(final.error)

@@ -54,7 +54,7 @@ async def test_a_hive_that_hangs_does_not_delay_events_of_another(
     monkeypatch.setenv("AIRFLOW_CONN_HIVE_SILENT", f"mysql://u:p@127.0.0.1:{port}/hive")
 
     async def read_first_changes() -> HiveChanges:
-        async for changes in HivePoller("hive_silent").subscribe([1], 3600):
+        async for changes in HivePoller("hive_silent").subscribe({1: None}, 3600):
             return changes
         raise AssertionError("the poller ended without changes")
 

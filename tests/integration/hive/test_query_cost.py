@@ -51,51 +51,52 @@ def select_job_statements(statements: list[str]) -> list[str]:
     return [statement for statement in statements if "FROM job" in statement or "FROM result" in statement]
 
 
-def test_polling_1000_finished_trees_takes_at_most_five_statements(hive: PracticeHive) -> None:
+def test_polling_1000_finished_trees_takes_at_most_six_statements(hive: PracticeHive) -> None:
     root_ids = insert_trees(hive, 1000)
+    jobs = {root_id: f"{{{root_id}}}" for root_id in root_ids}
     with open_reader(hive) as reader:
         with record_statements() as statements:
-            outcomes = reader.read_changes((), root_ids).outcomes
+            outcomes = reader.read_changes((), jobs).outcomes
         assert len(outcomes) == 1000
         assert {(final.state, final.warning, str(final.result)) for final in outcomes} == {
             (JobState.COMPLETE, None, "[1]")
         }
-        assert len(select_job_statements(statements)) <= 3 + 2  # messages, results
+        assert len(select_job_statements(statements)) <= 3 + 3  # messages, results, tokens
 
 
 def test_polling_1000_unfinished_trees_again_takes_one_statement(hive: PracticeHive) -> None:
-    root_ids = insert_trees(hive, 1000, "RUN")
+    jobs = {root_id: f"{{{root_id}}}" for root_id in insert_trees(hive, 1000, "RUN")}
     with open_reader(hive) as reader:
         with record_statements() as statements:
-            progress = reader.read_changes((), root_ids).progress
+            progress = reader.read_changes((), jobs).progress
         assert (len(progress), progress[0].message, progress[0].done) == (1000, "half", 4)
-        assert len(select_job_statements(statements)) <= 3 + 1
+        assert len(select_job_statements(statements)) <= 3 + 2  # messages, tokens
         with record_statements() as statements:
-            reader.read_changes((), root_ids)
+            reader.read_changes((), jobs)
         assert len(select_job_statements(statements)) == 1
 
 
 def test_finished_jobs_are_not_polled_again(hive: PracticeHive) -> None:
     root_ids = insert_trees(hive, 3, "RUN")
     with open_reader(hive) as reader:
-        reader.read_changes((), root_ids)
+        reader.read_changes((), dict.fromkeys(root_ids))
         with record_statements() as statements:
-            reader.read_changes((), root_ids)
+            reader.read_changes((), dict.fromkeys(root_ids))
         (statement,) = select_job_statements(statements)
         assert "IN (5, 10, 15)" in statement
         hive.execute("UPDATE job SET status = 'DONE'")
-        reader.read_changes((), root_ids)
+        reader.read_changes((), dict.fromkeys(root_ids))
         with record_statements() as statements:
-            assert len(reader.read_changes((), root_ids).outcomes) == 3
+            assert len(reader.read_changes((), dict.fromkeys(root_ids)).outcomes) == 3
         assert not any("prev_job_id" in statement for statement in statements)
 
 
 def test_removed_jobs_are_not_polled(hive: PracticeHive) -> None:
     root_ids = insert_trees(hive, 3, "RUN")
     with open_reader(hive) as reader:
-        reader.read_changes((), root_ids)
+        reader.read_changes((), dict.fromkeys(root_ids))
         with record_statements() as statements:
-            reader.read_changes(root_ids, [])
+            reader.read_changes(root_ids, {})
         assert select_job_statements(statements) == []
         assert not reader._forest.trees
         assert not reader._forest.analysis_ids
@@ -112,13 +113,13 @@ def test_no_poll_reads_a_whole_table(make_hive: MakeHive) -> None:
         event.listen(
             reader._engine, "before_cursor_execute", lambda *arguments: queries.append(arguments[2:4])
         )
-        reader.read_changes((), [1, 6, 11])
+        reader.read_changes((), {1: "{1}", 6: "{6}", 11: "{11}"})
     queries = [query for query in queries if "SELECT" in query[0]]
-    assert len(queries) >= 4
+    assert len(queries) >= 5
     for statement, values in queries:
         with hive.engine.connect() as connection:
             plan = connection.exec_driver_sql(f"EXPLAIN {statement}", values).mappings().all()
-        plans = {row["type"] for row in plan if row["table"] in ("job", "result", "fan")}
+        plans = {row["type"] for row in plan if row["table"] in ("job", "result", "analysis_data")}
         assert not plans & {"ALL", "index"}, statement
 
 

@@ -46,10 +46,10 @@ def test_a_reset_retries_the_failed_job_and_its_tree_completes(
     hive.run_jobs()
     failed = root_id if fails == "entry" else find_child(hive, root_id, STAGES[fails])
     hook = HiveHook(hive.conn_id)
-    assert hook.reset_jobs([root_id]).changed_ids == [failed]
+    assert hook.reset_jobs({root_id: None}).changed_ids == [failed]
     assert load_status_and_retries(hive, failed) == ("READY", 1)
     assert load_counters(hive) == count_jobs(hive)
-    assert hook.reset_jobs([root_id]).changed_ids == []
+    assert hook.reset_jobs({root_id: None}).changed_ids == []
     hive.run_jobs()
     assert read_outcome(hive, root_id).state is JobState.COMPLETE
     assert read_outcome(hive, root_id).result["pieces"] == ["homo_sapiens.part1", "homo_sapiens.part2"]
@@ -63,7 +63,7 @@ def test_a_failed_funnel_with_unfinished_fan_jobs_is_reset_to_semaphored(hive: P
     hive.execute("UPDATE job SET status = 'FAILED' WHERE job_id = :id", id=funnel)
     hive.execute("UPDATE analysis_stats SET status = 'LOADING'")
     hive.run_jobs()
-    changed = HiveHook(hive.conn_id).reset_jobs([root_id]).changed_ids
+    changed = HiveHook(hive.conn_id).reset_jobs({root_id: None}).changed_ids
     assert sorted(changed) == sorted([funnel, find_child(hive, root_id, "_part")])
     assert load_status_and_retries(hive, funnel) == ("SEMAPHORED", 1)
     assert hive.fetch_rows("SELECT local_jobs_counter FROM semaphore") == [(1,)]
@@ -78,7 +78,7 @@ def test_a_reset_sets_the_analysis_to_loading_unless_it_is_blocked(
     root_id = submit_job(hive, fail="entry")
     hive.run_jobs()
     hive.execute("UPDATE analysis_stats SET status = :status WHERE analysis_id = 1", status=before)
-    HiveHook(hive.conn_id).reset_jobs([root_id])
+    HiveHook(hive.conn_id).reset_jobs({root_id: None})
     assert hive.fetch_stats() == (after, 1, 1)
 
 
@@ -86,7 +86,7 @@ def test_a_reset_changes_no_other_tree_and_no_finished_job(hive: PracticeHive) -
     root_id, other = (submit_job(hive, token=token, fail="child") for token in "ab")
     hive.run_jobs()
     old_rows = hive.fetch_rows("SELECT job_id, status FROM job ORDER BY job_id")
-    (changed,) = HiveHook(hive.conn_id).reset_jobs([root_id]).changed_ids
+    (changed,) = HiveHook(hive.conn_id).reset_jobs({root_id: None}).changed_ids
     new_rows = hive.fetch_rows("SELECT job_id, status FROM job ORDER BY job_id")
     assert [old for old, new in zip(old_rows, new_rows, strict=True) if old != new] == [(changed, "FAILED")]
     assert read_outcome(hive, other).state is JobState.FAILED
@@ -95,11 +95,11 @@ def test_a_reset_changes_no_other_tree_and_no_finished_job(hive: PracticeHive) -
 def test_a_reset_without_failed_jobs_changes_nothing(hive: PracticeHive) -> None:
     root_id = submit_job(hive)
     hook = HiveHook(hive.conn_id)
-    assert hook.reset_jobs([root_id, 4711]).changed_ids == []
+    assert hook.reset_jobs({root_id: None, 4711: None}).changed_ids == []
     hive.run_jobs()
-    assert hook.reset_jobs([root_id]).changed_ids == []
+    assert hook.reset_jobs({root_id: None}).changed_ids == []
     assert read_outcome(hive, root_id).state is JobState.COMPLETE
-    assert hook.reset_jobs([]).changed_ids == []
+    assert hook.reset_jobs({}).changed_ids == []
 
 
 def test_a_reset_finds_failed_jobs_below_a_running_job(hive: PracticeHive) -> None:
@@ -107,7 +107,7 @@ def test_a_reset_finds_failed_jobs_below_a_running_job(hive: PracticeHive) -> No
     running_id = hive.add_job(prev_job_id=root_id, status="RUN")
     failed = hive.add_job(prev_job_id=running_id, status="FAILED", retry_count=2)
     hive.execute("UPDATE analysis_stats SET failed_job_count = 1 WHERE analysis_id = 1")
-    change = HiveHook(hive.conn_id).reset_jobs([root_id])
+    change = HiveHook(hive.conn_id).reset_jobs({root_id: None})
     assert (change.changed_ids, change.running_ids) == ([failed], [running_id])
 
 
@@ -116,7 +116,7 @@ def test_a_reset_includes_the_shared_funnel_of_another_tree(hive: PracticeHive) 
     run_root_jobs(hive)
     hive.run_jobs()
     assert read_outcome(hive, other).state is JobState.FAILED
-    (funnel,) = HiveHook(hive.conn_id).reset_jobs([other]).changed_ids
+    (funnel,) = HiveHook(hive.conn_id).reset_jobs({other: None}).changed_ids
     assert load_status(hive, funnel) == "READY"
     hive.run_jobs()
     assert read_outcome(hive, other).state is JobState.COMPLETE

@@ -75,7 +75,7 @@ def test_the_age_of_a_ready_job_is_the_recorded_waiting_time(hive: PracticeHive)
     )
     job_id = submit_job(hive)
     with open_reader(hive) as reader:
-        reader.read_changes((), [job_id])
+        reader.read_changes((), {job_id: None})
         young = reader.find_stalls({job_id: (3599, 3600)}, 300).stalls
         (old,) = reader.find_stalls({job_id: (3601, 3600)}, 300).stalls
     assert young == []
@@ -86,9 +86,9 @@ def test_a_hive_may_lack_the_tables_for_results_and_progress(make_hive: MakeHive
     hive = make_hive("mysql", with_result=False, with_progress=False)
     job_id = submit_job(hive)
     with open_reader(hive) as reader:
-        assert reader.read_changes((), [job_id]).progress[0].message is None
+        assert reader.read_changes((), {job_id: None}).progress[0].message is None
         hive.run_jobs()
-        (complete,) = reader.read_changes((), [job_id]).outcomes
+        (complete,) = reader.read_changes((), {job_id: None}).outcomes
     assert (complete.state, complete.result) == (JobState.COMPLETE, None)
 
 
@@ -96,8 +96,8 @@ def test_the_result_table_may_be_created_later(make_hive: MakeHive) -> None:
     hive = make_hive("mysql", with_result=False)
     job_id = submit_job(hive)
     with open_reader(hive) as reader:
-        reader.read_changes((), [job_id])
+        reader.read_changes((), {job_id: None})
         hive.execute("CREATE TABLE result (job_id INTEGER PRIMARY KEY, output TEXT)")
         hive.run_jobs()
-        (complete,) = reader.read_changes((), [job_id]).outcomes
+        (complete,) = reader.read_changes((), {job_id: None}).outcomes
     assert complete.result["genome"] == "homo_sapiens"

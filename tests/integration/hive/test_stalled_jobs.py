@@ -24,7 +24,7 @@ LONG_AGO = "2001-01-01 00:00:00"
 def find_stalls(hive: PracticeHive, *root_ids: int) -> list[Stall]:
     """Return the stalls of jobs whose trees have not changed for the minimum wait."""
     with open_reader(hive) as reader:
-        reader.read_changes((), root_ids)
+        reader.read_changes((), dict.fromkeys(root_ids))
         return reader.find_stalls(dict.fromkeys(root_ids, (0.0, 3600.0)), 0).stalls
 
 
@@ -112,7 +112,7 @@ def test_a_running_job_is_stalled_without_a_live_beekeeper_and_a_recent_sign_of_
 def test_a_job_that_finished_after_the_poll_is_not_stalled(hive: PracticeHive) -> None:
     root_id = add_running_job(hive, status="DEAD")
     with open_reader(hive) as reader:
-        reader.read_changes((), [root_id])
+        reader.read_changes((), {root_id: None})
         hive.execute("UPDATE job SET status = 'DONE'")
         assert reader.find_stalls({root_id: (0.0, 3600.0)}, 0).stalls == []
 

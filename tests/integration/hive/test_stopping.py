@@ -32,7 +32,7 @@ from tests.support.practice_hive.worker import Worker
 
 
 def stop_jobs(hive: PracticeHive, *root_ids: int) -> ControlResult:
-    return HiveHook(hive.conn_id).stop_jobs(root_ids)
+    return HiveHook(hive.conn_id).stop_jobs(dict.fromkeys(root_ids))
 
 
 # The UPDATE of a stop is the same for all columns, and its counters depend on triggers only.
@@ -99,21 +99,21 @@ def test_a_reset_undoes_a_stop(make_hive: MakeHive, triggers: bool, done: int) -
             worker.run_one_job()
     stopped = stop_jobs(hive, root_id).changed_ids
     assert read_outcome(hive, root_id).state is JobState.STOPPED
-    assert sorted(HiveHook(hive.conn_id).reset_jobs([root_id]).changed_ids) == sorted(stopped)
+    assert sorted(HiveHook(hive.conn_id).reset_jobs({root_id: None}).changed_ids) == sorted(stopped)
     assert load_counters(hive) == count_jobs(hive)
     hive.run_jobs()
     assert read_outcome(hive, root_id).state is JobState.COMPLETE
     assert read_outcome(hive, root_id).result["pieces"] == ["homo_sapiens.part1", "homo_sapiens.part2"]
-    assert HiveHook(hive.conn_id).reset_jobs([root_id]).changed_ids == []
+    assert HiveHook(hive.conn_id).reset_jobs({root_id: None}).changed_ids == []
 
 
 def test_a_tree_stopped_while_it_is_polled_has_the_state_stopped(hive: PracticeHive) -> None:
     root_id = submit_job(hive)
     with open_reader(hive) as reader:
         run_root_jobs(hive)
-        assert reader.read_changes((), [root_id]).outcomes == []
+        assert reader.read_changes((), {root_id: None}).outcomes == []
         stop_jobs(hive, root_id)
-        assert reader.read_changes((), [root_id]).outcomes[0].state is JobState.STOPPED
+        assert reader.read_changes((), {root_id: None}).outcomes[0].state is JobState.STOPPED
 
 
 def test_a_stop_finds_pending_jobs_below_a_running_job(hive: PracticeHive) -> None:
@@ -140,7 +140,7 @@ def test_a_funnel_released_during_the_stop_is_stopped(make_hive: MakeHive) -> No
 
     event.listen(other, "before_cursor_execute", release)
     with other.begin() as connection:
-        change = control.stop_jobs(connection, [root_id])
+        change = control.stop_jobs(connection, {root_id: None})
     assert change == ControlResult([funnel], [])
     assert read_outcome(hive, root_id).state is JobState.STOPPED
 
@@ -169,7 +169,7 @@ def test_stop_and_reset_delete_nothing(hive: PracticeHive) -> None:
     root_id = submit_job(hive, fail="child")
     hive.run_jobs()
     with record_statements() as statements:
-        HiveHook(hive.conn_id).reset_jobs([root_id])
+        HiveHook(hive.conn_id).reset_jobs({root_id: None})
         stop_jobs(hive, root_id)
     assert statements
     assert not any("DELETE" in statement.upper() for statement in statements)
@@ -185,4 +185,8 @@ def test_a_deleted_job_is_missing_although_its_result_exists(make_hive: MakeHive
     assert hive.fetch_rows("SELECT COUNT(*) FROM job") == [(0 if server == "mysql" else 3,)]
     missing = read_outcome(hive, root_id)
     assert (missing.state, missing.result["genome"]) == (JobState.MISSING, "homo_sapiens")
-    assert stop_jobs(hive, root_id) == HiveHook(hive.conn_id).reset_jobs([root_id]) == ControlResult([], [])
+    assert (
+        stop_jobs(hive, root_id)
+        == HiveHook(hive.conn_id).reset_jobs({root_id: None})
+        == ControlResult([], [])
+    )

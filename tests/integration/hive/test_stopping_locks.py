@@ -27,8 +27,8 @@ from tests.integration.hives import PracticeHive
 
 OPERATIONS: dict[str, Callable[[HiveHook, int], Any]] = {
     "submit": lambda hook, _: hook.submit("event_dump_dna", build_inputs(1)),
-    "reset": lambda hook, job_id: hook.reset_jobs([job_id]),
-    "stop": lambda hook, job_id: hook.stop_jobs([job_id]),
+    "reset": lambda hook, job_id: hook.reset_jobs({job_id: None}),
+    "stop": lambda hook, job_id: hook.stop_jobs({job_id: None}),
 }
 
 

@@ -24,7 +24,7 @@ def test_stopping_leaves_jobs_that_another_tree_waits_for(make_hive: MakeHive) -
     hive.add_semaphore(9, dependent_job_id=funnel)
     fan = hive.add_job(prev_job_id=second_id, analysis_id=2, controlled_semaphore_id=9)
     own = hive.add_job(prev_job_id=second_id, analysis_id=2)
-    assert HiveHook(hive.conn_id).stop_jobs([second_id]) == ControlResult([own], [fan])
+    assert HiveHook(hive.conn_id).stop_jobs({second_id: None}) == ControlResult([own], [fan])
     assert (load_status(hive, fan), load_status(hive, funnel)) == ("READY", "SEMAPHORED")
 
 
@@ -32,12 +32,12 @@ def test_a_stopped_job_that_ran_later_is_complete(hive: PracticeHive) -> None:
     """A user has stopped the job, and then reset it with a command of eHive."""
     hook = HiveHook(hive.conn_id)
     root_id = submit_job(hive)
-    hook.stop_jobs([root_id])
+    hook.stop_jobs({root_id: None})
     hive.execute("UPDATE job SET status = 'READY'")
     hive.execute("UPDATE analysis_stats SET status = 'LOADING', ready_job_count = 1")
     hive.run_jobs()
     assert read_outcome(hive, root_id).state is JobState.COMPLETE
-    assert hook.reset_jobs([root_id]) == ControlResult([], [])
+    assert hook.reset_jobs({root_id: None}) == ControlResult([], [])
 
 
 def test_stopping_removes_the_time_of_completion(hive: PracticeHive) -> None:
@@ -45,7 +45,7 @@ def test_stopping_removes_the_time_of_completion(hive: PracticeHive) -> None:
     root_id = submit_job(hive, parts=0, no_result=True)
     hive.run_jobs()
     hive.execute("UPDATE job SET status = 'READY' WHERE job_id = :id", id=root_id)
-    HiveHook(hive.conn_id).stop_jobs([root_id])
+    HiveHook(hive.conn_id).stop_jobs({root_id: None})
     assert read_outcome(hive, root_id).state is JobState.STOPPED
 
 
@@ -53,13 +53,14 @@ def test_a_done_job_that_is_reset_manually_is_polled_to_its_end(hive: PracticeHi
     root_id = submit_job(hive)
     run_root_jobs(hive)
     with open_reader(hive) as reader:
-        reader.read_changes((), [root_id])
+        reader.read_changes((), {root_id: None})
         hive.execute("UPDATE job SET status = 'DONE' WHERE status = 'READY'")
-        reader.read_changes((), [root_id])
+        reader.read_changes((), {root_id: None})
         hive.execute(
             "UPDATE job SET status = 'READY' WHERE job_id = :id", id=find_child(hive, root_id, "_part")
         )
         hive.execute("UPDATE job SET status = 'DONE' WHERE status = 'SEMAPHORED'")
-        assert reader.read_changes((), [root_id]).outcomes == []
+        assert reader.read_changes((), {root_id: None}).outcomes == []
         hive.execute("UPDATE job SET status = 'DONE'")
-        assert [final.state for final in reader.read_changes((), [root_id]).outcomes] == [JobState.COMPLETE]
+        (final,) = reader.read_changes((), {root_id: None}).outcomes
+        assert final.state is JobState.COMPLETE

@@ -138,7 +138,7 @@ def test_waiting_needs_no_write_permission(readable_hive: tuple[PracticeHive, st
     job_id = submit_job(hive)
     hive.run_jobs()
     reader = HiveReader(read_only, resolve_hive(read_only))
-    assert reader.read_changes((), [job_id]).outcomes[0].state is JobState.COMPLETE
+    assert reader.read_changes((), {job_id: None}).outcomes[0].state is JobState.COMPLETE
     reader.close()
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from more_itertools import sliced
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
+from event_hooks.hive.sql.inputs import find_foreign_jobs
 from event_hooks.hive.sql.job_trees import NOT_RUNNING_STATUSES, NOT_STARTED_STATUSES, JobTree, load_trees
 from event_hooks.hive.sql.log_notes import RESUMED_NOTE, STOPPED_NOTE, load_stopped_jobs
 from event_hooks.hive.sql.outcomes import load_trees_with_funnels
@@ -44,8 +45,11 @@ class ControlResult:
     running_ids: list[int]
     """Jobs that were left alone, because a worker is running them, or another event needs them."""
 
+    foreign_ids: list[int] = field(default_factory=list)
+    """Submitted jobs that were left alone, because they lack the expected token or a row; sorted."""
 
-def reset_jobs(connection: Connection, root_ids: Sequence[int]) -> ControlResult:
+
+def reset_jobs(connection: Connection, jobs: Mapping[int, str | None]) -> ControlResult:
     """
     Reset the failed and the stopped jobs of these trees, so that they run again.
 
@@ -53,22 +57,29 @@ def reset_jobs(connection: Connection, root_ids: Sequence[int]) -> ControlResult
     becomes READY, or SEMAPHORED if a semaphore still holds it back; a failed job gets the ``retry_count`` 1;
     the analysis becomes LOADING. The counters of the semaphores stay, because a job that failed or was
     stopped has not decremented any.
+
+    :param jobs: as in :func:`event_hooks.hive.sql.inputs.find_foreign_jobs`; foreign jobs are not changed.
     """
-    trees = load_trees_with_funnels(connection, root_ids)
+    foreign_ids = find_foreign_jobs(connection, jobs)
+    trees = load_trees_with_funnels(connection, sorted(jobs.keys() - foreign_ids))
     failed_ids = {job_id for tree in trees for job_id in tree.find_by_status("FAILED")}
     changed_ids = _change_status(connection, failed_ids, "FAILED", None)
     changed_ids += _change_status(connection, load_stopped_jobs(connection, trees), "DONE", None)
-    return ControlResult(changed_ids, _find_running(trees))
+    return ControlResult(changed_ids, _find_running(trees), sorted(foreign_ids))
 
 
-def stop_jobs(connection: Connection, root_ids: Sequence[int]) -> ControlResult:
+def stop_jobs(connection: Connection, jobs: Mapping[int, str | None]) -> ControlResult:
     """
     Stop the jobs of these trees that have not started, from the root downwards; running jobs continue.
 
     A stopped job becomes DONE: the status FAILED would end a beekeeper with default options, and so stop the
     work of all users. Its semaphore is not decremented, so the jobs behind it do not start. A note in
     ``log_message`` distinguishes it from a job that ran.
+
+    :param jobs: as in :func:`reset_jobs`.
     """
+    foreign_ids = find_foreign_jobs(connection, jobs)
+    root_ids = sorted(jobs.keys() - foreign_ids)
     changed_ids: list[int] = []
     for _ in range(MAX_STOP_ROUNDS):
         # Without the jobs that other trees need: a shared funnel job, and the jobs that hold it back.
@@ -78,7 +89,7 @@ def stop_jobs(connection: Connection, root_ids: Sequence[int]) -> ControlResult:
             break
         for status, job_ids in pending.items():
             changed_ids += _change_status(connection, job_ids, status, "DONE")
-    return ControlResult(changed_ids, _find_running(trees))
+    return ControlResult(changed_ids, _find_running(trees), sorted(foreign_ids))
 
 
 def _find_unshared(trees: Iterable[JobTree], status: str) -> list[int]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from more_itertools import sliced
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, inspect
 
 from event_hooks.hive import perl
+from event_hooks.hive.sql.inputs import SELECT_INPUTS
 from event_hooks.hive.sql.job_trees import (
     DONE_STATUSES,
     NOT_RUNNING_STATUSES,
@@ -22,8 +22,7 @@ from event_hooks.hive.sql.job_trees import (
 from event_hooks.hive.sql.log_notes import load_failure_messages
 from event_hooks.hive.sql.masking import mask_passwords, replace_surrogates
 from event_hooks.hive.sql.outcomes import JobOutcome, load_progress_messages, refresh_outcomes
-from event_hooks.hive.sql.submission import parse_extended_id
-from event_hooks.hive.sql.tables import CHUNK_ROWS, analysis_data, job, job_progress
+from event_hooks.hive.sql.tables import job, job_progress
 
 MAX_SHOWN_FAILURES = 100
 """Failed jobs of one tree whose messages are loaded."""
@@ -86,18 +85,13 @@ def load_job_views(
     _, finished = refresh_outcomes(connection, forest, [row.job_id for row in rows], tables)
     trees = [forest.trees[row.job_id] for row in rows]
     details = _load_details(connection, trees, finished, tables)
-    inputs = _load_inputs(connection, rows)
-    return [
-        _build_view(row, inputs[row.job_id], tree, details) for row, tree in zip(rows, trees, strict=True)
-    ]
+    return [_build_view(row, tree, details) for row, tree in zip(rows, trees, strict=True)]
 
 
 def _load_jobs(
     connection: Connection, analysis_id: int, job_id: int | None, before: int | None, limit: int
 ) -> Sequence[Any]:
-    statement = select(job.c.job_id, job.c.input_id, job.c.when_completed).where(
-        job.c.analysis_id == analysis_id
-    )
+    statement = SELECT_INPUTS.add_columns(job.c.when_completed).where(job.c.analysis_id == analysis_id)
     if job_id is not None:
         statement = statement.where(job.c.job_id == job_id)
     if before is not None:
@@ -118,26 +112,14 @@ def _load_details(
     )
 
 
-def _load_inputs(connection: Connection, rows: Sequence[Any]) -> dict[int, str]:
-    """Return ``{job_id: input text}``, with the texts of long inputs from ``analysis_data``."""
-    data_ids = {row.job_id: parse_extended_id(row.input_id) for row in rows}
-    texts: dict[int | None, str] = {}
-    for chunk in sliced(
-        sorted({data_id for data_id in data_ids.values() if data_id is not None}), CHUNK_ROWS
-    ):
-        statement = select(analysis_data).where(analysis_data.c.analysis_data_id.in_(chunk))
-        texts |= {row.analysis_data_id: row.data for row in connection.execute(statement)}
-    return {row.job_id: texts.get(data_ids[row.job_id], row.input_id) for row in rows}
-
-
-def _build_view(row: Any, text: str, tree: JobTree, details: _TreeDetails) -> JobView:
+def _build_view(row: Any, tree: JobTree, details: _TreeDetails) -> JobView:
     outcome = details.outcomes.get(row.job_id)
     failures = {job_id: details.errors[job_id] for job_id in tree.statuses if job_id in details.errors}
     if outcome and outcome.error and not failures:
         failures = {row.job_id: outcome.error}  # the job was stopped, or jobs of its tree were deleted
     return JobView(
         row.job_id,
-        _parse_input(text),
+        _parse_input(row.input),
         _find_status(tree, outcome),
         row.when_completed,
         outcome.result if outcome else None,

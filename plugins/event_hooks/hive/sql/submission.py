@@ -15,6 +15,7 @@ from more_itertools import sliced
 from sqlalchemy import Case, Connection, case, insert, select, update
 
 from event_hooks.exceptions import AnalysisNotFound, HiveRejected, HiveTooOld
+from event_hooks.hive.sql.inputs import EXTENDED_PREFIX
 from event_hooks.hive.sql.tables import (
     CHUNK_ROWS,
     analysis_base,
@@ -29,8 +30,6 @@ OLDEST_SCHEMA_VERSION = 89
 
 MAX_INPUT_ID_CHARS = 255
 """Longer inputs are stored in ``analysis_data``, as eHive itself does in every version."""
-
-_EXTENDED_PREFIX = "_extended_data_id "
 
 
 def submit_jobs(connection: Connection, hive: str, analysis: str, inputs: Sequence[str]) -> list[int]:
@@ -186,14 +185,8 @@ def _build_job_row(analysis_id: int, input_id: str) -> dict[str, object]:
     }
 
 
-def parse_extended_id(input_id: str) -> int | None:
-    """Return the ``analysis_data_id`` that an ``input_id`` names; ``None`` if it holds the input itself."""
-    number = input_id.removeprefix(_EXTENDED_PREFIX)
-    return int(number) if number != input_id and number.isdecimal() else None
-
-
 def _extended_id(data_id: int) -> str:
-    return f"{_EXTENDED_PREFIX}{data_id}"
+    return f"{EXTENDED_PREFIX}{data_id}"
 
 
 def _md5(text: str) -> str:
