@@ -16,6 +16,7 @@ Errors of event hooks.
   + EventRejected             the event server rejects an event           a retry cannot help
   + ReportNotPublished        the broker did not accept a report          a retry may help
   + EventKeyConflict          another event has this key                  a retry cannot help
+  + RunClosed                 the run takes no further events             store them in another run
   + LedgerUnreachable         the ledger does not answer in time          a retry may help
     - LedgerRejected          the ledger cannot store a value             a retry cannot help
     - LedgerNotMigrated       the ledger's tables have another version    a retry helps after the migration
@@ -164,6 +165,14 @@ class EventKeyConflict(EventHooksError):
     def __init__(self, position: int) -> None:
         super().__init__("another event has the same event_id or Idempotency-Key")
         self.position = position
+
+
+class RunClosed(EventHooksError):
+    """A run has read its events, so it takes no further events."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id} has read its events already; store the events in another run")
+        self.run_id = run_id
 
 
 class LedgerUnreachable(EventHooksError):

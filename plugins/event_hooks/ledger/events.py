@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, upd
 from sqlalchemy.exc import IntegrityError
 
 from event_hooks import metrics
-from event_hooks.exceptions import EventKeyConflict
+from event_hooks.exceptions import EventKeyConflict, RunClosed
 from event_hooks.ledger.database import (
     Ledger,
     build_row_reader,
@@ -32,7 +32,7 @@ from event_hooks.ledger.records import (
     RunEvents,
     StoredEvent,
 )
-from event_hooks.ledger.tables import event
+from event_hooks.ledger.tables import event, event_run
 
 NewProcesses = Mapping[str, tuple[NewEvent, Sequence[tuple[str, str, str]]]]
 """``{event key: (event, its (process, hive, analysis) tuples)}``."""
@@ -74,11 +74,12 @@ def accept_requests(
     """
     Store the events of requests and their processes, in one transaction.
 
-    New events get the positions of the run from ``first_position`` on, without a gap. After an error, it is
-    unknown whether the transaction was committed: continue with another run.
+    New events get the positions of the run from ``first_position`` on, without a gap. After an error other
+    than :class:`RunClosed`, it is unknown whether the transaction was committed: continue with another run.
 
     :return: for each request the stored record of each event, or the conflict because of which the request
         was not stored; and the number of new events.
+    :raises RunClosed: there are new events and the run is closed; nothing is stored.
     """
     answers, new_events = ledger.write(
         lambda connection: _store_requests(connection, requests, run_id, first_position),
@@ -86,6 +87,22 @@ def accept_requests(
     )
     metrics.count_received(new_events)
     return answers, len(new_events)
+
+
+def close_run(ledger: Ledger, run_id: str) -> None:
+    """
+    Close a run, before its events are read: no further event can appear in it. Idempotent.
+
+    It waits for the transactions that are storing events of the run.
+    """
+    row = {"run_id": run_id, "closed_at": datetime.now(UTC)}
+    is_open = event_run.c.run_id == run_id, event_run.c.closed_at.is_(None)
+
+    def write(connection: Connection) -> None:
+        insert_missing(connection, event_run, [row])
+        connection.execute(update(event_run).where(*is_open).values(closed_at=row["closed_at"]))
+
+    ledger.write(write)
 
 
 def load_events_by_key(ledger: Ledger, keys: Sequence[str]) -> dict[str, StoredEvent]:
@@ -126,10 +143,6 @@ def load_run_events(ledger: Ledger, run_id: str) -> list[StoredEvent]:
     """Return the events of a run, by position."""
     rows = ledger.read(select(event).where(event.c.run_id == run_id))
     return sorted((_to_stored_event(row) for row in rows), key=attrgetter("position"))
-
-
-def close_run(ledger: Ledger, run_id: str) -> None:
-    """PLACEHOLDER."""
 
 
 def load_run(ledger: Ledger, run_id: str) -> RunEvents:
@@ -177,6 +190,7 @@ def _store_requests(
     new, conflicts = _find_new_events(requests, stored)
     new_events = [new_event for new_event, _ in new.values()]
     if new_events:
+        _lock_open_run(connection, run_id)
         inserted = _insert_events(connection, new_events, run_id, first_position)
         insert_planned(connection, _build_statuses(new, inserted), _build_claims(requests, inserted))
         stored |= inserted
@@ -185,6 +199,18 @@ def _store_requests(
         for request, conflict in zip(requests, conflicts, strict=True)
     ]
     return answers, new_events
+
+
+def _lock_open_run(connection: Connection, run_id: str) -> None:
+    """
+    Lock the row of a run until the end of the transaction, so that :func:`close_run` waits for it.
+
+    :raises RunClosed: the run is closed.
+    """
+    insert_missing(connection, event_run, [{"run_id": run_id}])
+    statement = select(event_run.c.closed_at).where(event_run.c.run_id == run_id).with_for_update()
+    if connection.execute(statement).scalar_one():
+        raise RunClosed(run_id)
 
 
 def _find_new_events(

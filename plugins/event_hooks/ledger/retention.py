@@ -11,12 +11,14 @@ from sqlalchemy import Connection, Select, delete, select
 
 from event_hooks.ledger.database import MAX_ROWS_PER_STATEMENT, Ledger
 from event_hooks.ledger.once import release_claims
-from event_hooks.ledger.tables import event, join_wait, report
+from event_hooks.ledger.tables import event, event_run, join_wait, report
 
 
 def prune_events(ledger: Ledger, older_than: timedelta, batch_size: int = MAX_ROWS_PER_STATEMENT) -> int:
     """
     Delete events received longer ago than ``older_than``, with their outcomes and reports, batch by batch.
+
+    Joins and runs that were closed longer ago are deleted as well.
 
     An event stays while it has no run, or a pending report. Idempotent; each batch is one transaction.
 
@@ -30,9 +32,13 @@ def prune_events(ledger: Ledger, older_than: timedelta, batch_size: int = MAX_RO
     while event_ids := [row.id for row in ledger.read(statement)]:
         ledger.write(partial(_delete_events, event_ids))
         count += len(event_ids)
-    closed_waits = delete(join_wait).where(join_wait.c.closed_at < cutoff)
-    ledger.write(lambda connection: connection.execute(closed_waits))
+    ledger.write(partial(_delete_closed, cutoff))
     return count
+
+
+def _delete_closed(cutoff: datetime, connection: Connection) -> None:
+    for table in (join_wait, event_run):
+        connection.execute(delete(table).where(table.c.closed_at < cutoff))
 
 
 def _select_prunable(cutoff: datetime, limit: int) -> Select[Any]:

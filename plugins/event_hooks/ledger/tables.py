@@ -91,6 +91,7 @@ event_run = Table(
     # When the run stopped taking events; null while it takes them. The row is locked meanwhile, so no event
     # becomes visible in a run after the run has read its events.
     Column("closed_at", Instant),
+    Index("event_run_by_age", "closed_at"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )

@@ -68,6 +68,8 @@ _FILL = (
             AS received_at)
         AS instants
     """,
+    """INSERT INTO event_run (run_id, closed_at)
+    SELECT run_id, min(received_at) FROM event GROUP BY run_id""",
     """INSERT INTO event_process (event_id, process, hive, analysis, job_id, submitted_at, state, finished_at)
     SELECT id, 'dump', 'hive', 'event_dump', id, received_at,
         CASE WHEN id % 100 = 0 THEN 'failed' ELSE 'complete' END, received_at FROM event""",
