@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from event_hooks import settings
+from event_hooks.exceptions import LedgerRejected, RunClosed
 from event_hooks.ledger.events import accept_requests
 from event_hooks.process_event.runs import API_PREFIX
 
@@ -90,18 +91,25 @@ class RunStarter:
         Store the events of requests in the ledger.
 
         :param requests: (request, user) pairs.
-        :return: for each request its stored events, or the error because of which none of them was stored.
+        :return: for each request its stored events, or its error. An error other than :class:`LedgerRejected`
+            is also the error of the remaining requests, because the ledger would probably time out for each.
         """
-        results: list[list[StoredEvent] | EventKeyConflict] = []
+        results: list[list[StoredEvent] | BaseException] = []
         with self._lock:
             while len(results) < len(requests):
                 if self._open_run.is_expired:
                     # Its timer waits for the lock, and maintain_ledger starts a run that stays open for long.
                     self._close_run(self._open_run)
-                results += self._store(self._select_fitting(requests[len(results) :]))
+                fitting = self._select_fitting(requests[len(results) :])
+                try:
+                    results += self._store(fitting)
+                except LedgerRejected as error:
+                    results += [error] * len(fitting)
+                except Exception as error:  # the previous requests are stored, and keep their results
+                    results += [error] * (len(requests) - len(results))
                 if self._open_run.event_count >= _max_events():
                     self._close_run(self._open_run)
-        return list(results)
+        return results
 
     def close(self) -> None:
         """Start the open run, and wait for it."""
@@ -126,6 +134,15 @@ class RunStarter:
         self, requests: Sequence[tuple[EventRequest, str]]
     ) -> list[list[StoredEvent] | EventKeyConflict]:
         run = self._open_run if self._open_run.event_count else self._renew_open_run()
+        try:
+            return self._store_in_run(requests, run)
+        except RunClosed:
+            log.warning("Run %s was started before its window has passed; another run follows", run.run_id)
+            return self._store_in_run(requests, self._renew_open_run())
+
+    def _store_in_run(
+        self, requests: Sequence[tuple[EventRequest, str]], run: OpenRun
+    ) -> list[list[StoredEvent] | EventKeyConflict]:
         events = [request for request, _ in requests]
         try:
             results, new_count = accept_requests(self._open_ledger(), events, run.run_id, run.event_count)
