@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,15 +46,21 @@ class EventServerHook(HttpHook):
         Submit events, each with an ``event_id``, by which the server recognises a repeated submission.
 
         :raises EventRejected: the server rejects one of the events, and has accepted no event.
-        :raises EventServerUnreachable: no response, or one after which a retry may succeed.
+        :raises EventServerUnreachable: no response, one after which a retry may succeed, or one of another
+            server: a proxy, or an Airflow without this plugin.
         """
         response = self._post(events)
-        status = response.status_code
+        status, body = response.status_code, parse_json(response)
         if 200 <= status < 300:
+            if not _has_item_per_event(body, len(events)):
+                expected = f"expected a JSON array with an item for each of the {len(events)} events"
+                raise EventServerUnreachable(self.http_conn_id, f"it answers {status}; {expected}: {_ADVICE}")
             return
-        reason = f"it answers {status}: {error_message(parse_json(response), response)}"
+        reason = f"it answers {status}: {error_message(body, response)}"
         if 400 <= status < 500 and status not in RETRYABLE_STATUSES:
-            raise EventRejected(reason)
+            if _is_rejection(body, status):
+                raise EventRejected(reason)
+            reason = f'{reason}; a rejection is {{"error": "<field>: <reason>"}}: {_ADVICE}'
         raise EventServerUnreachable(self.http_conn_id, reason)
 
     def _post(self, events: Sequence[Mapping[str, Any]]) -> requests.Response:
@@ -89,6 +96,18 @@ class EventServerHook(HttpHook):
         return self._auth
 
 
+def _has_item_per_event(body: Any, count: int) -> bool:
+    """Return whether a body is the JSON of a successful ``POST /jobs``."""
+    items = body if isinstance(body, list) else []
+    return len(items) == count and all(isinstance(item, dict) and "id" in item for item in items)
+
+
+def _is_rejection(body: Any, status: int) -> bool:
+    """Return whether a body is an error of ``POST /jobs``, and not of a route that does not exist."""
+    error = body.get("error") if isinstance(body, dict) else None
+    return isinstance(error, str) and error != http.client.responses.get(status)
+
+
 async def load_connection_async(conn_id: str = CONN_ID) -> Connection:
     """
     Load the connection from Airflow without blocking the event loop.
@@ -103,3 +122,4 @@ async def load_connection_async(conn_id: str = CONN_ID) -> Connection:
 
 
 _CONNECTION_ADVICE = "create an Airflow connection of this name, of type http, with user and password"
+_ADVICE = "check that its address leads to an Airflow with the plugin event hooks"
