@@ -7,6 +7,7 @@ Errors of event hooks.
     - EventTypeUnknown [1]    the event lookup lacks the event's type     a retry cannot help
     - UnsafeValue [1]         eHive would run a value as code             a retry cannot help
   + HiveUnreachable           the hive does not answer in time            a retry may help
+    - StopUnconfirmed         the same, after it was asked to stop a job  check the job's status first
   + HiveRejected [1]          the hive answers with an error              a retry cannot help
     - AnalysisNotFound [1]    the hive lacks the analysis                 a retry cannot help
     - HiveTooOld [1]          the hive's tables are of an early eHive     a retry cannot help
@@ -80,12 +81,28 @@ class HiveUnreachable(EventHooksError):
 
     def __init__(self, hive: str, reason: str) -> None:
         super().__init__(f"hive {hive!r} does not answer: {reason}")
-        self.hive = hive
+        self.hive, self.reason = hive, reason
 
     @property
     def public_message(self) -> str:
         """The message without the driver's reason, which contains addresses."""
         return f"hive {self.hive!r} does not answer now"
+
+
+class StopUnconfirmed(HiveUnreachable):
+    """The hive did not confirm in time that it stopped a job tree; it may still do so."""
+
+    def __init__(self, hive: str, process: str, job_id: int, reason: str) -> None:
+        super().__init__(hive, reason)
+        self.process, self.job_id = process, job_id
+
+    @property
+    def public_message(self) -> str:
+        """The message without the driver's reason, which contains addresses."""
+        return (
+            f"hive {self.hive!r} has not confirmed the stop of job {self.job_id}, which may still happen:"
+            f" check the status with GET /jobs/{self.process}/{self.job_id}, and repeat the request if needed"
+        )
 
 
 class HiveRejected(EventHooksError, AirflowFailException):

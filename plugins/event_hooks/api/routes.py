@@ -17,6 +17,7 @@ from event_hooks.api.plan import build_plan
 from event_hooks.api.request_body import EVENT_BODY, read_json
 from event_hooks.api.security import MAY_EDIT, MAY_READ, MAY_TRIGGER, User
 from event_hooks.events import lookups
+from event_hooks.exceptions import HiveUnreachable, StopUnconfirmed
 from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger import overview
 from event_hooks.ledger.records import ProcessState
@@ -187,11 +188,18 @@ async def show_job(
     responses=describe_responses({}, 404, 422, 503),
 )
 async def stop_job(process: str, job_id: JobId, request: Request) -> dict[str, Any]:
-    """Stop the jobs of a job tree that have not started. Running jobs keep running, and no job is deleted."""
+    """
+    Stop the jobs of a job tree that have not started. Running jobs keep running, and no job is deleted.
+
+    After a response of 503, the stop may still happen: GET the job to check its status.
+    """
     await _load_job(request, process, job_id)
     stop = partial(HiveHook.stop_jobs, jobs={job_id: None})
     hive = _find_process(process).hive_conn_id
-    result: ControlResult = await request.app.state.intake.hives.run(hive, stop)
+    try:
+        result: ControlResult = await request.app.state.intake.hives.run(hive, stop)
+    except HiveUnreachable as error:
+        raise StopUnconfirmed(hive, process, job_id, error.reason) from error
     return {"id": job_id, "process": process, "stopped": result.changed_ids, "running": result.running_ids}
 
 

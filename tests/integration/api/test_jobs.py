@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.integration.hive.conftest import wait_until
 from tests.integration.hives import PracticeHive
 
 
@@ -108,6 +109,22 @@ def test_delete_stops_pending_jobs_and_deletes_no_row(api: TestClient, first_hiv
     assert stopped["status"] == "failed"
     assert "stopped" in api.get(f"/jobs/dump_dna/{job_id}?format=failures").json()[str(job_id)]
     assert api.delete(f"/jobs/dump_dna/{job_id}").json()["stopped"] == []
+
+
+def test_a_stop_that_times_out_may_still_happen(
+    api: TestClient, first_hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__VIEW_TIMEOUT", "1")
+    job_id = submit_event(api)
+    with first_hive.transaction() as blocking:
+        blocking.exec_driver_sql(f"UPDATE job SET retry_count = 1 WHERE job_id = {job_id}")
+        response = api.delete(f"/jobs/dump_dna/{job_id}")
+    assert response.status_code == 503
+    assert response.json()["error"] == (
+        f"hive '{first_hive.conn_id}' has not confirmed the stop of job {job_id}, which may still happen:"
+        f" check the status with GET /jobs/dump_dna/{job_id}, and repeat the request if needed"
+    )
+    wait_until(lambda: api.get(f"/jobs/dump_dna/{job_id}").json()["status"] == "failed")
 
 
 @pytest.mark.parametrize("address", ["/jobs/dump_peptide/{}", "/jobs/dump_dna/4711", "/jobs/unheard_of/{}"])
