@@ -187,7 +187,7 @@ def find_hive_uri(hive_conn_id: str) -> str | None:
     """Return the ``hive_uri`` behind the connection id of such a process; ``None`` for any other id."""
     if not hive_conn_id.startswith(URI_PREFIX):
         return None
-    process = load_with_fallback().processes.get(hive_conn_id.removeprefix(URI_PREFIX))
+    process = load_cached().processes.get(hive_conn_id.removeprefix(URI_PREFIX))
     return process.hive_uri.get_secret_value() if process and process.hive_uri else None
 
 

@@ -159,6 +159,19 @@ def test_invalid_files_fall_back_to_the_last_valid_lookups(files: tuple[Path, Pa
     assert lookups.find_hive_uri("lookup:dump_dna") == OLD_URI
 
 
+def test_the_files_are_read_once_for_many_uris(
+    files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    parse_file = lookups._parse_file
+    monkeypatch.setattr(lookups, "_parse_file", lambda file: (read.append(file), parse_file(file))[1])
+    assert {lookups.find_hive_uri("lookup:dump_dna") for _ in range(20)} == {OLD_URI}
+    assert sorted(read) == sorted(files)
+    new_uri = OLD_URI.replace("secret_word", "new_word")
+    files[1].write_text(json.dumps({**PROCESSES, "dump_dna": {"analysis": "a", "hive_uri": new_uri}}))
+    assert lookups.find_hive_uri("lookup:dump_dna") == new_uri
+
+
 def test_invalid_files_without_a_cached_copy_are_an_error(files: tuple[Path, Path]) -> None:
     files[0].write_text("{")
     with pytest.raises(LookupInvalid, match=r"events.json: the whole file: expected JSON"):
