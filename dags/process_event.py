@@ -46,7 +46,6 @@ REPORT_RETRIES = 300  # over two days: while RabbitMQ is unavailable, reports st
 @dag(
     dag_id=settings.DAG_ID,
     schedule=None,
-    params=build_params(LOOKUPS),
     default_args={"owner": "event_hooks", "queue": settings.task_queue(), "retries": HIVE_RETRIES, **RETRIES},
     max_active_runs=10_000,  # a waiting run uses no slot, and must not delay the next event
     is_paused_upon_creation=False,
@@ -95,4 +94,6 @@ def process_event() -> None:
         routed >> submit >> wait >> report
 
 
-process_event()
+# Airflow copies the params of a DAG into each task that is created after them. A thousand copies of the list
+# of types are several megabytes; a task without params uses those of its DAG.
+process_event().params = build_params(LOOKUPS)

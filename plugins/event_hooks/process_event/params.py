@@ -19,16 +19,15 @@ def build_params(lookups: Lookups) -> dict[str, Param]:
     Airflow validates each param alone; ``EventBatch`` validates rules that concern several params.
     """
     fields = Event.model_fields
-    types = list(lookups.rules.process_names)
     return {
         "type": Param(
             None,
             type=["null", "string"],
             # Examples instead of an enum: Airflow validates the params again before each task, so a type that
             # was removed from the lookup meanwhile would prevent the run's report from being sent.
-            examples=types,
+            examples=list(lookups.rules.process_names),
             title="Type",
-            description=f"Type of the event: one of {', '.join(types)}.",
+            description="Type of the event: a key of the event lookup; `GET /event-hooks/events` lists them.",
         ),
         "genome": Param(
             None, type=["null", "string"], title="Genome", description=fields["genome"].description
