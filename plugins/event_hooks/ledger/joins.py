@@ -14,8 +14,9 @@ from uuid import uuid4
 from more_itertools import sliced
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, insert, or_, select, update
 
-from event_hooks.events.models import build_causation
+from event_hooks.exceptions import LedgerUnreachable
 from event_hooks.ledger.database import (
+    CONN_ID,
     MAX_ROWS_PER_STATEMENT,
     RowReader,
     build_row_reader,
@@ -24,7 +25,8 @@ from event_hooks.ledger.database import (
     read_matching,
 )
 from event_hooks.ledger.events import build_event_row
-from event_hooks.ledger.records import NewEvent, PendingReport, StoredEvent, event_key
+from event_hooks.ledger.joined_events import build_joined_event
+from event_hooks.ledger.records import PendingReport, StoredEvent
 from event_hooks.ledger.reports import insert_reports
 from event_hooks.ledger.tables import event, join_wait, join_wait_event
 
@@ -32,17 +34,17 @@ if TYPE_CHECKING:
     from event_hooks.events.rules import JoinRule
     from event_hooks.ledger.database import Ledger
 
-SOURCE = "joined"
-"""Source of joined events."""
-
 OPEN_MARKER = 1
 """``open_marker`` of open waits."""
 
 MAX_JOINED_EVENTS_PER_RUN = 500
 """Joined events of one transaction that share a run."""
 
+MAX_LOCK_ATTEMPTS = 20
+"""Attempts to lock open waits, while other transactions close them."""
+
 EventsByWait = Mapping[tuple[str, str], Sequence[StoredEvent]]
-"""``{(process, genome): events}``; the genome is empty for events without a genome."""
+"""``{(process, digest of the genome): events}``."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,7 @@ def list_open_waits(ledger: Ledger, genome_prefix: str | None = None, limit: int
 
 def find_open_wait(ledger: Ledger, process: str, genome: str | None) -> JoinWait | None:
     """Return the open wait of a process for a genome, or ``None``."""
-    is_wait = (join_wait.c.process == process) & (join_wait.c.genome == (genome or "")[:255])
-    rows = ledger.read(select(join_wait).where(is_wait, join_wait.c.open_marker == OPEN_MARKER))
+    rows = ledger.read(select(join_wait).where(_is_open_wait(process, digest_genome(genome))))
     return next(iter(_load_waits(ledger.read, rows)), None)
 
 
@@ -168,11 +169,11 @@ def list_waits_of_events(ledger: Ledger, event_ids: Sequence[int]) -> list[tuple
 def _group_by_wait(events: Iterable[StoredEvent], rules: Mapping[str, JoinRule]) -> EventsByWait:
     events_by_wait: dict[tuple[str, str], list[StoredEvent]] = {}
     for stored in events:
-        genome = (stored.payload.get("genome") or "")[:255]
+        genome_digest = digest_genome(stored.payload.get("genome"))
         for process, rule in rules.items():
             # A joined event does not count for further joins.
             if stored.payload["type"] in rule.after and not stored.payload.get("joined"):
-                events_by_wait.setdefault((process, genome), []).append(stored)
+                events_by_wait.setdefault((process, genome_digest), []).append(stored)
     return events_by_wait
 
 
@@ -180,11 +181,11 @@ def _store_arrivals(
     connection: Connection, events_by_wait: EventsByWait, rules: Mapping[str, JoinRule], run_id_prefix: str
 ) -> list[str]:
     new = _exclude_arrived(connection, events_by_wait)
-    rows = _lock_waits(connection, list(new), rules)
+    rows = _lock_waits(connection, new, rules)
     arrivals = [
         {"event_id": stored.id, "process": row.process, "join_wait_id": row.id}
         for row in rows
-        for stored in new[row.process, row.genome]
+        for stored in new[row.process, row.genome_digest]
     ]
     if arrivals:
         connection.execute(insert(join_wait_event), arrivals)
@@ -199,43 +200,55 @@ def _exclude_arrived(connection: Connection, events_by_wait: EventsByWait) -> Ev
     rows = read_matching(read_rows, select(join_wait_event), join_wait_event.c.event_id, event_ids)
     arrived = {(row.event_id, row.process) for row in rows}
     new = {
-        (process, genome): [stored for stored in events if (stored.id, process) not in arrived]
-        for (process, genome), events in sorted(events_by_wait.items(), key=itemgetter(0))
+        (process, digest): [stored for stored in events if (stored.id, process) not in arrived]
+        for (process, digest), events in sorted(events_by_wait.items(), key=itemgetter(0))
     }
     return {key: events for key, events in new.items() if events}
 
 
 def _lock_waits(
-    connection: Connection, keys: Sequence[tuple[str, str]], rules: Mapping[str, JoinRule]
+    connection: Connection, events_by_wait: EventsByWait, rules: Mapping[str, JoinRule]
 ) -> list[Row[Any]]:
-    """Lock the open wait of each (process, genome), and open the waits that do not exist."""
+    """
+    Lock the open wait of each key, and open the waits that do not exist.
+
+    :raises LedgerUnreachable: other transactions have closed a wait in each attempt.
+    """
     rows: list[Row[Any]] = []
     # Repeated, because another transaction may close a wait between the INSERT and the lock.
-    while missing := sorted(set(keys) - {(row.process, row.genome) for row in rows}):
-        new_waits = [_build_wait_row(rules[process], genome) for process, genome in missing]
+    for _ in range(MAX_LOCK_ATTEMPTS):
+        missing = sorted(set(events_by_wait) - {(row.process, row.genome_digest) for row in rows})
+        if not missing:
+            return rows
+        new_waits = [_build_wait_row(rules[key[0]], events_by_wait[key][0]) for key in missing]
         insert_missing(connection, join_wait, new_waits)
         for batch in sliced(missing, MAX_ROWS_PER_STATEMENT):
-            is_wait = or_(
-                *(
-                    and_(join_wait.c.process == process, join_wait.c.genome == genome)
-                    for process, genome in batch
-                )
-            )
-            statement = select(join_wait).where(join_wait.c.open_marker == OPEN_MARKER, is_wait)
+            statement = select(join_wait).where(or_(*(_is_open_wait(*key) for key in batch)))
             rows += connection.execute(statement.order_by(join_wait.c.id).with_for_update()).all()
-    return rows
+    process, genome = missing[0][0], events_by_wait[missing[0]][0].payload.get("genome")
+    reason = f"the join of {process} for genome {genome!r} was not locked in {MAX_LOCK_ATTEMPTS} attempts"
+    raise LedgerUnreachable(CONN_ID, reason)
 
 
-def digest_genome(genome: str) -> str:
-    """Return the key of a genome among the open waits of a process."""
-    return hashlib.sha256(genome.encode()).hexdigest()
+def _is_open_wait(process: str, genome_digest: str) -> ColumnElement[bool]:
+    columns = join_wait.c
+    return and_(
+        columns.process == process,
+        columns.genome_digest == genome_digest,
+        columns.open_marker == OPEN_MARKER,
+    )
 
 
-def _build_wait_row(rule: JoinRule, genome: str) -> dict[str, Any]:
-    now = datetime.now(UTC)
+def digest_genome(genome: str | None) -> str:
+    """Return the key of a genome among the open waits of a process; ``None`` has the key of an empty text."""
+    return hashlib.sha256((genome or "").encode()).hexdigest()
+
+
+def _build_wait_row(rule: JoinRule, stored: StoredEvent) -> dict[str, Any]:
+    genome, now = stored.payload.get("genome"), datetime.now(UTC)
     return {
         "process": rule.process,
-        "genome": genome,
+        "genome": (genome or "")[:255],
         "genome_digest": digest_genome(genome),
         "types": json.dumps(rule.after),
         "on_timeout": rule.then,
@@ -253,7 +266,7 @@ def _create_joined_events(connection: Connection, waits: Sequence[JoinWait], run
         run_id = f"{run_id_prefix}{batch[0].opened_at:%Y%m%dT%H%M%S}_{batch[0].id}"
         request_id = uuid4().hex
         rows = [
-            build_event_row(_build_joined_event(wait), now, request_id, run_id, position)
+            build_event_row(build_joined_event(wait), now, request_id, run_id, position)
             for position, wait in enumerate(batch)
         ]
         insert_missing(connection, event, rows)
@@ -263,31 +276,6 @@ def _create_joined_events(connection: Connection, waits: Sequence[JoinWait], run
         _close_waits(connection, list(joined_ids), joined_ids)
         run_ids.append(run_id)
     return run_ids
-
-
-def _build_joined_event(wait: JoinWait) -> NewEvent:
-    """Return the joined event: the fields of the last event, and all events in ``joined``."""
-    last = wait.events[-1]
-    payload = {
-        **last.payload,
-        **_find_force(wait),
-        "event_id": f"{wait.process}/{wait.opened_at:%Y%m%dT%H%M%S}/{wait.id}",
-        "follows": build_causation(last.payload, last.run_id, last.position, wait.process),
-        "joined": {
-            "process": wait.process,
-            "missing": wait.missing,
-            "events": [join_event.payload for join_event in wait.events],
-        },
-    }
-    event_type = payload["type"]
-    key = event_key(event_type, payload["event_id"])
-    return NewEvent(key, event_type, payload.get("genome"), payload, SOURCE)
-
-
-def _find_force(wait: JoinWait) -> dict[str, Any]:
-    """Return ``force`` and ``reason`` of the last forced event, if an event is forced."""
-    forced = [join_event.payload for join_event in wait.events if join_event.payload.get("force")]
-    return {name: forced[-1].get(name) for name in ("force", "reason")} if forced else {}
 
 
 def _close_waits(connection: Connection, ids: Sequence[int], joined_ids: Mapping[int, int]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import update
 
 from event_hooks.events.rules import JoinRule
+from event_hooks.exceptions import LedgerUnreachable
 from event_hooks.ledger import joins
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events, load_run_events
@@ -204,3 +205,26 @@ def test_an_event_lists_the_joins_that_wait_with_it(ledger: Ledger) -> None:
     (run_id,) = joins.record_join_events(ledger, [last], JOINS, JOIN_PREFIX)
     waits = joins.list_waits_of_events(ledger, [first.id, last.id])
     assert {wait.event_id for _, wait in waits} == {load_joined_events(ledger, [run_id])[0].id}
+
+
+def test_genomes_that_differ_in_trailing_spaces_have_separate_joins(ledger: Ledger) -> None:
+    genomes = ("homo_sapiens", "homo_sapiens ")
+    joins.record_join_events(ledger, accept_genomes(ledger, "new_genebuild", *genomes), JOINS, JOIN_PREFIX)
+    for genome in genomes:
+        wait = joins.find_open_wait(ledger, "dump_flatfile", genome)
+        assert wait
+        assert (wait.genome, wait.missing) == (genome, ["new_xrefs"])
+    last = accept_genomes(ledger, "new_xrefs", genomes[1])
+    (joined,) = load_joined_events(ledger, joins.record_join_events(ledger, last, JOINS, JOIN_PREFIX))
+    assert [event["genome"] for event in joined.payload["joined"]["events"]] == [genomes[1], genomes[1]]
+    assert [wait.genome for wait in joins.list_open_waits(ledger)] == [genomes[0]]
+
+
+@pytest.mark.parametrize("ledger_server", ["mysql"])
+def test_a_join_that_cannot_be_locked_is_an_error(ledger: Ledger) -> None:
+    first, second = accept_genomes(ledger, "new_genebuild", "homo_sapiens", "homo_sapiens")
+    joins.record_join_events(ledger, [first], JOINS, JOIN_PREFIX)
+    # MySQL treats the two names as equal; the schema of the process lookup permits no spaces.
+    rule = FLATFILE.model_copy(update={"process": "dump_flatfile "})
+    with pytest.raises(LedgerUnreachable, match="was not locked in 20 attempts"):
+        joins.record_join_events(ledger, [second], {rule.process: rule}, JOIN_PREFIX)
