@@ -56,7 +56,11 @@ def find_stored(ledger: Ledger, candidates: Sequence[Candidate]) -> list[Candida
 
 
 def select_failed(ledger: Ledger, duplicates: Sequence[Candidate], lookups: Lookups) -> list[Candidate]:
-    """Return repetitions of the finished events that have failed processes, with only these processes."""
+    """
+    Return repetitions of the finished events that have failed processes, with only these processes.
+
+    They do not count for joins, which have counted the original events.
+    """
     latest = list(iter_latest(ledger, duplicates))
     statuses = load_statuses_by_event(
         ledger, [candidate.stored_event for candidate, _ in latest if candidate.stored_event]
@@ -70,7 +74,9 @@ def select_failed(ledger: Ledger, duplicates: Sequence[Candidate], lookups: Look
             if status.state in FAILURE_STATES and (process := lookups.processes.get(status.process))
         )
         if failed and all(status.is_finished for status in event_statuses):
-            repetitions.append(replace(_repetition(candidate, f"#{number + 1}"), planned=failed))
+            repetition = _repetition(candidate, f"#{number + 1}")
+            new_event = replace(repetition.new_event, counts_for_joins=False)
+            repetitions.append(replace(repetition, new_event=new_event, planned=failed))
     return repetitions
 
 

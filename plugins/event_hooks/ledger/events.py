@@ -177,6 +177,7 @@ def build_event_row(
         "request_id": request_id,
         "run_id": run_id,
         "position": position,
+        "counts_for_joins": new_event.counts_for_joins,
         "correlation_id": (new_event.payload.get("follows") or {}).get("correlation_id"),
     }
 
@@ -318,7 +319,8 @@ def _to_stored_event(row: Any, *, is_new: bool = False) -> StoredEvent:
         json.loads(row.payload),
         row.run_id,
         row.position,
-        is_new,
-        row.planned_at is not None,
-        row.rejected_reason,
+        is_new=is_new,
+        is_planned=row.planned_at is not None,
+        rejected_reason=row.rejected_reason,
+        counts_for_joins=row.counts_for_joins,
     )

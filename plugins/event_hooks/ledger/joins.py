@@ -169,6 +169,8 @@ def list_waits_of_events(ledger: Ledger, event_ids: Sequence[int]) -> list[tuple
 def _group_by_wait(events: Iterable[StoredEvent], rules: Mapping[str, JoinRule]) -> EventsByWait:
     events_by_wait: dict[tuple[str, str], list[StoredEvent]] = {}
     for stored in events:
+        if not stored.counts_for_joins:
+            continue
         genome_digest = digest_genome(stored.payload.get("genome"))
         for process, rule in rules.items():
             # A joined event does not count for further joins.

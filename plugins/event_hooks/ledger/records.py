@@ -46,6 +46,8 @@ class NewEvent:
     genome: str | None
     payload: Mapping[str, Any]
     source: str
+    counts_for_joins: bool = True
+    """False for a repetition of only some processes: the joins have counted the original event."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ class StoredEvent:
 
     rejected_reason: str | None = field(default=None, compare=False)
     """Why no process runs for the event; ``None`` unless it is rejected."""
+
+    counts_for_joins: bool = True
+    """As in :class:`NewEvent`."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,9 @@ from event_hooks.collect_events.hook import MetadataHook
 from event_hooks.collect_events.params import CollectParams
 from event_hooks.collect_events.summary import CollectSummary, build_report
 from event_hooks.events.lookups import Lookups
+from event_hooks.events.rules import JoinRule
 from event_hooks.exceptions import MetadataUnreachable
+from event_hooks.ledger import joins
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import list_runs_since, load_run_events
 from event_hooks.ledger.processes import load_planned_processes, store_outcomes, store_plan
@@ -368,6 +370,21 @@ def test_only_failed_events_are_reprocessed(
     store_outcomes(ledger, "dump_peptide", [ProcessOutcome(reprocessed.id, ProcessState.FAILED)], "ti", ())
     assert collect(reprocess="failed").reprocessed == 1
     assert any(event.payload["event_id"].endswith("/broken#3") for event in list_stored_events(ledger))
+
+
+@pytest.mark.parametrize(("reprocess", "open_joins"), [("failed", 0), ("all", 1)])
+def test_only_repetitions_of_all_processes_count_for_joins(
+    reprocess: str, open_joins: int, metadata: PracticeMetadata, collect: Collect, ledger: Ledger
+) -> None:
+    metadata.add_event(metadata.add_genome("homo_sapiens"), created_at=NOON)
+    collect()
+    (original,) = list_stored_events(ledger)
+    store_states(ledger, original, dump_dna=ProcessState.FAILED, dump_peptide=ProcessState.COMPLETE)
+    assert collect(reprocess=reprocess, reason="new software").reprocessed == 1
+    (repetition,) = (event for event in list_stored_events(ledger) if event.id != original.id)
+    rule = JoinRule(process="dump_flatfile", after=("new_genebuild", "new_xrefs"), within=60, then="run")
+    joins.record_join_events(ledger, [repetition], {rule.process: rule}, "join__")
+    assert len(joins.list_open_waits(ledger)) == open_joins
 
 
 def test_only_events_of_the_window_are_reprocessed(
