@@ -17,7 +17,7 @@ def test_a_job_that_is_not_picked_up_is_reported_once_and_then_fails(system: Sys
     (warn,) = system.reports(genome)
     assert warn["routing_key"] == "report.warn"
     assert facts(warn)["status"] == "no_beekeeper"
-    assert "beekeeper.pl -url mysql://" in facts(warn)["error"]
+    assert "beekeeper.pl -url <URL of connection hive_" in facts(warn)["error"]
     assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "failed"
     assert system.list_routing_keys(genome) == ["report.fatal", "report.warn"]
     (fatal,) = system.reports(genome, "report.fatal")

@@ -39,6 +39,17 @@ def resolve_hive_uri(hive_uri: str) -> EngineArgs:
     return engine_args_from_url(url, None, settings.hive_timeout())
 
 
+def describe_hive_url(hive_conn_id: str) -> str:
+    """
+    Return a placeholder for the URL in eHive's commands, which names the place where the URL is stored.
+
+    The URL itself contains a password.
+    """
+    if hive_conn_id.startswith(lookups.URI_PREFIX):
+        return f"<hive_uri of {hive_conn_id.removeprefix(lookups.URI_PREFIX)} in the process lookup>"
+    return f"<URL of connection {hive_conn_id}>"
+
+
 async def resolve_hive_async(hive_conn_id: str) -> EngineArgs:
     """
     Return the same as :func:`resolve_hive`, in a trigger, where that function would block the event loop.

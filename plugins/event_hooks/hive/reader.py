@@ -6,14 +6,14 @@ All functions block; the poller calls them in one thread.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import URL, Connection, QueuePool, inspect
+from sqlalchemy import Connection, QueuePool, inspect
 
 from event_hooks.database_url import EngineArgs, make_engine
+from event_hooks.hive.connection import describe_hive_url
 from event_hooks.hive.hook import translate_errors
 from event_hooks.hive.sql import diagnosis, outcomes
 from event_hooks.hive.sql.diagnosis import Stall, StallCandidate
@@ -74,7 +74,7 @@ class HiveReader:
 
     def __init__(self, hive_conn_id: str, engine_args: EngineArgs) -> None:
         self.hive_conn_id = hive_conn_id
-        self._url = _ehive_url(engine_args[0])
+        self._url = describe_hive_url(hive_conn_id)
         self._engine = make_engine(
             engine_args,
             isolation_level="AUTOCOMMIT",
@@ -140,19 +140,22 @@ class HiveReader:
             )
         return HiveChanges(stalls=stalls, is_stall_check=True)
 
-    def read_final_outcomes(self, jobs: Mapping[int, str | None], ready_timeout: float) -> list[JobOutcome]:
+    def read_final_outcomes(
+        self, jobs: Mapping[int, str | None], waited: float, ready_timeout: float
+    ) -> list[JobOutcome]:
         """
         Return an outcome for each submitted job at the end of a wait; errors as in :meth:`read_changes`.
 
         The outcome of an unfinished job is RUNNING; its error names the progress, and the stall if any.
 
         :param jobs: as in :meth:`read_changes`.
+        :param waited: seconds waited for the jobs.
         :param ready_timeout: seconds until a READY job is stalled.
         """
         finished = {outcome.job_id: outcome for outcome in self.read_changes((), jobs).outcomes}
         stalls = {
             root_id: str(stall)
-            for stall in self.find_stalls(dict.fromkeys(jobs, (math.inf, ready_timeout)), 0).stalls
+            for stall in self.find_stalls(dict.fromkeys(jobs, (waited, ready_timeout)), 0).stalls
             for root_id in stall.stalled_jobs
         }
         return [
@@ -226,13 +229,6 @@ class HiveReader:
         if progress.failed:
             error += f", {progress.failed} failed"
         return JobOutcome(root_id, JobState.RUNNING, error=f"{error}. {stall}" if stall else error)
-
-
-def _ehive_url(url: URL) -> str:
-    """Return the URL as eHive's commands take it, without password and without the options of SQLite."""
-    database = (url.database or "").removeprefix("file:")
-    plain_url = url.set(drivername=url.get_backend_name(), database=database, query={})
-    return plain_url.render_as_string(hide_password=True)
 
 
 def _build_progress(tree: JobTree, messages: Mapping[int, str]) -> JobProgress:

@@ -113,22 +113,26 @@ class HiveJobSensor(DeferredSensor):
         summary = WaitSummary.start(str(context["ti"].id))
         jobs = dict.fromkeys(parse_ids(self.job_ids))
         try:
-            outcomes = read_final_outcomes(self.hive_conn_id, jobs, self.ready_timeout)
+            outcomes = read_final_outcomes(self.hive_conn_id, jobs, self.timeout, self.ready_timeout)
             return summarize_outcomes(summary, outcomes)
         except EventHooksError as error:
             return summary.finish((), [str(error)], is_success=False)
 
 
-def read_final_outcomes(hive_conn_id: str, jobs: Jobs, ready_timeout: float) -> list[JobOutcome]:
+def read_final_outcomes(
+    hive_conn_id: str, jobs: Jobs, waited: float, ready_timeout: float
+) -> list[JobOutcome]:
     """
     Read jobs of a hive once, in a worker.
 
+    :param waited: seconds waited for the jobs.
+    :param ready_timeout: seconds after which a READY job is stalled.
     :return: the outcome of each job, in their order; RUNNING with an error for an unfinished job.
     :raises HiveUnreachable: the hive did not answer in time.
     :raises HiveRejected: the hive cannot be read.
     """
     reader = HiveReader(hive_conn_id, resolve_hive(hive_conn_id))
     try:
-        return reader.read_final_outcomes(jobs, ready_timeout)
+        return reader.read_final_outcomes(jobs, waited, ready_timeout)
     finally:
         reader.close()

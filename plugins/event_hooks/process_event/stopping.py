@@ -66,7 +66,7 @@ def stop_jobs(hook: HiveHook, jobs: Jobs) -> tuple[dict[int, JobOutcome], str]:
     message = f"stopped before they started: {stopped}; still running: {running}"
     reader = HiveReader(hook.hive_conn_id, hook.engine_args or resolve_hive(hook.hive_conn_id))
     try:
-        outcomes = reader.read_final_outcomes(jobs, settings.ready_timeout())
+        outcomes = reader.read_final_outcomes(jobs, 0, settings.ready_timeout())
     finally:
         reader.close()
     return {outcome.job_id: _mark_stopped(outcome, message) for outcome in outcomes}, message

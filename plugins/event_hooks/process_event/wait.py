@@ -99,7 +99,8 @@ class EventJobSensor(DeferredSensor):
         self, ledger: Ledger, run: RunEvents, hive: str, statuses: Sequence[ProcessStatus], attempt: str
     ) -> None:
         try:
-            outcomes = read_final_outcomes(hive, build_tokens(run.run_id, statuses), self.ready_timeout)
+            jobs = build_tokens(run.run_id, statuses)
+            outcomes = read_final_outcomes(hive, jobs, self.timeout, self.ready_timeout)
         except EventHooksError as error:
             errors = dict.fromkeys(statuses, f"the wait reached its timeout, and {error}")
             recording.record_missing_outcomes(ledger, run, errors)

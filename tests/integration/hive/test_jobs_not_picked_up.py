@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from event_hooks.hive.connection import resolve_hive_uri
+from event_hooks.hive.reader import HiveReader
+from event_hooks.hive.sensor import HiveJobSensor
 from event_hooks.hive.sql.diagnosis import Stall
 from tests.integration.hive.conftest import MakeHive, open_reader, submit_job
 from tests.integration.hives import PracticeHive
@@ -60,8 +63,8 @@ def test_a_ready_job_is_stalled_if_there_was_never_a_beekeeper(make_hive: MakeHi
     (stall,) = find_stalls(hive, submit_job(hive))
     assert stall.kind == "no_beekeeper"
     assert "no beekeeper has ever worked on this hive" in str(stall)
-    address = hive.url.rpartition("@")[2]
-    assert str(stall).endswith(f"To do: beekeeper.pl -url mysql://root:***@{address} -loop_until FOREVER")
+    url = f"<URL of connection {hive.conn_id}>"
+    assert str(stall).endswith(f"To do: beekeeper.pl -url {url} -loop_until FOREVER")
 
 
 def test_a_ready_job_is_stalled_after_the_last_beekeeper_has_ended(hive: PracticeHive) -> None:
@@ -87,8 +90,10 @@ def test_a_job_of_an_excluded_analysis_is_stalled(hive: PracticeHive) -> None:
         assert worker.run_until_idle() == []
         (stall,) = find_stalls(hive, job_id)
     assert stall.kind == "excluded"
-    assert "tweak_pipeline.pl -url" in stall.advice
-    assert stall.advice.endswith("-SET 'analysis[event_dump_dna].is_excluded=0'")
+    assert stall.advice.endswith(
+        f"run tweak_pipeline.pl -url <URL of connection {hive.conn_id}>"
+        " -SET 'analysis[event_dump_dna].is_excluded=0'"
+    )
 
 
 def test_a_job_of_a_blocked_analysis_is_stalled_after_the_timeout(hive: PracticeHive) -> None:
@@ -113,10 +118,13 @@ def test_stalled_jobs_of_one_analysis_are_reported_together(hive: PracticeHive) 
     )
 
 
-def test_the_recommended_command_has_ehives_url_of_a_sqlite_file(make_hive: MakeHive) -> None:
-    hive = make_hive("sqlite")
-    (stall,) = find_stalls(hive, submit_job(hive))
-    assert stall.advice == f"beekeeper.pl -url {hive.url} -loop_until FOREVER"
+def test_the_recommended_command_names_the_process_with_a_hive_uri(hive: PracticeHive) -> None:
+    job_id = submit_job(hive)
+    reader = HiveReader("lookup:dump_dna", resolve_hive_uri(hive.url))
+    (final,) = reader.read_final_outcomes([job_id], LIMIT, LIMIT)
+    reader.close()
+    assert final.error
+    assert "beekeeper.pl -url <hive_uri of dump_dna in the process lookup> -loop_until" in final.error
 
 
 def test_a_tree_that_has_just_changed_is_not_stalled_at_the_timeout(hive: PracticeHive) -> None:
@@ -124,7 +132,7 @@ def test_a_tree_that_has_just_changed_is_not_stalled_at_the_timeout(hive: Practi
     job_id = submit_job(hive)
     with Worker(hive.url) as worker, open_reader(hive) as reader:
         worker.run_one_job()
-        (final,) = reader.read_final_outcomes({job_id: None}, LIMIT)
+        (final,) = reader.read_final_outcomes({job_id: None}, LIMIT + 1, LIMIT)
     assert final.error == "not finished in time: 1 of 4 jobs are done"
 
 
@@ -132,6 +140,16 @@ def test_the_timeout_error_explains_a_job_that_was_not_picked_up(hive: PracticeH
     add_beekeeper(hive)
     job_id = submit_job(hive)
     with open_reader(hive) as reader:
-        (final,) = reader.read_final_outcomes({job_id: None}, LIMIT)
+        (final,) = reader.read_final_outcomes({job_id: None}, LIMIT + 1, LIMIT)
     reason = f"not finished in time: 0 of 1 jobs are done. job {job_id} of event_dump_dna: READY for longer"
     assert reason in str(final.error)
+
+
+def test_a_timeout_below_the_ready_timeout_does_not_call_a_job_late(hive: PracticeHive) -> None:
+    add_beekeeper(hive)
+    job_ids = str([submit_job(hive)])
+    sensor = HiveJobSensor(
+        task_id="wait", hive_conn_id=hive.conn_id, job_ids=job_ids, ready_timeout=LIMIT, timeout=1.5
+    )
+    (final,) = sensor._read_final_state().outcomes or ()
+    assert final.error == "not finished in time: 0 of 1 jobs are done"

@@ -79,8 +79,7 @@ def test_a_running_job_of_a_dead_worker_is_stalled(hive: PracticeHive) -> None:
     root_id = add_running_job(hive, status="DEAD", cause_of_death="KILLED_BY_USER")
     (stall,) = find_stalls(hive, root_id)
     assert stall.reason == "in RUN, and its worker 1 on node7 (process 99) is gone: KILLED_BY_USER"
-    assert stall.advice.startswith("beekeeper.pl -url ")
-    assert stall.advice.endswith(" -dead")
+    assert stall.advice == f"beekeeper.pl -url <URL of connection {hive.conn_id}> -dead"
 
 
 def test_a_running_job_of_a_finished_role_is_stalled(hive: PracticeHive) -> None:
@@ -178,13 +177,9 @@ def test_a_stalled_shared_funnel_is_reported_for_every_tree(make_hive: MakeHive)
     assert stall.root_ids == (first_id, second_id)
 
 
-def test_no_report_of_stalled_jobs_shows_a_password(make_hive: MakeHive) -> None:
-    hive = make_hive("mysql")
-    password = hive.url.split("@")[0].rpartition(":")[2]
+def test_each_command_names_the_connection_instead_of_the_url(hive: PracticeHive) -> None:
     root_id, _ = add_semaphored_funnel(hive, 0, "DONE")
-    message = [
-        str(stall) for stall in find_stalls(hive, root_id, submit_job(hive), hive.add_job(status="RUN"))
-    ]
-    assert len(message) == 3
-    assert not any(password in text for text in message)
-    assert all("root:***@" in text for text in message)
+    stalls = find_stalls(hive, root_id, submit_job(hive), hive.add_job(status="RUN"))
+    assert {stall.kind for stall in stalls} == {"semaphore", "no_beekeeper", "worker_lost"}
+    for stall in stalls:
+        assert stall.advice.startswith(f"beekeeper.pl -url <URL of connection {hive.conn_id}> -")

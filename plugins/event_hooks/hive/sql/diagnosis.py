@@ -101,7 +101,7 @@ def find_stalls(
 
     :param analysis_ids: ``{job_id: analysis_id}`` of all jobs of the trees.
     :param tables: names of the hive's tables; hives before eHive 2.5 have no ``beekeeper``.
-    :param url: the hive's URL without its password, for the commands.
+    :param url: a placeholder for the hive's URL, for the commands.
     """
     ready = _map_jobs(candidates, "READY")
     semaphored = _map_jobs(filter(_has_only_semaphored, candidates), "SEMAPHORED")
