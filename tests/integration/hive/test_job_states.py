@@ -9,7 +9,7 @@ import pytest
 
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.sql.job_trees import JobState, JobTree
-from event_hooks.hive.sql.outcomes import JobOutcome
+from event_hooks.hive.sql.outcomes import MAX_RESULT_CHARS, JobOutcome
 from tests.integration.hive.conftest import MakeHive, find_child, read_outcome, read_state, submit_job
 from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.columns import JOB_STATUSES
@@ -180,14 +180,54 @@ def test_a_message_depends_on_the_character_set_of_its_column(
 def test_a_result_too_long_for_its_column_fails_the_funnel(
     make_hive: MakeHive, server: str, expected: JobState
 ) -> None:
-    """SQLite stores it completely, and eHive passes on its first 65,535 characters."""
+    """SQLite stores it completely."""
     hive = make_hive(server)
     job_id = submit_job(hive, result="x" * 70_000)
     hive.run_jobs()
     final = read_outcome(hive, job_id)
     assert final.state is expected
     assert ("Data too long" in str(final.error)) == (server == "mysql")
-    assert final.result == (None if server == "mysql" else "x" * 65_535)
+    assert final.result == (None if server == "mysql" else "x" * 70_000)
+
+
+def read_outcome_with_output(hive: PracticeHive, output: str) -> JobOutcome:
+    """Return the outcome of a complete job whose result is this text."""
+    job_id = submit_job(hive)
+    hive.run_jobs()
+    hive.execute("UPDATE result SET output = :output", output=output)
+    return read_outcome(hive, job_id)
+
+
+def test_a_result_longer_than_a_text_column_keeps_its_events(make_hive: MakeHive) -> None:
+    output = {"events": [{"type": "new_assembly", "genome": "homo_sapiens", "note": "x" * 65_535}]}
+    hive = make_hive("mysql")
+    hive.execute("ALTER TABLE result MODIFY output LONGTEXT")
+    final = read_outcome_with_output(hive, json.dumps(output))
+    assert (final.result, final.warning) == (output, None)
+
+
+@pytest.mark.parametrize(
+    ("output", "problem"),
+    [
+        (json.dumps({"events": [], "x": "x" * MAX_RESULT_CHARS}), "is longer than 1,048,576 characters"),
+        ("x" * (MAX_RESULT_CHARS + 1), "is longer than 1,048,576 characters"),
+        (json.dumps({"events": [{"type": "new_assembly"}]})[:-1], "cannot be parsed as JSON"),
+        (' ["cut', "cannot be parsed as JSON"),
+    ],
+    ids=["long JSON", "long text", "cut object", "cut array"],
+)
+def test_a_result_that_is_not_parsed_is_a_text_with_a_warning(
+    make_hive: MakeHive, output: str, problem: str
+) -> None:
+    final = read_outcome_with_output(make_hive("sqlite"), output)
+    assert (final.state, final.result) == (JobState.COMPLETE, output[:MAX_RESULT_CHARS])
+    consequence = "it is stored as text, and events that it returned were not submitted"
+    assert final.warning == f"its result {problem}: {consequence}"
+
+
+def test_a_result_that_is_no_json_has_no_warning(hive: PracticeHive) -> None:
+    final = read_outcome_with_output(hive, "3 pieces, see [1]")
+    assert (final.result, final.warning) == ("3 pieces, see [1]", None)
 
 
 def test_a_result_that_is_null_is_none(hive: PracticeHive) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from more_itertools import sliced
 from sqlalchemy import Connection, func, select
@@ -15,12 +15,8 @@ from event_hooks.hive.sql.log_notes import MAX_MESSAGE_CHARS, LogNotes, load_not
 from event_hooks.hive.sql.masking import mask_passwords
 from event_hooks.hive.sql.tables import CHUNK_ROWS, is_in, job_progress, result
 
-MAX_RESULT_CHARS = 65_535
-"""
-Characters of a result that an outcome contains, the size of eHive's TEXT column.
-
-A longer result is truncated, and no longer JSON, so the outcome contains it as text.
-"""
+MAX_RESULT_CHARS = 2**20
+"""Characters of a result that an outcome contains; a longer result is truncated, and remains text."""
 
 MAX_LISTED_JOBS = 20
 """Job ids in one error message."""
@@ -37,7 +33,7 @@ class JobOutcome:
 
     error: str | None = None
     warning: str | None = None
-    """Why a success may be incomplete: eHive did not store some jobs, because equal jobs existed."""
+    """Why a success may be incomplete: jobs that eHive did not store, or a result that was not parsed."""
 
     counts: Sequence[int] | None = field(default=None, compare=False)
     """Numbers of jobs of the tree: done, total, failed."""
@@ -130,9 +126,17 @@ def load_progress_messages(connection: Connection, trees: Iterable[JobTree]) -> 
     return messages
 
 
-def _load_results(connection: Connection, trees: Iterable[JobTree]) -> dict[int, Any]:
+class _Output(NamedTuple):
+    """The ``result.output`` of a job: its value, and the reason why a text was not parsed as JSON."""
+
+    value: Any = None
+    warning: str | None = None
+
+
+def _load_results(connection: Connection, trees: Iterable[JobTree]) -> dict[int, _Output]:
     job_ids = [job_id for tree in trees for job_id in tree.result_ids]
-    statement = select(result.c.job_id, result.c.output)
+    output = func.substr(result.c.output, 1, MAX_RESULT_CHARS + 1)
+    statement = select(result.c.job_id, output.label("output"))
     rows = (
         row
         for chunk in sliced(job_ids, CHUNK_ROWS)
@@ -141,11 +145,18 @@ def _load_results(connection: Connection, trees: Iterable[JobTree]) -> dict[int,
     return {row.job_id: _parse_output(row.output) for row in rows}
 
 
-def _parse_output(output: str | None) -> Any:
-    try:
-        return mask_passwords(json.loads((output or "")[:MAX_RESULT_CHARS]))
-    except (ValueError, RecursionError):
-        return None if output is None else mask_passwords(output[:MAX_RESULT_CHARS])
+def _parse_output(text: str | None) -> _Output:
+    if text is None:
+        return _Output()
+    if len(text) > MAX_RESULT_CHARS:
+        problem = f"is longer than {MAX_RESULT_CHARS:,} characters"
+    else:
+        try:
+            return _Output(mask_passwords(json.loads(text)))
+        except (ValueError, RecursionError):
+            problem = "cannot be parsed as JSON" if text.lstrip().startswith(("{", "[")) else ""
+    warning = f"its result {problem}: it is stored as text, and events that it returned were not submitted"
+    return _Output(mask_passwords(text[:MAX_RESULT_CHARS]), warning if problem else None)
 
 
 def _add_counts(tree: JobTree, outcome: JobOutcome) -> JobOutcome:
@@ -153,27 +164,32 @@ def _add_counts(tree: JobTree, outcome: JobOutcome) -> JobOutcome:
     return replace(outcome, counts=(done, len(tree.statuses), failed))
 
 
-def _build_outcome(tree: JobTree, results: Mapping[int, Any], notes: LogNotes) -> JobOutcome:
-    value = next((results[job_id] for job_id in reversed(tree.result_ids) if job_id in results), None)
+def _build_outcome(tree: JobTree, results: Mapping[int, _Output], notes: LogNotes) -> JobOutcome:
+    outputs = (results[job_id] for job_id in reversed(tree.result_ids) if job_id in results)
+    output = next(outputs, _Output())
     match tree.state():
         case JobState.COMPLETE:
-            return _build_complete_outcome(tree, value, notes)
+            return _build_complete_outcome(tree, output, notes)
         case JobState.FAILED:
-            return JobOutcome(tree.root_id, JobState.FAILED, value, _build_error(tree, notes.errors))
+            return JobOutcome(tree.root_id, JobState.FAILED, output.value, _build_error(tree, notes.errors))
         case _:
-            return JobOutcome(tree.root_id, JobState.MISSING, value, _build_missing_error(tree))
+            return JobOutcome(tree.root_id, JobState.MISSING, output.value, _build_missing_error(tree))
 
 
-def _build_complete_outcome(tree: JobTree, value: Any, notes: LogNotes) -> JobOutcome:
+def _build_complete_outcome(tree: JobTree, output: _Output, notes: LogNotes) -> JobOutcome:
     if stopped := sorted(notes.stopped & tree.statuses.keys()):
         error = f"stopped by a user: {len(stopped)} of its jobs never ran, the first is {stopped[0]}"
-        return JobOutcome(tree.root_id, JobState.STOPPED, value, error)
+        return JobOutcome(tree.root_id, JobState.STOPPED, output.value, error)
+    warnings = [warning for warning in (_build_jobs_warning(tree, notes), output.warning) if warning]
+    return JobOutcome(tree.root_id, JobState.COMPLETE, output.value, warning="; ".join(warnings) or None)
+
+
+def _build_jobs_warning(tree: JobTree, notes: LogNotes) -> str | None:
     warnings = [text for job_id in tree.statuses for text in notes.warnings.get(job_id, ())]
     if not warnings:
-        return JobOutcome(tree.root_id, JobState.COMPLETE, value)
+        return None
     more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
-    warning = f"eHive did not store some of its jobs, so its result may be incomplete: {warnings[0]}{more}"
-    return JobOutcome(tree.root_id, JobState.COMPLETE, value, warning=warning)
+    return f"eHive did not store some of its jobs, so its result may be incomplete: {warnings[0]}{more}"
 
 
 def _build_error(tree: JobTree, errors: Mapping[int, str]) -> str:
