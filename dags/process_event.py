@@ -6,7 +6,7 @@ The run's `conf` is the event, for example `{"type": "new_assembly", "genome": "
 
 - `route` validates the event, stores it in the ledger, and selects the processes that react to its type; the
   other processes are skipped. A duplicate (same type and `event_id`) is not processed again.
-- `<process>.submit` submits one job per event to the process's hive. A retry finds the same jobs.
+- `<process>.submit` submits one job per event, to the hive of the event's plan. A retry finds the same jobs.
 - `<process>.wait` waits for these jobs and all their descendants. It is deferred and uses no worker slot. The
   triggerer also sends the follow-up events of a success.
 - `report` always runs. It stores missing outcomes, and finishes when RabbitMQ has confirmed all reports.
@@ -76,16 +76,14 @@ def process_event() -> None:
                 process=process.name,
                 guihive=process.guihive,
                 pool=process.pool,
-                doc_md=f"Submit a job of `{process.analysis}` to `{process.hive_conn_id}` for each event."
-                " A retry finds the same jobs.",
+                doc_md=f"Submit jobs of `{process.analysis}` to `{process.hive_conn_id}`, one per event.",
             )
             wait = EventJobSensor(
                 task_id="wait",
                 process=process.name,
                 emits=process.emits,
                 guihive=process.guihive,
-                doc_md="Wait, without a worker slot, until the jobs and all their descendants have finished."
-                " The log shows the error message of a failed job. Fix the cause, then clear this task"
+                doc_md="Wait for the jobs and their descendants. **If it failed**, fix the cause, then clear it"
                 " with *Downstream*.",
                 ready_timeout=process.ready_timeout or settings.ready_timeout(),
                 timeout=process.job_timeout or settings.job_timeout(),

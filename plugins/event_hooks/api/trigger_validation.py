@@ -44,7 +44,7 @@ class TriggerValidation:
             return
         request = Request(scope, receive)
         body = await request.body()
-        # Airflow answers all other users with its own 401. In a thread, because the validation of a large batch
+        # Airflow answers all other users with its own 401. In a thread: the validation of a large batch
         # would block the event loop.
         is_checked = await _is_authenticated(request)
         if is_checked and (reason := await asyncio.to_thread(_find_problem, body)):

@@ -74,8 +74,9 @@ class EventJobSensor(DeferredSensor):
             trigger_kwargs={
                 "process": process,
                 "ready_timeout": ready_timeout,
-                "emits": list(emits),
-                "guihive": guihive,
+                # The serialized DAG has these arguments for each process, so defaults are left out.
+                **({"emits": list(emits)} if emits else {}),
+                **({"guihive": guihive} if guihive else {}),
             },
             **kwargs,
         )

@@ -10,7 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from event_hooks.ledger.database import Ledger
-from event_hooks.ledger.processes import store_outcomes, store_progress
+from event_hooks.ledger.outcomes import store_outcomes
+from event_hooks.ledger.progress import store_progress
 from event_hooks.ledger.records import PendingReport, ProcessOutcome, ProgressUpdate
 from event_hooks.ledger.reports import store_reports
 from tests.integration.hives import PracticeHive

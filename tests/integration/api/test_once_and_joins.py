@@ -13,8 +13,8 @@ from event_hooks.events.lookups import load_cached
 from event_hooks.ledger import joins
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import load_run_events
+from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.overview import has_pending_work
-from event_hooks.ledger.processes import store_outcomes
 from event_hooks.ledger.records import ProcessOutcome, ProcessState
 from event_hooks.process_event.runs import JOIN_PREFIX
 from tests.integration.hives import PracticeHive

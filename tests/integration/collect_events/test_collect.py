@@ -23,7 +23,8 @@ from event_hooks.exceptions import MetadataUnreachable
 from event_hooks.ledger import joins
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import list_runs_since, load_run_events
-from event_hooks.ledger.processes import load_planned_processes, store_outcomes, store_plan
+from event_hooks.ledger.outcomes import store_outcomes
+from event_hooks.ledger.processes import load_planned_processes, store_plan
 from event_hooks.ledger.records import ProcessOutcome, ProcessState, ProcessStatus, StoredEvent
 from tests.support.practice_metadata import PracticeMetadata, write_event
 

@@ -14,7 +14,8 @@ from event_hooks.ledger import follow_ups
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events
 from event_hooks.ledger.joins import JoinWait, JoinWaitEvent
-from event_hooks.ledger.processes import store_outcomes, store_plan
+from event_hooks.ledger.outcomes import store_outcomes
+from event_hooks.ledger.processes import store_plan
 from event_hooks.ledger.records import (
     FollowUpEvent,
     NewEvent,

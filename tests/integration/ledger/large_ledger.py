@@ -29,15 +29,10 @@ from event_hooks.ledger.events import (
     load_run_events,
 )
 from event_hooks.ledger.follow_ups import list_follow_ups
+from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.overview import EventFilter, has_pending_work
-from event_hooks.ledger.processes import (
-    load_run_statuses,
-    reopen_processes,
-    store_jobs,
-    store_outcomes,
-    store_plan,
-    store_progress,
-)
+from event_hooks.ledger.processes import load_run_statuses, reopen_processes, store_jobs, store_plan
+from event_hooks.ledger.progress import store_progress
 from event_hooks.ledger.records import (
     NewEvent,
     OnceClaim,

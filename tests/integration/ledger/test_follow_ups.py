@@ -5,8 +5,9 @@ from __future__ import annotations
 from event_hooks.ledger import follow_ups, overview
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events
+from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.overview import has_pending_work
-from event_hooks.ledger.processes import store_outcomes, store_plan
+from event_hooks.ledger.processes import store_plan
 from event_hooks.ledger.records import (
     FollowUpEvent,
     NewEvent,

@@ -19,14 +19,9 @@ from event_hooks.ledger.events import (
     list_events_without_run,
     list_unplanned_events,
 )
-from event_hooks.ledger.processes import (
-    load_run_statuses,
-    reopen_processes,
-    store_jobs,
-    store_outcomes,
-    store_plan,
-    store_progress,
-)
+from event_hooks.ledger.outcomes import store_outcomes
+from event_hooks.ledger.processes import load_run_statuses, reopen_processes, store_jobs, store_plan
+from event_hooks.ledger.progress import store_progress
 from event_hooks.ledger.records import (
     NewEvent,
     PendingReport,

@@ -11,12 +11,8 @@ import pytest
 from event_hooks.ledger import once
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events, accept_requests
-from event_hooks.ledger.processes import (
-    load_planned_processes,
-    load_run_statuses,
-    store_outcomes,
-    store_plan,
-)
+from event_hooks.ledger.outcomes import store_outcomes
+from event_hooks.ledger.processes import load_planned_processes, load_run_statuses, store_plan
 from event_hooks.ledger.records import (
     EventRequest,
     NewEvent,

@@ -10,8 +10,10 @@ import pytest
 from event_hooks.ledger import overview
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events, accept_requests
+from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.overview import EventFilter, EventState, EventView
-from event_hooks.ledger.processes import store_jobs, store_outcomes, store_plan, store_progress
+from event_hooks.ledger.processes import store_jobs, store_plan
+from event_hooks.ledger.progress import store_progress
 from event_hooks.ledger.records import (
     EventRequest,
     NewEvent,

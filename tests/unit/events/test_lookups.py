@@ -49,8 +49,9 @@ def test_files_of_the_flask_app_are_accepted(files: tuple[Path, Path]) -> None:
 
 
 def test_a_batch_is_grouped_by_process(files: tuple[Path, Path]) -> None:
-    conf = {"events": [{"type": name} for name in ("new_genebuild", "new_assembly", "other")]}
-    assert planning.plan_events(conf, lookups.load(*files)) == {"dump_peptide": [0, 1], "dump_dna": [1]}
+    names = ("new_genebuild", "new_assembly", "other")
+    batch = EventBatch.from_conf({"events": [{"type": name} for name in names]})
+    assert planning.plan_batch(batch, lookups.load(*files)) == {"dump_peptide": [0, 1], "dump_dna": [1]}
 
 
 def test_the_error_of_an_unknown_type_lists_the_known_types(files: tuple[Path, Path]) -> None:
@@ -61,8 +62,9 @@ def test_the_error_of_an_unknown_type_lists_the_known_types(files: tuple[Path, P
 
 
 def test_planning_rejects_a_value_that_a_hive_would_run_as_code(files: tuple[Path, Path]) -> None:
+    batch = EventBatch.from_conf({"type": "other", "comment": "#db_password#"})
     with pytest.raises(UnsafeValue, match=r"^comment: expected no '#db_password#'"):
-        planning.plan_events({"type": "other", "comment": "#db_password#"}, lookups.load(*files))
+        planning.plan_batch(batch, lookups.load(*files))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Outcomes of processes that no wait recorded, and summaries of events."""
+"""Reasons for a missing outcome, and summaries of events."""
 
 from __future__ import annotations
 
@@ -8,116 +8,85 @@ from typing import Any
 import pytest
 
 from event_hooks.ledger.records import ProcessState, ProcessStatus
-from event_hooks.process_event.report import TaskResults, build_summaries, resolve_missing_outcome
-from event_hooks.reports.builder import ReportBuilder
+from event_hooks.process_event.report import RunTasks, build_summaries
+from tests.support.run_events import build_run
 
-CONF = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": "1"}
-
-
-def build_results(**changed: Any) -> TaskResults:
-    fields: dict[str, Any] = {
-        "positions": [0],
-        "submit_error": None,
-        "job_ids": [7],
-        "outcomes": None,
-        "wait_error": None,
-        "wait_state": "failed",
-    }
-    return TaskResults(**(fields | changed))
+EVENT = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": "1"}
 
 
-def build_status(position: int = 0, process: str = "dump_dna", **fields: Any) -> ProcessStatus:
-    return ProcessStatus(position + 100, position, process, "hive", "event_dump_dna", **fields)
+class TaskInstance:
+    """The part of Airflow's task instance that reads XComs."""
+
+    def __init__(self, errors: dict[str, str]) -> None:
+        self.errors = errors
+
+    def xcom_pull(self, task_ids: str, key: str) -> str | None:
+        return self.errors.get(task_ids) if key == "error" else None
+
+
+def build_tasks(wait: str | None = "failed", **errors: str) -> RunTasks:
+    by_task = {name.replace("_", "."): error for name, error in errors.items()}
+    return RunTasks("run", TaskInstance(by_task), {"route": "success", "dump.wait": wait})
+
+
+def build_status(position: int = 0, process: str = "dump", **fields: Any) -> ProcessStatus:
+    return ProcessStatus(position + 100, position, process, "hive", "event_dump", **fields)
 
 
 @pytest.mark.parametrize(
-    ("results", "state", "level", "error_part"),
+    ("tasks", "job_id", "reason"),
     [
+        (build_tasks("success"), 7, "a user marked the wait as success"),
+        (build_tasks(None), 7, "removed from the lookup while its job ran"),
+        (build_tasks("removed"), 7, "removed from the lookup while its job ran"),
+        (build_tasks("failed"), 7, "the wait ended as failed before it recorded an outcome"),
         (
-            build_results(wait_state="success"),
-            ProcessState.UNKNOWN,
-            "warn",
-            "a user marked the wait as success",
+            build_tasks("upstream_failed", dump_submit="hive b is away"),
+            7,
+            "an earlier task failed: hive b is",
         ),
-        (build_results(wait_error="no answer"), ProcessState.UNKNOWN, "fatal", "no answer"),
-        (
-            build_results(wait_state=None),
-            ProcessState.UNKNOWN,
-            "fatal",
-            "removed from the lookup while its job ran",
-        ),
-        (
-            build_results(),
-            ProcessState.UNKNOWN,
-            "fatal",
-            "a user ended the wait as failed before its job finished",
-        ),
-        (
-            build_results(submit_error="no analysis", job_ids=None, wait_state="upstream_failed"),
-            ProcessState.NOT_SUBMITTED,
-            "fatal",
-            "no analysis",
-        ),
-        (build_results(job_ids=None), ProcessState.NOT_SUBMITTED, "fatal", "see the log of the task submit"),
+        (build_tasks("upstream_failed", dump_submit="no analysis"), None, "no analysis"),
+        (build_tasks("upstream_failed", route="no ledger"), None, "no ledger"),
+        (build_tasks("upstream_failed"), None, "see the log of the task submit"),
     ],
 )
-def test_a_process_without_an_outcome_from_its_hive_is_no_success(
-    results: TaskResults, state: ProcessState, level: str, error_part: str
+def test_a_missing_outcome_is_explained_by_the_tasks(
+    tasks: RunTasks, job_id: int | None, reason: str
 ) -> None:
-    resolved, error, report = resolve_missing_outcome(ReportBuilder(CONF, "run"), results, build_status())
-    assert (resolved, report.routing_key) == (state, f"report.{level}")
-    assert error_part in error
-    assert error_part in report.message
-    assert "succeeded" not in report.message
+    assert reason in tasks.explain_missing_outcome(build_status(job_id=job_id))
 
 
-def test_the_report_names_a_job_that_only_the_api_server_submitted() -> None:
-    results = build_results(positions=[], job_ids=None, wait_state=None)
-    state, error, report = resolve_missing_outcome(
-        ReportBuilder(CONF, "run"), results, build_status(job_id=9)
-    )
-    assert (state, report.routing_key) == (ProcessState.UNKNOWN, "report.fatal")
-    assert "removed from the lookup while its job ran" in error
-    assert '"id": 9' in report.message
-
-
-def test_each_error_of_a_submit_is_reported_once() -> None:
-    message_ids = set()
-    for error in ("disk full", "disk full", "no memory"):
-        *_, report = resolve_missing_outcome(
-            ReportBuilder(CONF, "run"), build_results(submit_error=error), build_status()
-        )
-        message_ids.add(report.message_id)
-    assert len(message_ids) == 2
+@pytest.mark.parametrize(("state", "is_ended"), [("deferred", False), ("failed", True), (None, True)])
+def test_a_process_whose_wait_waits_is_left_alone(state: str | None, is_ended: bool) -> None:
+    assert build_tasks(state).has_wait_ended(build_status(job_id=7)) is is_ended
 
 
 def test_the_summary_of_an_event_has_all_its_processes() -> None:
-    conf = {"events": [CONF, {"type": "y", "genome": "b"}]}
+    run = build_run(EVENT, {"type": "y", "genome": "b"})
     statuses = [
         build_status(state=ProcessState.COMPLETE),
         build_status(process="dump_rna", state=ProcessState.FAILED, attempt="1"),
     ]
-    first, second = build_summaries(ReportBuilder(conf, "run"), statuses, {0: 100, 1: 101})
+    first, second = build_summaries(run, statuses)
     assert (first.resource, first.routing_key) == ("homo_sapiens", "report.info")
     assert json.loads(first.message.removeprefix("Event finished: ")) == {
         "run": "run",
         "genome": "homo_sapiens",
         "complete": 1,
         "failed": 1,
-        "processes": {"dump_dna": "complete", "dump_rna": "failed"},
+        "processes": {"dump": "complete", "dump_rna": "failed"},
     }
     assert (second.resource, second.message) == ("b", "No process reacts to this event")
 
 
+def test_an_event_with_an_unfinished_process_has_no_summary() -> None:
+    statuses = [build_status(state=ProcessState.COMPLETE), build_status(process="other", job_id=5)]
+    assert list(build_summaries(build_run(EVENT), statuses)) == []
+
+
 def test_the_summary_of_another_attempt_is_another_report() -> None:
     reports = [
-        next(
-            build_summaries(
-                ReportBuilder(CONF, "run"),
-                [build_status(state=ProcessState.FAILED, attempt=attempt)],
-                {0: 100},
-            )
-        )
+        next(build_summaries(build_run(EVENT), [build_status(state=ProcessState.FAILED, attempt=attempt)]))
         for attempt in ("1", "1", "2")
     ]
     assert len({report.message_id for report in reports}) == 2

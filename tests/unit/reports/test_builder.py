@@ -10,13 +10,14 @@ import pytest
 from event_hooks.ledger.records import ProgressUpdate
 from event_hooks.reports.builder import ReportBuilder, build_invalid_event_report
 from event_hooks.reports.report import Report, is_at_least
+from tests.support.run_events import build_run
 
 EVENT = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": "1", "note": {"é": 1}}
 
 
 @pytest.fixture
 def builder() -> ReportBuilder:
-    return ReportBuilder({"events": [EVENT, {"type": "release"}]}, "run")
+    return ReportBuilder(build_run(EVENT, {"type": "release"}))
 
 
 def outcome(state: str = "complete", **fields: Any) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def test_each_step_has_its_own_message_id(builder: ReportBuilder) -> None:
         builder.no_process(0),
     ]
     assert len({report.message_id for report in reports}) == len(reports) == 13
-    assert len({ReportBuilder({"events": [EVENT]}, run).no_process(0).message_id for run in "ab"}) == 2
+    assert len({ReportBuilder(build_run(EVENT, run_id=name)).no_process(0).message_id for name in "ab"}) == 2
 
 
 def test_the_progress_of_a_batch_has_the_number_of_events(builder: ReportBuilder) -> None:
@@ -125,6 +126,6 @@ def test_an_invalid_conf_is_a_fatal_report() -> None:
 )
 def test_a_rejected_event_is_reported_without_fields_that_cannot_be_sent(value: Any) -> None:
     conf = {"type": "x", "genome": value if isinstance(value, str) else "g", "deep": value}
-    report = ReportBuilder(conf, "run").rejected(0, "deep: expected something else")
+    report = ReportBuilder(build_run(conf)).rejected(0, "deep: expected something else")
     assert list(json.loads(report.body)["params"]) == ["event_hooks"]
     assert "deep: expected something else" in report.message

@@ -16,9 +16,10 @@ import pytest
 from event_hooks.ledger.records import ProcessStatus, ProgressUpdate
 from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.report import Report
+from tests.support.run_events import build_run
 
 EVENT = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": 1, "more": {"deep": [1, None]}}
-BUILDER = ReportBuilder(EVENT, "run")
+BUILDER = ReportBuilder(build_run(EVENT))
 OUTCOME: dict[str, Any] = {"job_id": 7, "state": "failed", "result": None, "error": "no disk"}
 REPORTS = [
     BUILDER.received(0, ["dump"]),
@@ -58,4 +59,4 @@ def test_a_report_has_the_form_that_its_consumers_expect(report: Report) -> None
 
 
 def test_an_event_without_a_genome_has_no_resource() -> None:
-    assert json.loads(ReportBuilder({"type": "release"}, "run").no_process(0).body)["resource"] is None
+    assert json.loads(ReportBuilder(build_run({"type": "release"})).no_process(0).body)["resource"] is None
