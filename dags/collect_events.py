@@ -6,6 +6,12 @@ hours before it (setting `collect_overlap`), because an event becomes visible on
 commits. Events that were submitted before are duplicates, and skipped. So you can clear, repeat and
 backfill a run, and two runs may overlap.
 
+**After a pause or an outage** the next scheduled run also reads the events since the high-water mark: the
+time up to which scheduled runs have put all events into the ledger. It reads this gap in windows of a day,
+and reports each of them as a WARN. A finished window is not read again, also if the task fails or reaches
+its timeout. The first scheduled run sets the mark to the start of its data interval: use a backfill, or
+`start` and `end`, for earlier events. Backfills, manual runs and runs with params do not move the mark.
+
 **Another window**: trigger the DAG by hand with `start` and `end`. With `dry_run` its log lists each
 event that it would send, and each event that it skips with the reason. The same trigger afterwards
 reconciles: it counts the events found, started, succeeded, failed, running and ignored. One such run
@@ -52,7 +58,7 @@ def collect_events() -> None:
 
     @task(execution_timeout=timedelta(hours=1))
     def collect(**context: Any) -> dict[str, Any]:
-        """Start runs for the new events of a window, and return how many events there were of each kind."""
+        """Start runs for the new events of a run's windows, and return the number of events of each kind."""
         from event_hooks.collect_events.collect import collect_window
 
         return collect_window(context, LOOKUPS)

@@ -6,8 +6,10 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from contextlib import closing
+from datetime import UTC
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from more_itertools import sliced
@@ -26,18 +28,23 @@ from event_hooks.collect_events.reprocess import (
 )
 from event_hooks.collect_events.summary import CollectSummary, build_report
 from event_hooks.events.models import EventBatch
+from event_hooks.collect_events.windows import MARK_NAME, list_windows, overlap_start
 from event_hooks.exceptions import EventInvalid, EventKeyConflict, UnsafeValue
 from event_hooks.hive import perl
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_requests
+from event_hooks.ledger.marks import move_mark
 from event_hooks.ledger.records import FAILURE_STATES, UNFINISHED_STATES, EventRequest
-from event_hooks.ledger.reports import store_reports
+from event_hooks.ledger.reports import insert_reports
 from event_hooks.process_event import planning, runs
 from event_hooks.reports.outbox import send_pending
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from event_hooks.collect_events.metadata_event import MetadataEvent
     from event_hooks.events.lookups import Lookups
+    from event_hooks.ledger.records import PendingReport
 
 log = logging.getLogger(__name__)
 
@@ -53,33 +60,47 @@ UNKNOWN_TYPE = "its type is in no lookup"
 
 def collect_window(context: Any, lookups: Lookups) -> dict[str, Any]:
     """
-    Start runs for the events of a run's window, and report on it.
+    Start runs for the events of a run's window, and of the gap before it, and report on both.
 
     :param context: Airflow's task context.
-    :return: :meth:`CollectSummary.as_dict`.
+    :return: :meth:`CollectSummary.as_dict`, for all windows that this attempt of the task reads.
     :raises AirflowFailException: a param of the run is invalid.
-    :raises MetadataUnreachable: ensembl_metadata cannot be read; nothing is recorded.
+    :raises MetadataUnreachable: ensembl_metadata cannot be read; the windows read before are finished.
     """
     params = parse_params(context)
     collect_run_id = f"{context['dag'].dag_id}/{context['run_id']}"
-    ledger = Ledger()
-    events = MetadataHook().list_events(overlap_start(params.start), params.end)
-    summary = collect_new_events(
-        ledger, events, params, lookups, collect_run_id, lambda run_id: runs.start_run(ledger, run_id)
-    )
-    store_reports(ledger, build_report(summary, params, collect_run_id))
-    send_pending(ledger, run_id=collect_run_id)
-    ledger.close()
+    with closing(Ledger()) as ledger:
+        summary = collect_windows(ledger, params, lookups, collect_run_id, partial(runs.start_run, ledger))
+        send_pending(ledger, run_id=collect_run_id)
     return summary.as_dict()
 
 
-def overlap_start(start: datetime) -> datetime:
+def collect_windows(
+    ledger: Ledger,
+    params: CollectParams,
+    lookups: Lookups,
+    collect_run_id: str,
+    start_run: Callable[[str], object],
+) -> CollectSummary:
     """
-    Return the time from which a window that begins at ``start`` reads events.
+    Collect the events of a run's window, and of the gap before it if the run is a scheduled one.
 
-    An event becomes visible only when its transaction ends, so some appear after their window was read.
+    Each window is read by itself. Once its events are in the ledger, one transaction stores its report and
+    moves the high-water mark, so a retry continues with the first unfinished window.
     """
-    return start - timedelta(seconds=settings.collect_overlap())
+    total = CollectSummary()
+    for window in list_windows(ledger, params):
+        events = MetadataHook().list_events(overlap_start(window.start), window.end)
+        summary = collect_new_events(ledger, events, window, lookups, collect_run_id, start_run)
+        ledger.write(partial(_finish_window, window, build_report(summary, window, collect_run_id)))
+        total.add(summary)
+    return total
+
+
+def _finish_window(window: CollectParams, reports: Sequence[PendingReport], connection: Connection) -> None:
+    insert_reports(connection, reports)
+    if window.moves_mark:
+        move_mark(connection, MARK_NAME, window.end)
 
 
 def collect_new_events(

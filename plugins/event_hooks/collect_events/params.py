@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -11,6 +11,9 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 
 Reprocess = Literal["none", "failed", "all"]
+
+SCHEDULED = "scheduled"
+"""``run_type`` of the runs that Airflow's scheduler creates for the schedule."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,12 @@ class CollectParams:
 
     reason: str = ""
     """Why all processes run again; required with ``reprocess: all``."""
+
+    moves_mark: bool = False
+    """Whether the window is of a scheduled run without params, which moves the high-water mark."""
+
+    is_gap: bool = False
+    """Whether the window is a part of the gap between the high-water mark and the run's own window."""
 
 
 # Optional params accept null, because the trigger form sends null for an empty text or an empty list.
@@ -95,7 +104,7 @@ def parse_params(context: Any) -> CollectParams:
     reason = (params["reason"] or "").strip()
     if params["reprocess"] == "all" and not (params["force"] and reason):
         raise AirflowFailException("force, reason: expected both with reprocess: all")
-    return CollectParams(
+    parsed = CollectParams(
         start,
         end,
         source=params["source"],
@@ -106,6 +115,8 @@ def parse_params(context: Any) -> CollectParams:
         reprocess=params["reprocess"],
         reason=reason,
     )
+    has_defaults = parsed == CollectParams(start, end) and not (params["start"] or params["end"])
+    return replace(parsed, moves_mark=has_defaults and context["dag_run"].run_type == SCHEDULED)
 
 
 def _parse_window(context: Any) -> tuple[datetime, datetime]:

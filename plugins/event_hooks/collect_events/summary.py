@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ MAX_REPORTED_ITEMS = 20
 
 @dataclass
 class CollectSummary:
-    """Counts of a window's events; the result of the task ``collect``."""
+    """Counts of a window's events, or of all windows of a run: the result of the task ``collect``."""
 
     found: int = 0
     """Events of the window in ensembl_metadata."""
@@ -51,19 +50,30 @@ class CollectSummary:
     runs: list[str] = field(default_factory=list)
     """Ids of the runs that were started."""
 
+    def add(self, other: CollectSummary) -> None:
+        """Add the counts and lists of another window."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as JSON types."""
         return {**vars(self), "ignored": dict(self.ignored), "unknown_types": dict(self.unknown_types)}
 
 
 def build_report(summary: CollectSummary, params: CollectParams, collect_run_id: str) -> list[PendingReport]:
-    """Return the report on a window: WARN if an event was rejected or of unknown type; [] without events."""
-    if not summary.found:
+    """
+    Return the report on a window, or [] if it has no events and is no part of a gap.
+
+    It is a WARN for a part of a gap, and if an event was rejected or of unknown type. Its identity is the run
+    and the window, so a retry yields the same report.
+    """
+    if not (summary.found or params.is_gap):
         return []
     window = {
         "start": params.start.isoformat(),
         "end": params.end.isoformat(),
         "dry_run": params.is_dry_run,
+        "gap": params.is_gap,
     }
     counts = {
         **summary.as_dict(),
@@ -76,12 +86,13 @@ def build_report(summary: CollectSummary, params: CollectParams, collect_run_id:
         "step": "collected",
         "processes": [],
     }
+    is_warning = params.is_gap or summary.rejected or summary.unknown_types
     report = Report(
-        report_type="WARN" if summary.rejected or summary.unknown_types else "INFO",
+        report_type="WARN" if is_warning else "INFO",
         process="event_handler",
         resource=None,
         params={METADATA_KEY: metadata},
         message=format_message("Events collected", {**window, **counts}),
-        key=f"{collect_run_id}/collected/{json.dumps(counts, sort_keys=True)}",
+        key=f"{collect_run_id}/collected/{window['start']}/{window['end']}",
     )
     return to_pending([report], collect_run_id)

@@ -7,63 +7,49 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
 
-from event_hooks.collect_events.collect import collect_new_events, overlap_start
+from event_hooks.collect_events.collect import collect_new_events
 from event_hooks.collect_events.hook import MetadataHook
 from event_hooks.collect_events.params import CollectParams
 from event_hooks.collect_events.summary import CollectSummary, build_report
+from event_hooks.collect_events.windows import overlap_start
 from event_hooks.events.lookups import Lookups
 from event_hooks.events.rules import JoinRule
 from event_hooks.exceptions import MetadataUnreachable
 from event_hooks.ledger import joins
 from event_hooks.ledger.database import Ledger
-from event_hooks.ledger.events import list_runs_since, load_run_events
+from event_hooks.ledger.events import load_run_events
 from event_hooks.ledger.outcomes import store_outcomes
-from event_hooks.ledger.processes import load_planned_processes, store_plan
-from event_hooks.ledger.records import ProcessOutcome, ProcessState, ProcessStatus, StoredEvent
+from event_hooks.ledger.processes import load_run_statuses
+from event_hooks.ledger.records import ProcessOutcome, ProcessState
+from tests.integration.collect_events.stored import (
+    NOON,
+    WINDOW,
+    list_genomes,
+    list_stored_events,
+    store_states,
+)
 from tests.support.practice_metadata import PracticeMetadata, write_event
-
-NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
-WINDOW = CollectParams(NOON, NOON + timedelta(minutes=15))
 
 Collect = Callable[..., CollectSummary]
 
 
 @pytest.fixture
 def collect(ledger: Ledger, event_lookups: Lookups) -> Collect:
-    """A function that collects events as the DAG does, without starting runs in Airflow."""
+    """A function that collects events as a run of the DAG does, without starting runs in Airflow."""
 
-    def collect(params: CollectParams = WINDOW, run_id: str = "collect_events/test", **changes: Any) -> Any:
-        params = replace(params, **changes)
+    def collect(params: CollectParams = WINDOW, run_id: str = "", **changes: Any) -> Any:
+        params, collect_run_id = replace(params, **changes), run_id or uuid4().hex
         events = MetadataHook().list_events(overlap_start(params.start), params.end)
-        return collect_new_events(ledger, events, params, event_lookups, run_id, lambda run_id: None)
+        return collect_new_events(ledger, events, params, event_lookups, collect_run_id, lambda run_id: None)
 
     return collect
-
-
-def list_stored_events(ledger: Ledger) -> list[StoredEvent]:
-    runs = list_runs_since(ledger, NOON - timedelta(days=3650))
-    return [event for run_id in runs for event in load_run_events(ledger, run_id)]
-
-
-def list_genomes(ledger: Ledger) -> list[str | None]:
-    return sorted(str(event.payload["genome"]) for event in list_stored_events(ledger))
-
-
-def store_states(ledger: Ledger, event: StoredEvent, **states: ProcessState) -> None:
-    """Store the final states of the processes of an event."""
-    assert event.run_id
-    planned = [ProcessStatus(event.id, event.position, name, "hive", "analysis") for name in states]
-    store_plan(ledger, event.run_id, planned)
-    for name, state in states.items():
-        if state == ProcessState.PLANNED:
-            continue
-        store_outcomes(ledger, name, [ProcessOutcome(event.id, state)], "ti", ())
 
 
 def test_an_event_has_all_fields_of_its_row(
@@ -366,7 +352,8 @@ def test_only_failed_events_are_reprocessed(
         event for event in list_stored_events(ledger) if event.payload["event_id"].endswith("#2")
     )
     assert reprocessed.run_id
-    assert load_planned_processes(ledger, reprocessed.run_id) == {0: ["dump_peptide"]}
+    statuses = load_run_statuses(ledger, reprocessed.run_id)
+    assert [(status.position, status.process) for status in statuses] == [(0, "dump_peptide")]
     assert (summary.failed, summary.running) == (1, 1)  # The reprocessed event "broken" counts as running.
     store_outcomes(ledger, "dump_peptide", [ProcessOutcome(reprocessed.id, ProcessState.FAILED)], "ti", ())
     assert collect(reprocess="failed").reprocessed == 1
