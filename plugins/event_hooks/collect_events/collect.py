@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,7 +11,8 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from more_itertools import sliced
+from airflow.sdk.exceptions import AirflowRuntimeError
+from more_itertools import partition, sliced
 
 from event_hooks import metrics, settings
 from event_hooks.collect_events.hook import MetadataHook
@@ -26,10 +26,11 @@ from event_hooks.collect_events.reprocess import (
     select_all,
     select_failed,
 )
+from event_hooks.collect_events.run_ids import RunIds, stored_run_id
 from event_hooks.collect_events.summary import CollectSummary, build_report
 from event_hooks.events.models import EventBatch
 from event_hooks.collect_events.windows import MARK_NAME, list_windows, overlap_start
-from event_hooks.exceptions import EventInvalid, EventKeyConflict, UnsafeValue
+from event_hooks.exceptions import EventInvalid, EventKeyConflict, ReportNotPublished, UnsafeValue
 from event_hooks.hive import perl
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_requests
@@ -71,7 +72,10 @@ def collect_window(context: Any, lookups: Lookups) -> dict[str, Any]:
     collect_run_id = f"{context['dag'].dag_id}/{context['run_id']}"
     with closing(Ledger()) as ledger:
         summary = collect_windows(ledger, params, lookups, collect_run_id, partial(runs.start_run, ledger))
-        send_pending(ledger, run_id=collect_run_id)
+        try:
+            send_pending(ledger, run_id=collect_run_id)
+        except ReportNotPublished as error:
+            log.warning("A report stays pending until maintain_ledger sends it: %s", error)
     return summary.as_dict()
 
 
@@ -114,25 +118,30 @@ def collect_new_events(
     """
     Start runs for the events that pass the filters and are not in the ledger; many events share a run.
 
-    It is idempotent, also when several calls run at the same time: the ledger accepts each event once.
+    It is idempotent, also when several calls run at the same time: the ledger accepts each event once. A
+    retry counts the events that an earlier attempt of the same run accepted as started, not as duplicates.
 
     :param events: of the window and of the overlap before it.
     :param collect_run_id: the run that collects; with ``reprocess: all`` it starts each repetition once.
-    :param start_run: start the run with this id; the ledger has its events by then.
+    :param start_run: start the run with this id; the ledger has its events by then. If Airflow is
+        unavailable, ``maintain_ledger`` starts it.
     """
-    summary = CollectSummary()
+    summary, run_ids = CollectSummary(), RunIds(params, collect_run_id)
     candidates = list(_select_candidates(events, params, lookups, summary))
     stored = find_stored(ledger, candidates)
-    duplicates = [candidate for candidate in stored if candidate.is_in_window]
-    repetitions = _select_repetitions(ledger, duplicates, params, lookups, collect_run_id)
+    others, accepted = map(list, partition(run_ids.has, stored))
+    duplicates = [candidate for candidate in others if candidate.is_in_window]
+    repetitions, repeated = _select_repetitions(ledger, duplicates, params, lookups, collect_run_id, run_ids)
     stored_keys = {candidate.key for candidate in stored}
     to_start = [*(candidate for candidate in candidates if candidate.key not in stored_keys), *repetitions]
-    summary.duplicates, summary.reprocessed = len(duplicates), len(repetitions)
+    summary.duplicates, summary.reprocessed = len(duplicates), repeated + len(repetitions)
+    summary.started = len(accepted) + repeated
+    summary.runs += dict.fromkeys(filter(None, map(stored_run_id, accepted)))
     _log_candidates(to_start, duplicates, is_dry_run=params.is_dry_run)
     if params.is_dry_run:
-        summary.started = len(to_start)
+        summary.started += len(to_start)
     else:
-        _start_runs(ledger, to_start, params, lookups, summary, start_run)
+        _start_runs(ledger, to_start, lookups, summary, run_ids, start_run)
     _count_states(ledger, [candidate for candidate in candidates if candidate.is_in_window], summary)
     log.info("%s", json.dumps(summary.as_dict(), indent=1))
     return summary
@@ -201,13 +210,18 @@ def _select_repetitions(
     params: CollectParams,
     lookups: Lookups,
     collect_run_id: str,
-) -> Sequence[Candidate]:
+    run_ids: RunIds,
+) -> tuple[Sequence[Candidate], int]:
+    """Return the repetitions to start, and the number of those that an earlier attempt has accepted."""
     match params.reprocess:
         case "failed":
-            return select_failed(ledger, duplicates, lookups)
+            latest = (candidate for candidate, _ in iter_latest(ledger, duplicates))
+            others, accepted = map(list, partition(run_ids.has, latest))
+            return select_failed(ledger, others, lookups), len(accepted)
         case "all":
-            return select_all(ledger, duplicates, collect_run_id, params.reason)
-    return ()
+            repetitions = select_all(ledger, duplicates, collect_run_id, params.reason)
+            return repetitions, len(duplicates) - len(repetitions)
+    return (), 0
 
 
 def _log_candidates(
@@ -216,8 +230,7 @@ def _log_candidates(
     for candidate in to_start[:MAX_LOGGED_EVENTS]:
         _log_candidate(candidate, "would be started" if is_dry_run else "is started")
     for candidate in duplicates[:MAX_LOGGED_EVENTS] if is_dry_run else ():
-        run_id = candidate.stored_event.run_id if candidate.stored_event else None
-        _log_candidate(candidate, f"is a duplicate of an event in run {run_id}")
+        _log_candidate(candidate, f"is a duplicate of an event in run {stored_run_id(candidate)}")
 
 
 def _log_candidate(candidate: Candidate, text: str) -> None:
@@ -228,13 +241,13 @@ def _log_candidate(candidate: Candidate, text: str) -> None:
 def _start_runs(
     ledger: Ledger,
     candidates: Sequence[Candidate],
-    params: CollectParams,
     lookups: Lookups,
     summary: CollectSummary,
+    run_ids: RunIds,
     start_run: Callable[[str], object],
 ) -> None:
     for number, batch in enumerate(sliced(candidates, settings.collect_batch_size())):
-        run_id = _build_run_id(params, number, batch)
+        run_id = run_ids.build(number, batch)
         requests = [_build_request(candidate, lookups) for candidate in batch]
         results, count = accept_requests(ledger, requests, run_id, 0)
         for candidate, result in zip(batch, results, strict=True):
@@ -243,20 +256,17 @@ def _start_runs(
                 log.warning("%s is in the ledger with other details: it is not started again", event_id)
         summary.started += count
         if count:
-            start_run(run_id)
             summary.runs.append(run_id)
-            log.info("%s of %s events are started", summary.started, len(candidates))
+            log.info("%s events are accepted for run %s", count, run_id)
+            _start_run(run_id, start_run)
 
 
-def _build_run_id(params: CollectParams, number: int, batch: Sequence[Candidate]) -> str:
-    """
-    Return an id of the window, the batch's number and its events.
-
-    The digest is needed because a repetition of the window may find more events, in other batches.
-    """
-    window = "_".join(f"{time.astimezone(UTC):%Y%m%dT%H%M%S}" for time in (params.start, params.end))
-    digest = hashlib.sha256("".join(candidate.key for candidate in batch).encode()).hexdigest()[:8]
-    return f"{runs.COLLECT_PREFIX}{window}_{number:04d}_{digest}"
+def _start_run(run_id: str, start_run: Callable[[str], object]) -> None:
+    """Start a run; if Airflow is unavailable, only log it, because the ledger has the run's events."""
+    try:
+        start_run(run_id)
+    except (RuntimeError, AirflowRuntimeError) as error:
+        log.warning("Run %s is pending until maintain_ledger starts it: %s", run_id, error)
 
 
 def _build_request(candidate: Candidate, lookups: Lookups) -> EventRequest:

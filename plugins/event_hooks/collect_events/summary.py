@@ -25,7 +25,7 @@ class CollectSummary:
     """Events of the window in ensembl_metadata."""
 
     started: int = 0
-    """Events for which this run started a run of ``process_event``; in a dry run: would start."""
+    """Events that this run, in any attempt, put into a run of ``process_event``; in a dry run: would put."""
 
     reprocessed: int = 0
     """Of ``started``: repetitions of duplicates."""
@@ -48,7 +48,7 @@ class CollectSummary:
     """``event_id: error`` of invalid events; also counted in ``ignored``."""
 
     runs: list[str] = field(default_factory=list)
-    """Ids of the runs that were started."""
+    """Ids of the runs that were started; a retry leaves out those of its earlier attempts' repetitions."""
 
     def add(self, other: CollectSummary) -> None:
         """Add the counts and lists of another window."""

@@ -153,7 +153,7 @@ def test_a_retry_after_a_crash_continues_with_the_first_unfinished_window(
     with pytest.raises(LedgerUnreachable):
         run(scheduled(4 * 24), crash_on_day_2)
     assert load_mark_hours(ledger) == 0.25 + 2 * GAP_WINDOW.total_seconds() / 3600
-    assert run(scheduled(4 * 24)).started == 1  # of day 3; the first attempt had accepted the others
+    assert run(scheduled(4 * 24)).started == 2  # of day 2, which the first attempt had accepted, and of day 3
     assert len(list_genomes(ledger)) == 4
     assert len(list_warnings(ledger)) == 4
 
