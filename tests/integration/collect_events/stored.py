@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from event_hooks.collect_events.params import CollectParams
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import list_runs_since, load_run_events
-from event_hooks.ledger.processes import store_outcomes, store_plan
+from event_hooks.ledger.outcomes import store_outcomes
+from event_hooks.ledger.processes import store_plan
 from event_hooks.ledger.records import ProcessOutcome, ProcessState, ProcessStatus, StoredEvent
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
