@@ -7,7 +7,7 @@ All functions block; the poller calls them in one thread.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, QueuePool, inspect
@@ -21,6 +21,9 @@ from event_hooks.hive.sql.inputs import find_foreign_jobs
 from event_hooks.hive.sql.job_trees import DONE_STATUSES, NOT_STARTED_STATUSES, JobForest, JobState, JobTree
 from event_hooks.hive.sql.outcomes import JobOutcome
 from event_hooks.hive.sql.tables import job_progress, result
+
+NOT_FOUND_SECONDS = 60.0
+"""How long a job that was never read may have no row before it is MISSING: a replica of the hive may lag."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,11 @@ class HiveReader:
         self._unchanged_roots: set[int] = set()
         self._tables: set[str] = set()
         self._checked_tokens: dict[int, str | None] = {}
+        self._not_found_since: dict[int, float] = {}
 
-    def read_changes(self, removed_ids: Collection[int], jobs: Mapping[int, str | None]) -> HiveChanges:
+    def read_changes(
+        self, removed_ids: Collection[int], jobs: Mapping[int, str | None], *, is_final: bool = False
+    ) -> HiveChanges:
         """
         Return progress and outcomes of the trees of submitted jobs since the previous read.
 
@@ -101,10 +107,13 @@ class HiveReader:
         :param removed_ids: submitted jobs; their trees are removed from memory first.
         :param jobs: submitted jobs to read: ``{job_id: token}``, a text that the job's input contains;
             ``None`` means that the input is not checked.
+        :param is_final: whether no read follows, so that a job without a row is MISSING at once.
         :raises HiveUnreachable: the hive did not answer in time.
         :raises HiveRejected: the hive cannot be read.
         """
         self._remove_trees(removed_ids)
+        for job_id in removed_ids:
+            self._not_found_since.pop(job_id, None)
         with translate_errors(self.hive_conn_id), self._engine.connect() as connection:
             tables = self._load_tables(connection)
             changed, finished = outcomes.refresh_outcomes(connection, self._forest, jobs, tables)
@@ -113,11 +122,12 @@ class HiveReader:
             has_messages = bool(running) and job_progress.name in tables
             messages = outcomes.load_progress_messages(connection, running) if has_messages else {}
             foreign_ids = self._find_foreign_jobs(connection, jobs, {outcome.job_id for outcome in finished})
-        self._remove_trees(foreign_ids)
+        awaited_ids = set() if is_final else self._find_awaited_jobs(jobs)
+        self._remove_trees(foreign_ids | awaited_ids)
         return HiveChanges(
             [_build_progress(tree, messages) for tree in running if tree.root_id not in foreign_ids],
             [
-                *(outcome for outcome in finished if outcome.job_id not in foreign_ids),
+                *(outcome for outcome in finished if outcome.job_id not in foreign_ids | awaited_ids),
                 *map(self._build_foreign_outcome, sorted(foreign_ids)),
             ],
         )
@@ -152,7 +162,9 @@ class HiveReader:
         :param waited: seconds waited for the jobs.
         :param ready_timeout: seconds until a READY job is stalled.
         """
-        finished = {outcome.job_id: outcome for outcome in self.read_changes((), jobs).outcomes}
+        finished = {
+            outcome.job_id: outcome for outcome in self.read_changes((), jobs, is_final=True).outcomes
+        }
         stalls = {
             root_id: str(stall)
             for stall in self.find_stalls(dict.fromkeys(jobs, (waited, ready_timeout)), 0).stalls
@@ -187,6 +199,16 @@ class HiveReader:
         }
         self._checked_tokens |= existing
         return find_foreign_jobs(connection, unchecked)
+
+    def _find_awaited_jobs(self, jobs: Iterable[int]) -> set[int]:
+        """Return the jobs without a row that were never read and may still appear."""
+        now = time.monotonic()
+        return {
+            job_id
+            for job_id in jobs
+            if job_id not in self._checked_tokens
+            and now - self._not_found_since.setdefault(job_id, now) < NOT_FOUND_SECONDS
+        }
 
     def _build_foreign_outcome(self, job_id: int) -> JobOutcome:
         error = (

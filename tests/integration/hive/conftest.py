@@ -123,7 +123,7 @@ def open_reader(hive: PracticeHive) -> Iterator[HiveReader]:
 def read_outcome(hive: PracticeHive, job_id: int) -> JobOutcome:
     """Return the outcome of a finished job, read with a new reader."""
     with open_reader(hive) as reader:
-        (final,) = reader.read_changes((), {job_id: None}).outcomes
+        (final,) = reader.read_changes((), {job_id: None}, is_final=True).outcomes
     return final
 
 

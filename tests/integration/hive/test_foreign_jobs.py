@@ -1,4 +1,4 @@
-"""A job id that leads to another job, because the hive was created again."""
+"""A job id that leads to another job, because the hive was created again, or to no job."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import pytest
 from sqlalchemy import text
 
 from event_hooks.hive import perl
+from event_hooks.hive import reader as reader_module
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.poller import get_poller
+from event_hooks.hive.reader import HiveChanges
 from event_hooks.hive.sql.control import ControlResult
 from event_hooks.hive.sql.job_trees import JobState
-from tests.integration.hive.conftest import MakeHive, load_status, open_reader, submit_job
+from tests.integration.hive.conftest import MakeHive, load_status, open_reader, submit_job, wait_until
 from tests.integration.hives import PracticeHive
 from tests.support.practice_hive import tables
 
@@ -109,3 +111,30 @@ async def test_waits_with_other_tokens_do_not_affect_the_wait_of_the_job(
         assert (set(states), own_wait.done()) == ({JobState.MISSING}, False)
         await asyncio.to_thread(hive.run_jobs)
         assert await own_wait is JobState.COMPLETE
+
+
+def test_a_job_without_a_row_at_the_first_read_may_appear_later(hive: PracticeHive) -> None:
+    job_id = hive.add_job()
+    hive.execute("DELETE FROM job")
+    with open_reader(hive) as reader:
+        for _ in range(2):
+            assert reader.read_changes((), {job_id: None}) == HiveChanges()
+        hive.add_job(job_id=job_id, status="READY")
+        (progress,) = reader.read_changes((), {job_id: None}).progress
+        assert (progress.job_id, progress.is_started) == (job_id, False)
+        hive.execute("DELETE FROM job")
+        (final,) = reader.read_changes((), {job_id: None}).outcomes
+        assert final.state is JobState.MISSING
+
+
+def test_a_job_without_a_row_is_missing_after_some_time_or_at_the_last_read(
+    hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_reader(hive) as reader:
+        (final,) = reader.read_final_outcomes({999_999: TOKEN}, 3600)
+        assert final.state is JobState.MISSING
+    monkeypatch.setattr(reader_module, "NOT_FOUND_SECONDS", 0.3)
+    with open_reader(hive) as reader:
+        assert reader.read_changes((), {999_999: TOKEN}).outcomes == []
+        wait_until(lambda: reader.read_changes((), {999_999: TOKEN}).outcomes == [final], 5)
+        assert reader.read_changes([999_999], {999_999: TOKEN}).outcomes == []
