@@ -8,7 +8,7 @@ Errors of event hooks.
     - UnsafeValue [1]         eHive would run a value as code             a retry cannot help
   + HiveUnreachable           the hive does not answer in time            a retry may help
     - StopUnconfirmed         the same, after it was asked to stop a job  check the job's status first
-  + HiveRejected [1]          the hive answers with an error              a retry cannot help
+  + HiveRejected              the hive answers with an error              a retry may help
     - AnalysisNotFound [1]    the hive lacks the analysis                 a retry cannot help
     - HiveTooOld [1]          the hive's tables are of an early eHive     a retry cannot help
   + JobInOtherHive [1]        the lookup changed after the submission     a retry cannot help
@@ -105,8 +105,13 @@ class StopUnconfirmed(HiveUnreachable):
         )
 
 
-class HiveRejected(EventHooksError, AirflowFailException):
-    """The hive answered with an error: the request is not possible there."""
+class HiveRejected(EventHooksError):
+    """
+    The hive answered with an error: the request is not possible there now.
+
+    A hive also rejects requests for a while: during a failover it is read-only, during a restore it lacks
+    tables, and during a change of passwords it accepts none of ours.
+    """
 
     def __init__(self, hive: str, reason: str) -> None:
         super().__init__(f"hive {hive!r} rejected the request: {reason}")
@@ -118,7 +123,7 @@ class HiveRejected(EventHooksError, AirflowFailException):
         return f"hive {self.hive!r} rejected the request; see the API server log for the reason"
 
 
-class AnalysisNotFound(HiveRejected):
+class AnalysisNotFound(HiveRejected, AirflowFailException):
     """The hive has no analysis of this name."""
 
     def __init__(self, hive: str, analysis: str) -> None:
@@ -130,7 +135,7 @@ class AnalysisNotFound(HiveRejected):
         return str(self)
 
 
-class HiveTooOld(HiveRejected):
+class HiveTooOld(HiveRejected, AirflowFailException):
     """The hive's tables were created by an eHive before version 2.5."""
 
     def __init__(self, hive: str, version: str | None, oldest_version: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from event_hooks import settings
@@ -45,7 +46,8 @@ class HivePool:
         timeout = settings.write_through_timeout()
         writer = self._writers.get(hive)
         if writer is None:
-            writer = self._writers[hive] = Batcher(f"hive {hive}", _HiveWriter(hive).submit)
+            submit = partial(_submit, HiveHook(hive, keep_connections=True))
+            writer = self._writers[hive] = Batcher(f"hive {hive}", submit)
         if writer.busy_seconds > timeout:
             raise HiveUnreachable(hive, f"no answer for {writer.busy_seconds:.0f} s")
         try:
@@ -82,22 +84,8 @@ class HivePool:
             readers.shutdown(wait=False, cancel_futures=True)
 
 
-class _HiveWriter:
-    """Submit jobs to one hive over a connection that is reused until an error occurs."""
-
-    def __init__(self, hive: str) -> None:
-        self.hook = HiveHook(hive, keep_connections=True)
-
-    def submit(self, requests: Sequence[Inputs]) -> list[JobIds | BaseException]:
-        """Submit the inputs of several requests in one transaction."""
-        try:
-            return _submit(self.hook, requests)
-        except EventHooksError:
-            self.hook.close()  # the address of the connection may have changed
-            raise
-
-
 def _submit(hook: HiveHook, requests: Sequence[Inputs]) -> list[JobIds | BaseException]:
+    """Submit the inputs of several requests in one transaction."""
     merged: dict[str, dict[str, None]] = {}  # a dict as an ordered set: an input occurs once per analysis
     for request in requests:
         for analysis, inputs in request.items():

@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from event_hooks.database_url import EngineArgs, make_engine
-from event_hooks.exceptions import HiveRejected, HiveUnreachable
+from event_hooks.exceptions import EventHooksError, HiveRejected, HiveUnreachable
 from event_hooks.hive.connection import resolve_hive
 from event_hooks.hive.sql import beekeepers, control, job_views, submission
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 REJECTION_CODES = (1044, 1045, 1049, 1142, 1143, 1146, 1227, 1290, 1836)
 """
-MySQL error codes that a retry of the same statement cannot resolve.
+MySQL error codes that an immediate retry of the same statement cannot resolve.
 
 They mean: no permission, no such database or table, or a read-only server.
 """
@@ -51,7 +51,8 @@ class HiveHook(BaseHook):
     :param hive_conn_id: an id that :func:`event_hooks.hive.connection.resolve_hive` accepts.
     :param engine_args: result of ``resolve_hive_async``, to pass in a trigger, which must not block.
     :param keep_connections: keep the connection for the next call, as long as the hive's address stays the
-        same; it is tested before it is used again. :meth:`close` closes it.
+        same; it is tested before it is used again. :meth:`close` closes it, and so does an error, because the
+        next connection may lead to another server, as after a failover.
     """
 
     conn_name_attr = "hive_conn_id"
@@ -84,7 +85,7 @@ class HiveHook(BaseHook):
         :param analysis: ``analysis_base.logic_name``.
         :param inputs: Perl hashes as :func:`event_hooks.hive.perl.dumps` writes them, all different.
         :return: ``job.job_id`` of each input, in the order of the inputs.
-        :raises HiveRejected: a retry cannot help; nothing was written.
+        :raises HiveRejected: a retry helps after a failover or a fix; nothing was written.
         :raises HiveUnreachable: a retry may help; it is idempotent.
         """
         job_ids = self.submit_all({analysis: inputs})[analysis]
@@ -163,7 +164,7 @@ class HiveHook(BaseHook):
 
         :param jobs: ``{job_id: text that its input contains}``; jobs with another input are left alone, and
             jobs with ``None`` are not checked.
-        :raises HiveRejected: a retry cannot help; nothing was written.
+        :raises HiveRejected: a retry helps after a failover or a fix; nothing was written.
         :raises HiveUnreachable: a retry may help; it is idempotent.
         """
         return self._run(lambda connection: control.reset_jobs(connection, jobs), "READ COMMITTED")
@@ -183,8 +184,12 @@ class HiveHook(BaseHook):
         return retrying(lambda: self._run_once(operation, isolation_level))
 
     def _run_once(self, operation: Callable[[DatabaseConnection], T], isolation_level: str) -> T:
-        with translate_errors(self.hive_conn_id), self._get_engine(isolation_level).begin() as connection:
-            return operation(connection)
+        try:
+            with translate_errors(self.hive_conn_id), self._get_engine(isolation_level).begin() as connection:
+                return operation(connection)
+        except EventHooksError:
+            self.close()
+            raise
 
     def _get_engine(self, isolation_level: str) -> Engine:
         engine_args = self.engine_args or resolve_hive(self.hive_conn_id)
@@ -206,7 +211,7 @@ def translate_errors(hive: str) -> Iterator[None]:
     """
     Translate driver errors into errors of this project, which name the hive.
 
-    :raises HiveRejected: a retry cannot help.
+    :raises HiveRejected: a retry helps after a failover or a fix.
     :raises HiveUnreachable: a retry may help.
     """
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from event_hooks.exceptions import HiveRejected, HiveTooOld
 from event_hooks.hive.hook import HiveHook
@@ -39,8 +40,9 @@ def test_a_hive_with_an_old_schema_is_rejected_before_any_write(make_hive: MakeH
 
 def test_a_hive_without_a_schema_version_is_rejected(hive: PracticeHive) -> None:
     hive.execute("DELETE FROM hive_meta WHERE meta_key = 'hive_sql_schema_version'")
-    with pytest.raises(HiveTooOld, match="schema version is not set"):
+    with pytest.raises(HiveTooOld, match="schema version is not set") as caught:
         HiveHook(hive.conn_id).submit("event_dump_dna", build_inputs(1))
+    assert isinstance(caught.value, AirflowFailException)
 
 
 @pytest.mark.parametrize("server", ["mysql", "sqlite"])
