@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 EngineArgs = tuple[URL, dict[str, Any]]
 """A URL and ``connect_args``, the keyword arguments of the driver's ``connect``."""
 
+# UTC, because eHive's times are TIMESTAMPs: in a time zone with summer time, an hour exists twice each year.
 # The server has timeouts as well. The one for locks is shorter than that of the driver, so that the server
 # responds with error 1205, which is retried. MariaDB reads the first comment, MySQL from 5.7.8 on the second.
-_SERVER_TIMEOUTS = (
-    "SET SESSION innodb_lock_wait_timeout = {lock}"
+_INIT_COMMAND = (
+    "SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = {lock}"
     "/*M!100101 , max_statement_time = {seconds} *//*!50708 , max_execution_time = {seconds}000 */"
 )
 
@@ -69,7 +70,7 @@ def engine_args_from_url(url: URL, ssl: Any, timeout: float) -> EngineArgs:
     seconds = math.ceil(timeout)  # the driver takes integers, and 0 would be no timeout
     connect_args: dict[str, Any] = {
         **dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), seconds),
-        "init_command": _SERVER_TIMEOUTS.format(lock=math.ceil(timeout / 2), seconds=seconds),
+        "init_command": _INIT_COMMAND.format(lock=math.ceil(timeout / 2), seconds=seconds),
     }
     if ssl:
         connect_args["ssl"] = json.loads(ssl) if isinstance(ssl, str) else ssl

@@ -51,7 +51,7 @@ class JobResponse(BaseModel):
     id: int
     input: Any = Field(description="The input hash; a string if it cannot be parsed.")
     status: str = Field(description="complete, failed, submitted, running or incomplete.")
-    when_completed: str | None = Field(None, description="ISO 8601, in the hive's time zone.")
+    when_completed: str | None = Field(None, description="ISO 8601, in UTC.")
     output: Any = Field(None, description="Value of result.output, as the pipeline wrote it.")
     progress: TreeProgress | None = None
     email: str | None = None

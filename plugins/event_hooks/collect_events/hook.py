@@ -68,7 +68,6 @@ class MetadataHook(BaseHook):
                 self.get_connection(self.metadata_conn_id), settings.metadata_timeout()
             )
             with make_engine(engine_args, poolclass=NullPool).connect() as connection:
-                connection.exec_driver_sql("SET SESSION time_zone = '+00:00'")
                 connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")
                 connection.commit()
                 yield connection

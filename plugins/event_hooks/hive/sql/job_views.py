@@ -40,7 +40,7 @@ class JobView:
     """complete, failed, submitted, running, or incomplete (started, but no worker runs any of its jobs)."""
 
     when_completed: datetime | None
-    """Of the submitted job itself; in UTC if the hive's server uses UTC."""
+    """Of the submitted job itself; in UTC."""
 
     output: Any
     done: int
