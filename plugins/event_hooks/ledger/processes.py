@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from more_itertools import sliced
 from sqlalchemy import ColumnElement, Connection, Update, bindparam, or_, select, update
@@ -18,8 +18,9 @@ from event_hooks.ledger.database import (
     read_matching,
     sanitize_text,
 )
-from event_hooks.ledger.once import insert_planned
+from event_hooks.ledger.once import insert_planned, skip_claimed
 from event_hooks.ledger.records import (
+    FAILURE_STATES,
     UNFINISHED_STATES,
     OnceClaims,
     PendingReport,
@@ -170,13 +171,34 @@ def store_jobs(
     metrics.record_time_to_ready(ledger.write(write))
 
 
-def reopen_processes(ledger: Ledger, process: str, event_ids: Collection[int]) -> None:
-    """Set a finished process of events to ``submitted``, because ``wait`` runs again; idempotent."""
-    is_finished = ~has_state(*UNFINISHED_STATES, ProcessState.NOT_SUBMITTED, ProcessState.SKIPPED)
-    values = {"state": ProcessState.SUBMITTED, "result": None, "error": None, "finished_at": None}
-    rows = [{"event_id_": event_id, **values} for event_id in event_ids]
-    statement = update_process(process).where(is_finished)
-    ledger.write(lambda connection: execute_updates(connection, statement, rows))
+def reopen_processes(
+    ledger: Ledger,
+    process: str,
+    event_ids: Collection[int],
+    state: Literal[ProcessState.PLANNED, ProcessState.SUBMITTED] = ProcessState.SUBMITTED,
+) -> set[int]:
+    """
+    Set a failed process of events to ``planned`` or ``submitted``, because its task runs again; idempotent.
+
+    A process that runs once is skipped instead, if another event has claimed it meanwhile.
+
+    :param state: ``planned`` if a job is to be submitted, ``submitted`` if the job is to be waited for.
+    :return: ids of the events whose process is unfinished now.
+    """
+    has_no_job = state == ProcessState.PLANNED
+    reopened = [name for name in FAILURE_STATES if (name in STATES_TO_SUBMIT) is has_no_job]
+    values = {"state": state, "result": None, "error": None, "finished_at": None}
+    rows = [{"event_id_": event_id, **values} for event_id in sorted(event_ids)]
+    statement = update_process(process).where(has_state(*reopened))
+    keys = {(event_id, process) for event_id in event_ids}
+
+    def write(connection: Connection) -> set[int]:
+        skip_claimed(connection, keys)
+        execute_updates(connection, statement, rows)
+        states = _load_states(connection, sorted(event_ids))
+        return {event_id for event_id, name in keys if states.get((event_id, name)) in UNFINISHED_STATES}
+
+    return ledger.write(write)
 
 
 def _load_statuses(ledger: Ledger, condition: ColumnElement[bool]) -> list[ProcessStatus]:

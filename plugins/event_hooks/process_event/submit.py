@@ -14,7 +14,8 @@ from event_hooks.hive import perl
 from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import load_run
-from event_hooks.ledger.processes import STATES_TO_SUBMIT, load_process_statuses
+from event_hooks.ledger.processes import STATES_TO_SUBMIT, load_process_statuses, reopen_processes
+from event_hooks.ledger.records import ProcessState
 from event_hooks.process_event import recording
 from event_hooks.process_event.links import LINKS
 from event_hooks.process_event.planning import group_by_hive, submit_task_id
@@ -61,6 +62,9 @@ class EventSubmitOperator(BaseOperator):
             statuses = load_process_statuses(ledger, run.run_id, self.process)
             if not statuses:
                 raise AirflowSkipException(f"no event of this run has the process {self.process}")
+            event_ids = [status.event_id for status in statuses if status.state in STATES_TO_SUBMIT]
+            reopen_processes(ledger, self.process, event_ids, ProcessState.PLANNED)
+            statuses = load_process_statuses(ledger, run.run_id, self.process)
             self._submit(ledger, run, [status for status in statuses if status.state in STATES_TO_SUBMIT])
             ledger.close()
 
