@@ -28,8 +28,8 @@ from event_hooks.collect_events.reprocess import (
 )
 from event_hooks.collect_events.run_ids import RunIds, stored_run_id
 from event_hooks.collect_events.summary import CollectSummary, build_report
-from event_hooks.events.models import EventBatch
 from event_hooks.collect_events.windows import MARK_NAME, list_windows, overlap_start
+from event_hooks.events.models import EventBatch
 from event_hooks.exceptions import EventInvalid, EventKeyConflict, ReportNotPublished, UnsafeValue
 from event_hooks.hive import perl
 from event_hooks.ledger.database import Ledger

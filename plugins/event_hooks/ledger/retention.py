@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, select
+from sqlalchemy import Column, Connection, Select, delete, select
 
 from event_hooks.ledger.database import MAX_ROWS_PER_STATEMENT, Ledger
 from event_hooks.ledger.once import release_claims
@@ -25,33 +25,43 @@ def prune_events(ledger: Ledger, older_than: timedelta, batch_size: int = MAX_RO
     :return: the number of deleted events.
     """
     cutoff = datetime.now(UTC) - older_than
-    without_event = delete(report).where(report.c.event_id.is_(None), report.c.sent_at < cutoff)
-    ledger.write(lambda connection: connection.execute(without_event))
-    statement = _select_prunable(cutoff, batch_size)
-    count = 0
-    while event_ids := [row.id for row in ledger.read(statement)]:
-        ledger.write(partial(_delete_events, event_ids))
-        count += len(event_ids)
-    ledger.write(partial(_delete_closed, cutoff))
+    reports = select(report.c.id).where(report.c.event_id.is_(None), report.c.sent_at < cutoff)
+    _delete_batches(ledger, reports, partial(_delete_rows, report.c.id), batch_size)
+    count = _delete_batches(ledger, _select_prunable(cutoff), _delete_events, batch_size)
+    for column in (join_wait.c.id, event_run.c.run_id):
+        closed = select(column).where(column.table.c.closed_at < cutoff)
+        _delete_batches(ledger, closed, partial(_delete_rows, column), batch_size)
     return count
 
 
-def _delete_closed(cutoff: datetime, connection: Connection) -> None:
-    for table in (join_wait, event_run):
-        connection.execute(delete(table).where(table.c.closed_at < cutoff))
+def _delete_batches(
+    ledger: Ledger,
+    statement: Select[Any],
+    delete_rows: Callable[[Sequence[Any], Connection], None],
+    batch_size: int,
+) -> int:
+    """Delete the rows whose keys a SELECT returns; return their number."""
+    count = 0
+    while keys := [key for (key,) in ledger.read(statement.limit(batch_size))]:
+        ledger.write(partial(delete_rows, keys))
+        count += len(keys)
+    return count
 
 
-def _select_prunable(cutoff: datetime, limit: int) -> Select[Any]:
+def _select_prunable(cutoff: datetime) -> Select[Any]:
     pending_report = select(report.c.id).where(report.c.event_id == event.c.id, report.c.sent_at.is_(None))
     return (
         select(event.c.id)
         .where(event.c.received_at < cutoff, event.c.run_id.is_not(None))
         .where(~pending_report.exists())
         .order_by(event.c.received_at)
-        .limit(limit)
     )
 
 
 def _delete_events(event_ids: Sequence[int], connection: Connection) -> None:
     release_claims(connection, event_ids)
-    connection.execute(delete(event).where(event.c.id.in_(event_ids)))
+    _delete_rows(event.c.id, event_ids, connection)
+
+
+def _delete_rows(column: Column[Any], keys: Sequence[Any], connection: Connection) -> None:
+    connection.execute(delete(column.table).where(column.in_(keys)))
