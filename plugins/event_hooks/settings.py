@@ -197,6 +197,12 @@ max_body_bytes = Setting("max_body_bytes", COUNT, "1048576", "bytes of a request
 ledger_timeout = Setting(
     "ledger_timeout", NUMBER, "10", "seconds to connect to the ledger, and for each statement"
 )
+ledger_pool_size = Setting(
+    "ledger_pool_size",
+    COUNT,
+    "5",
+    "connections of one process to the ledger; a further statement waits, for at most `ledger_timeout`",
+)
 ledger_retention_days = Setting(
     "ledger_retention_days",
     NUMBER,

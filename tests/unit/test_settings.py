@@ -31,6 +31,7 @@ DEFAULTS = {
     "view_timeout": 10.0,
     "max_body_bytes": 2**20,
     "ledger_timeout": 10.0,
+    "ledger_pool_size": 5,
     "ledger_retention_days": 400.0,
     "failure_mail_to": [],
     "progress_interval": 60.0,

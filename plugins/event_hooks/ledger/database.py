@@ -15,6 +15,7 @@ from sqlalchemy import Connection as DatabaseConnection
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 from event_hooks import settings
@@ -132,7 +133,7 @@ def _translate_not_found(conn_id: str) -> Iterator[None]:
 
 def _build_sqlite_engine(connection: Connection, seconds: int) -> Engine:
     url = URL.create(_DRIVERS["sqlite"], database=connection.host or connection.schema)
-    engine = make_engine((url, {"timeout": seconds}))
+    engine = make_engine((url, {"timeout": seconds}), **_pool_options(seconds))
     event.listen(engine, "connect", lambda raw, _: raw.execute("PRAGMA foreign_keys = ON"))
     return engine
 
@@ -142,11 +143,17 @@ def _build_server_engine(connection: Connection, conn_type: str, seconds: int) -
     url = url_from_connection(connection, _DRIVERS[conn_type], query)
     return make_engine(
         (url, _timeout_args(conn_type, seconds)),
+        **_pool_options(seconds),
         pool_pre_ping=True,
         # With MySQL's default, REPEATABLE READ, a transaction that finds a duplicate key cannot read the row
         # that another transaction committed meanwhile.
         isolation_level="READ COMMITTED",
     )
+
+
+def _pool_options(seconds: int) -> dict[str, Any]:
+    """Limit the connections of this process: the processes of several machines share those of the server."""
+    return {"pool_size": settings.ledger_pool_size(), "max_overflow": 0, "pool_timeout": seconds}
 
 
 def _timeout_args(conn_type: str, seconds: int) -> dict[str, Any]:
@@ -172,6 +179,10 @@ def translate_errors(conn_id: str) -> Iterator[None]:
         raise LedgerRejected(conn_id, str(error.orig)) from error
     except DBAPIError as error:
         raise LedgerUnreachable(conn_id, str(error.orig)) from error
+    except PoolTimeoutError as error:
+        size = settings.ledger_pool_size()
+        reason = f"all {size} connections of this process are in use: increase [event_hooks] ledger_pool_size"
+        raise LedgerUnreachable(conn_id, reason) from error
     except SQLAlchemyError as error:
         raise LedgerUnreachable(conn_id, str(error)) from error
 

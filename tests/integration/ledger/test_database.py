@@ -104,3 +104,16 @@ def test_the_error_of_a_missing_connection_names_it(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("AIRFLOW_CONN_EVENT_LEDGER", raising=False)
     with pytest.raises(LedgerUnreachable, match="Airflow has no connection of this name"):
         Ledger()
+
+
+def test_a_process_has_a_limited_number_of_connections(
+    empty_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__LEDGER_POOL_SIZE", "2")
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__LEDGER_TIMEOUT", "1")
+    ledger = migrated_ledger()
+    expected = "all 2 connections of this process are in use: increase .event_hooks. ledger_pool_size"
+    with ledger.transaction(), ledger.transaction(), pytest.raises(LedgerUnreachable, match=expected):
+        ledger.read(text("SELECT 1"))
+    assert [row[0] for row in ledger.read(text("SELECT 1"))] == [1], empty_server
+    ledger.close()
