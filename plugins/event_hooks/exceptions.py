@@ -16,6 +16,7 @@ Errors of event hooks.
   + EventServerUnreachable    the event server accepts no events now      a retry may help
   + EventRejected             the event server rejects an event           a retry cannot help
   + ReportNotPublished        the broker did not accept a report          a retry may help
+    - ReportRejected          no queue takes or stores a report           a retry helps after the fix
   + EventKeyConflict          another event has this key                  a retry cannot help
   + RunClosed                 the run takes no further events             store them in another run
   + LedgerUnreachable         the ledger does not answer in time          a retry may help
@@ -175,6 +176,10 @@ class ReportNotPublished(EventHooksError):
     def public_message(self) -> str:
         """The message without the broker's address."""
         return "RabbitMQ is unavailable: reports stay pending"
+
+
+class ReportRejected(ReportNotPublished):
+    """The broker returned or rejected some reports, and confirmed the others."""
 
 
 class EventKeyConflict(EventHooksError):

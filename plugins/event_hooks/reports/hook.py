@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import ssl
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pika
 from airflow.sdk import BaseHook, Connection
@@ -16,21 +15,17 @@ from airflow.sdk.log import amask_secret, mask_secret
 from more_itertools import chunked
 from pika.exceptions import (
     AMQPError,
-    ChannelClosedByBroker,
     ConnectionBlockedTimeout,
     NackError,
     UnroutableError,
 )
 
 from event_hooks import settings
-from event_hooks.exceptions import ReportNotPublished
-from event_hooks.reports.confirms import Message, PublisherConfirms
+from event_hooks.exceptions import ReportNotPublished, ReportRejected
+from event_hooks.reports.publisher import BROKER_ERRORS, M, Publisher
 
 if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingChannel
-
-
-M = TypeVar("M", bound=Message)
 
 MAX_UNCONFIRMED_MESSAGES = 200
 """Messages that are published before waiting for their confirmations."""
@@ -83,18 +78,27 @@ class RabbitMQHook(BaseHook):
 
         It can be repeated: a repetition has the same ``message_id``, by which consumers recognise it.
 
-        :raises ReportNotPublished: the broker is unavailable, has no such exchange, or has no queue for a
-            message; messages that were not yielded may or may not be published.
+        :raises ReportRejected: after all other messages, if the broker returned messages because they have no
+            queue, or rejected them.
+        :raises ReportNotPublished: the broker is unavailable, does not answer for the setting
+            ``report_timeout``, or has no such exchange; messages that were not yielded may or may not be
+            published.
         """
-        with self.channel() as channel:
-            _check_exchange(channel, exchange)
-            confirms = PublisherConfirms(channel)
-            mandatory = settings.report_unroutable()
+        parameters = self._load_parameters()
+        rejections: list[AMQPError] = []
+        with _translated_errors(parameters), Publisher(parameters) as publisher:
+            publisher.check_exchange(exchange)
             for batch in chunked(messages, MAX_UNCONFIRMED_MESSAGES):
-                for message in batch:
-                    confirms.expect(message)
-                    _publish(channel, message, exchange, mandatory=mandatory)
-                yield from confirms.iter_confirmed()
+                answers = publisher.publish(batch, exchange)
+                yield from answers.confirmed
+                rejections += answers.rejections
+                if answers.failure:
+                    raise answers.failure
+        if rejections:
+            raise ReportRejected(
+                f"{_describe_server(parameters)}: {len(rejections)} reports are not in a queue, the first"
+                f" because {_describe_rejection(rejections[0])}{_find_advice(rejections[0])}"
+            )
 
     def check_exchange(self, exchange: str) -> None:
         """
@@ -102,8 +106,9 @@ class RabbitMQHook(BaseHook):
 
         :raises ReportNotPublished: it does not.
         """
-        with self.channel() as channel:
-            _check_exchange(channel, exchange)
+        parameters = self._load_parameters()
+        with _translated_errors(parameters), Publisher(parameters) as publisher:
+            publisher.check_exchange(exchange)
 
     @contextmanager
     def channel(self) -> Iterator[BlockingChannel]:
@@ -114,22 +119,13 @@ class RabbitMQHook(BaseHook):
             inside the ``with`` block.
         """
         parameters = self._load_parameters()
-        server = (
-            f"RabbitMQ at {parameters.host}:{parameters.port}, vhost {parameters.virtual_host!r},"
-            f" user {parameters.credentials.username!r}"
-        )
-        try:
+        with _translated_errors(parameters):
             connection = pika.BlockingConnection(parameters)
-        except (AMQPError, OSError) as error:
-            raise ReportNotPublished(f"{server}: cannot be used: {error!r}{_find_advice(error)}") from error
-        try:
-            yield connection.channel()
-        except (AMQPError, OSError) as error:
-            raise ReportNotPublished(f"{server}: {_error_reason(error)}{_find_advice(error)}") from error
-        finally:
-            # An error while closing does not undo a confirmation.
-            with suppress(AMQPError, OSError):
-                connection.close()
+            try:
+                yield connection.channel()
+            finally:
+                with suppress(*BROKER_ERRORS):
+                    connection.close()
 
     def _load_parameters(self) -> Any:
         if self.parameters:
@@ -177,40 +173,27 @@ def _find_advice(error: Exception) -> str:
     return next(matches, "")
 
 
-def _error_reason(error: Exception) -> str:
+@contextmanager
+def _translated_errors(parameters: Any) -> Iterator[None]:
+    try:
+        yield
+    except BROKER_ERRORS as error:
+        server = _describe_server(parameters)
+        raise ReportNotPublished(f"{server} cannot be used: {error!r}{_find_advice(error)}") from error
+
+
+def _describe_server(parameters: Any) -> str:
+    return (
+        f"RabbitMQ at {parameters.host}:{parameters.port}, vhost {parameters.virtual_host!r},"
+        f" user {parameters.credentials.username!r}"
+    )
+
+
+def _describe_rejection(error: AMQPError) -> str:
     if not isinstance(error, UnroutableError):
-        return repr(error)
+        return "it was rejected"
     method = error.messages[0].method
     return f"no queue takes {method.routing_key!r} from exchange {method.exchange!r}"
-
-
-def _check_exchange(channel: BlockingChannel, exchange: str) -> None:
-    """
-    Check that an exchange exists and has the type of the settings; creates no exchange.
-
-    A passive declaration does not compare the type (seen on RabbitMQ 3.10), and another one needs the
-    permission to configure the exchange: without it, the type is not checked.
-    """
-    channel.exchange_declare(exchange, passive=True)
-    try:
-        # An error closes the channel, so the type is checked on a channel of its own.
-        second_channel = channel.connection.channel()
-        second_channel.exchange_declare(exchange, settings.report_exchange_type(), durable=True)
-        second_channel.close()
-    except ChannelClosedByBroker as error:
-        if "inequivalent arg 'type'" in error.reply_text:
-            raise
-
-
-def _publish(channel: BlockingChannel, message: Message, exchange: str, *, mandatory: bool) -> None:
-    properties = pika.BasicProperties(
-        content_type="application/json",
-        delivery_mode=pika.DeliveryMode.Persistent.value,
-        message_id=message.message_id,
-        timestamp=int(time.time()),
-        app_id="event_hooks",
-    )
-    channel.basic_publish(exchange, message.routing_key, message.body.encode(), properties, mandatory)
 
 
 def _parameters_from_uri(uri: str) -> Any:
@@ -221,10 +204,11 @@ def _parameters_from_uri(uri: str) -> Any:
 
 def _parameters_from_connection(connection: Connection) -> Any:
     extra = connection.extra_dejson
+    port = {"port": connection.port} if connection.port else {}  # pika's default depends on TLS
     uses_tls = connection.conn_type == "amqps" or bool(extra.get("ssl"))
     return pika.ConnectionParameters(
         host=connection.host,
-        port=connection.port or pika.ConnectionParameters._DEFAULT,  # depends on TLS
+        **port,
         virtual_host=connection.schema or "/",
         credentials=pika.PlainCredentials(connection.login or "guest", connection.password or "guest"),
         ssl_options=_build_ssl_options(connection.host, extra) if uses_tls else None,

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pika
@@ -14,30 +15,27 @@ import pytest
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.records import PendingReport
 from event_hooks.ledger.reports import store_reports
-from event_hooks.reports import hook
 from event_hooks.reports.outbox import send_pending
+from event_hooks.reports.publisher import Publisher
 
 SECONDS = 60
 
 
 def send_and_die(*, is_confirmation_read: bool) -> None:
-    """Send the pending reports, and kill this process at the second report."""
-    publish, sent = hook._publish, []
+    """Publish two of the pending reports, and kill this process when the broker has confirmed them."""
+    publish = Publisher.publish
 
-    def publish_and_die(channel: Any, message: Any, exchange: str, **options: Any) -> None:
-        sent.append(message)
-        if len(sent) == 2 and not is_confirmation_read:
-            properties = hook.pika.BasicProperties(message_id=message.message_id)
-            body = message.body.encode()
-            channel._impl.basic_publish(exchange, message.routing_key, body, properties)
-            # Send the message without waiting for its confirmation.
-            channel.connection.process_data_events(0)
-            os.kill(os.getpid(), signal.SIGKILL)
-        publish(channel, message, exchange, **options)
-        if len(sent) == 2:
+    def publish_and_die(publisher: Publisher, batch: Sequence[Any], exchange: str) -> None:
+        publish(publisher, batch[:2], exchange)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def die_at_second_report(_: Publisher, frame: Any) -> None:
+        if frame.method.delivery_tag == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    hook._publish = publish_and_die
+    Publisher.publish = publish_and_die
+    if not is_confirmation_read:
+        Publisher._on_answer = die_at_second_report
     send_pending(Ledger())
 
 

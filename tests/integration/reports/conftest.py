@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,24 @@ class SeparateBroker(RabbitMQ):
             check=False,
         )
         assert result.returncode == 0, result.stdout + result.stderr
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Suspend the server: its connections stay open, and receive no answer."""
+        process = self.processes.leader()
+        assert process
+        process.suspend()
+        try:
+            while not _is_stopped(process.pid):  # some threads run on for a moment
+                time.sleep(0.01)
+            yield
+        finally:
+            process.resume()
+
+
+def _is_stopped(pid: int) -> bool:
+    threads = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(thread.read_text().rpartition(") ")[2].startswith("T") for thread in threads)
 
 
 @pytest.fixture(scope="package")

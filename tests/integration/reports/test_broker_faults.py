@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from event_hooks.exceptions import ReportNotPublished
+from event_hooks.exceptions import ReportNotPublished, ReportRejected
 from event_hooks.reports import listen, topology
 from event_hooks.reports.hook import MAX_UNCONFIRMED_MESSAGES, RabbitMQHook
 from event_hooks.reports.report import Report
@@ -69,6 +69,35 @@ def test_two_thousand_reports_take_less_than_two_seconds(hook: RabbitMQHook) -> 
     assert seconds < 2
 
 
+def test_an_unroutable_report_at_the_end_of_a_batch_is_never_taken_for_sent(hook: RabbitMQHook) -> None:
+    with hook.channel() as channel:
+        channel.exchange_declare("without_warnings", "topic", durable=True)
+        channel.queue_bind(QUEUE, "without_warnings", "report.info")
+    reports = build_reports(5)
+    reports[-1] = reports[-1].model_copy(update={"report_type": "WARN"})
+    for _ in range(100):
+        with pytest.raises(ReportNotPublished, match=r"no queue takes 'report\.warn'"):
+            list(hook.publish(reports, "without_warnings"))
+
+
+def test_reports_after_a_returned_or_rejected_report_are_published(hook: RabbitMQHook) -> None:
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    with hook.channel() as channel:
+        channel.exchange_declare("partly_full", "topic", durable=True)
+        channel.queue_declare("full", arguments=full)
+        channel.queue_bind("full", "partly_full", "report.warn")
+        channel.queue_bind(QUEUE, "partly_full", "report.info")
+    kinds = ["WARN", "WARN", "DEBUG", "INFO"]
+    reports = [
+        report.model_copy(update={"report_type": kind})
+        for report, kind in zip(build_reports(4), kinds, strict=True)
+    ]
+    published = hook.publish(reports, "partly_full")
+    assert [next(published), next(published)] == [reports[0], reports[3]]
+    with pytest.raises(ReportRejected, match="2 reports are not in a queue, the first because"):
+        next(published)
+
+
 def test_confirmed_reports_survive_a_closed_connection(hook: RabbitMQHook, broker: SeparateBroker) -> None:
     sent: list[str] = []
 
@@ -83,6 +112,28 @@ def test_confirmed_reports_survive_a_closed_connection(hook: RabbitMQHook, broke
     assert (
         drain_queue(hook) == sent == [report.message_id for report in build_reports(MAX_UNCONFIRMED_MESSAGES)]
     )
+
+
+def test_a_broker_that_stops_answering_is_left_after_the_timeout(
+    hook: RabbitMQHook, broker: SeparateBroker
+) -> None:
+    published = hook.publish(build_reports(MAX_UNCONFIRMED_MESSAGES + 1), EXCHANGE)
+    next(published)
+    with broker.suspended():
+        start = time.monotonic()
+        with pytest.raises(ReportNotPublished, match="no answer in 2 s"):
+            list(published)
+        assert time.monotonic() - start < 3
+
+
+def test_connecting_to_a_broker_that_does_not_answer_times_out(
+    hook: RabbitMQHook, broker: SeparateBroker
+) -> None:
+    with broker.suspended():
+        start = time.monotonic()
+        with pytest.raises(ReportNotPublished, match="cannot be used: .*Timeout"):
+            list(hook.publish(build_reports(1), EXCHANGE))
+        assert time.monotonic() - start < 3
 
 
 def test_publishing_to_a_broker_with_an_alarm_times_out(
