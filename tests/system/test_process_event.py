@@ -154,11 +154,12 @@ def test_the_ledger_has_event_jobs_outcomes_and_reports(
         ("dump_peptide", "complete"),
     }
     sent = "SELECT message_id FROM report WHERE run_id = :run AND sent_at IS NOT NULL"
-    reports = system.all_reports(success.genome)
+    # The ledger deletes progress reports once they are sent.
+    reports = [report for report in system.all_reports(success.genome) if step(report) != "progress"]
     assert {message_id for (message_id,) in system.ledger_rows(sent, run=success.run_id)} == {
         report["message_id"] for report in reports
     }
-    steps = [step(report) for report in reports if step(report) != "progress"]
+    steps = [step(report) for report in reports]
     assert sorted(steps[1:-1]) == ["process_finished", "process_finished", "submitted", "submitted"]
     assert (steps[0], steps[-1]) == ("received", "event_finished")
 

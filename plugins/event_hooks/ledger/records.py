@@ -224,6 +224,9 @@ class PendingReport:
     body: str
     """JSON text, as it is published."""
 
+    is_transient: bool = False
+    """Whether the ledger deletes the report once it is sent."""
+
 
 @dataclass(frozen=True)
 class StoredReport:

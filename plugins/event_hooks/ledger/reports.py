@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from more_itertools import sliced
-from sqlalchemy import Connection, Select, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Connection, Select, delete, or_, select, update
 
 from event_hooks import metrics
-from event_hooks.ledger.database import MAX_ROWS_PER_STATEMENT, Ledger, error_code, insert_missing
+from event_hooks.ledger.database import MAX_ROWS_PER_STATEMENT, Ledger, insert_missing
 from event_hooks.ledger.records import PendingReport, StoredReport
 from event_hooks.ledger.tables import report
 
-_LOCKED_CODES = {"1205", "3572", "55P03"}
-"""Error codes for a row that another transaction has locked: MariaDB, MySQL, PostgreSQL."""
+RETRY_DELAY = timedelta(seconds=10)
+MAX_RETRY_DELAY = timedelta(minutes=5)
+"""A returned or rejected report is published again after these delays; each delay is twice the last one."""
 
 Publish = Callable[[Sequence[PendingReport]], Iterable[PendingReport]]
-"""Publishes reports, and yields each report after the broker has confirmed it."""
+"""
+Publishes reports, and yields each report after the broker has confirmed it.
+
+If it ends without an error, the broker has returned or rejected the reports that it did not yield.
+"""
 
 
 def store_reports(ledger: Ledger, reports: Sequence[PendingReport]) -> None:
@@ -34,25 +38,37 @@ def publish_pending(
     """
     Publish the oldest pending reports, in the order in which they were stored.
 
-    The rows are locked meanwhile: if another process is publishing, this function publishes no report. A
-    report whose publication could not be recorded stays pending, and is published again with the same
-    ``message_id``.
+    The rows are locked meanwhile. Several processes can publish at the same time: a report is skipped while
+    another process has locked it or an earlier report of the same event. A report that the broker returns or
+    rejects is retried after a growing delay, and later reports do not wait for it. A report whose publication
+    could not be recorded stays pending, and is published again with the same ``message_id``.
 
     :param publish: if it raises an error, the confirmed reports are recorded, and the error is re-raised.
-    :return: the number of published reports.
+    :param limit: at most :data:`MAX_ROWS_PER_STATEMENT`.
+    :return: the number of reports that the broker has confirmed, returned or rejected.
     """
     with ledger.transaction() as connection:
         rows = _lock_pending(connection, run_id, limit)
         if not rows:
             return 0
         sent_ids, failure = _publish_rows(rows, publish)
-        for batch in sliced(sent_ids, MAX_ROWS_PER_STATEMENT):
-            statement = update(report).where(report.c.id.in_(batch)).values(sent_at=datetime.now(UTC))
-            connection.execute(statement)
-    metrics.record_time_to_report(row.created_at for row in rows if row.id in set(sent_ids))
+        sent = [row for row in rows if row.id in sent_ids]
+        _record_sent(connection, sent)
+        if not failure:
+            _postpone(connection, [row for row in rows if row.id not in sent_ids])
+    metrics.record_time_to_report(row.created_at for row in sent)
     if failure:
         raise failure
-    return len(sent_ids)
+    return len(rows)
+
+
+def end_retry_delays(ledger: Ledger, run_id: str) -> None:
+    """Make the returned and rejected reports of a run ready to be published now."""
+    delayed = _filter_pending(select(report.c.id), run_id).where(report.c.retry_at.is_not(None))
+    ids = [row.id for row in ledger.read(delayed)]
+    with ledger.transaction() as connection:
+        for batch in sliced(ids, MAX_ROWS_PER_STATEMENT):
+            connection.execute(update(report).where(report.c.id.in_(batch)).values(retry_at=None))
 
 
 def count_pending_reports(ledger: Ledger, run_id: str | None = None) -> int:
@@ -77,27 +93,51 @@ def insert_reports(connection: Connection, reports: Sequence[PendingReport]) -> 
     insert_missing(connection, report, [{**vars(pending), "created_at": now} for pending in reports])
 
 
-def _lock_pending(connection: Connection, run_id: str | None, limit: int) -> Sequence[Any]:
-    """Return the oldest pending reports; an empty list if another transaction has locked them."""
-    statement = _filter_pending(select(report), run_id).order_by(report.c.id).limit(limit)
-    try:
-        return connection.execute(statement.with_for_update(nowait=True)).all()
-    except OperationalError as error:
-        if error_code(error) in _LOCKED_CODES:
-            return []
-        raise
+def _lock_pending(connection: Connection, run_id: str | None, limit: int) -> list[Any]:
+    """Lock the oldest reports that are ready to be published; SQLite locks no rows."""
+    is_ready = or_(report.c.retry_at.is_(None), report.c.retry_at <= datetime.now(UTC))
+    ready = _filter_pending(select(report).where(is_ready), run_id).order_by(report.c.id)
+    rows = connection.execute(ready.limit(limit).with_for_update(skip_locked=True)).all()
+    locked_ids, event_ids = {row.id for row in rows}, {row.event_id for row in rows} - {None}
+    if not event_ids:
+        return list(rows)
+    # Another process has locked the ready reports of these events that are not among the rows.
+    ready_of_events = ready.with_only_columns(report.c.id, report.c.event_id).where(
+        report.c.event_id.in_(event_ids), report.c.id < rows[-1].id
+    )
+    first_ids: dict[int, int] = {}
+    for row in connection.execute(ready_of_events):
+        if row.id not in locked_ids:
+            first_ids.setdefault(row.event_id, row.id)
+    return [row for row in rows if row.id < first_ids.get(row.event_id, row.id + 1)]
 
 
-def _publish_rows(rows: Sequence[Any], publish: Publish) -> tuple[list[int], Exception | None]:
+def _publish_rows(rows: Sequence[Any], publish: Publish) -> tuple[set[int], Exception | None]:
     """Publish reports; return the ids of the confirmed reports, and the error that ended the publication."""
     ids = {row.message_id: row.id for row in rows}
-    sent_ids: list[int] = []
+    sent_ids: set[int] = set()
     try:
         for pending in publish([_to_pending_report(row) for row in rows]):
-            sent_ids.append(ids[pending.message_id])
+            sent_ids.add(ids[pending.message_id])
     except Exception as error:
         return sent_ids, error
     return sent_ids, None
+
+
+def _record_sent(connection: Connection, rows: Sequence[Any]) -> None:
+    transient_ids = [row.id for row in rows if row.is_transient]
+    other_ids = [row.id for row in rows if not row.is_transient]
+    connection.execute(delete(report).where(report.c.id.in_(transient_ids)))
+    connection.execute(update(report).where(report.c.id.in_(other_ids)).values(sent_at=datetime.now(UTC)))
+
+
+def _postpone(connection: Connection, rows: Sequence[Any]) -> None:
+    """Retry returned or rejected reports later."""
+    for attempts in {row.attempts for row in rows}:
+        ids = [row.id for row in rows if row.attempts == attempts]
+        delay = min(RETRY_DELAY * 2 ** min(attempts, 10), MAX_RETRY_DELAY)
+        values = {"attempts": attempts + 1, "retry_at": datetime.now(UTC) + delay}
+        connection.execute(update(report).where(report.c.id.in_(ids)).values(values))
 
 
 def _filter_pending(statement: Select[Any], run_id: str | None) -> Select[Any]:
@@ -106,4 +146,6 @@ def _filter_pending(statement: Select[Any], run_id: str | None) -> Select[Any]:
 
 
 def _to_pending_report(row: Any) -> PendingReport:
-    return PendingReport(row.message_id, row.event_id, row.run_id, row.routing_key, row.body)
+    return PendingReport(
+        row.message_id, row.event_id, row.run_id, row.routing_key, row.body, row.is_transient
+    )

@@ -254,7 +254,9 @@ class ReportBuilder:
         digest = hashlib.sha256(identity.encode("utf-8", "replace")).hexdigest()
         key = f"{run_id}/{process}/{position}/{step}/{report_type}/{digest}"
         event_id = self.run.event_ids.get(position)
-        return build_event_report(report_type, text, event.payload(), key, event_id, metadata)
+        report = build_event_report(report_type, text, event.payload(), key, event_id, metadata)
+        # Long waits have many progress reports, and `event_process` has the present progress.
+        return report.model_copy(update={"is_transient": step == ReportStep.PROGRESS})
 
 
 def build_invalid_event_report(conf: object, run_id: str, error: Exception) -> Report:

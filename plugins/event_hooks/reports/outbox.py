@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from event_hooks import settings
-from event_hooks.exceptions import ReportNotPublished
+from event_hooks.exceptions import ReportNotPublished, ReportRejected
 from event_hooks.ledger.records import PendingReport
-from event_hooks.ledger.reports import count_pending_reports, publish_pending
+from event_hooks.ledger.reports import count_pending_reports, end_retry_delays, publish_pending
 from event_hooks.reports.hook import RabbitMQHook
 from event_hooks.reports.report import Report, is_at_least
 
@@ -32,25 +31,49 @@ def to_pending(reports: Iterable[Report], run_id: str) -> list[PendingReport]:
             run_id,
             report.routing_key,
             report.body,
+            report.is_transient,
         )
         for report in reports
         if is_at_least(report.report_type, level)
     ]
 
 
+class _Sender:
+    """Publish reports with a hook, in several calls; remember the first error of a returned report."""
+
+    def __init__(self, hook: RabbitMQHook) -> None:
+        self._hook = hook
+        self.count = 0
+        self.rejection: ReportRejected | None = None
+
+    def publish(self, reports: Sequence[PendingReport]) -> Iterator[PendingReport]:
+        try:
+            for report in self._hook.publish(reports, settings.report_exchange()):
+                self.count += 1
+                yield report
+        except ReportRejected as error:
+            self.rejection = self.rejection or error
+
+
 def send_pending(ledger: Ledger, hook: RabbitMQHook | None = None, *, run_id: str | None = None) -> int:
     """
     Publish the pending reports of one run, or of all runs.
 
+    For all runs, a report that the broker has returned or rejected is retried only after a delay.
+
     :return: number of reports that this call has published.
+    :raises ReportRejected: the broker returned or rejected reports of this call; all others were published.
     :raises ReportNotPublished: the broker did not confirm a report; this report and all later ones are still
         pending.
     """
-    publish = partial((hook or RabbitMQHook()).publish, exchange=settings.report_exchange())
-    count = 0
-    while sent := publish_pending(ledger, publish, run_id=run_id):
-        count += sent
-    return count
+    if run_id is not None:
+        end_retry_delays(ledger, run_id)
+    sender = _Sender(hook or RabbitMQHook())
+    while publish_pending(ledger, sender.publish, run_id=run_id):
+        pass
+    if sender.rejection:
+        raise sender.rejection
+    return sender.count
 
 
 def send_pending_of_run(ledger: Ledger, run_id: str) -> int:
@@ -58,7 +81,8 @@ def send_pending_of_run(ledger: Ledger, run_id: str) -> int:
     Publish the pending reports of a run, and wait for those that another process is publishing.
 
     :return: number of reports that this call has published.
-    :raises ReportNotPublished: some reports are still pending after the setting ``report_timeout``.
+    :raises ReportNotPublished: some reports are still pending after the setting ``report_timeout``; at once
+        if the broker returned or rejected some.
     """
     count = 0
 

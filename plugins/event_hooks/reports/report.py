@@ -48,6 +48,7 @@ class Report(BaseModel):
     report_time: str = Field(default_factory=lambda: _iso(datetime.now(UTC)), description="UTC.")
     key: str = Field(exclude=True, description="Identity: repeated reports have the same key.")
     event_id: int | None = Field(None, exclude=True, description="Id of the event in the ledger.")
+    is_transient: bool = Field(False, exclude=True, description="Whether the ledger deletes it once sent.")
 
     @computed_field(description="Equal to report_type: the e-mail consumer builds its subject from it.")
     def level(self) -> str:

@@ -1,4 +1,4 @@
-"""Killing a process that sends reports, on a real ledger and a real broker."""
+"""Sending the pending reports, on a real ledger and a real broker."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pika
 import pytest
+from sqlalchemy import select
 
+from event_hooks.exceptions import ReportNotPublished, ReportRejected
 from event_hooks.ledger.database import Ledger
-from event_hooks.ledger.records import PendingReport
-from event_hooks.ledger.reports import store_reports
-from event_hooks.reports.outbox import send_pending
+from event_hooks.ledger.events import accept_events
+from event_hooks.ledger.records import NewEvent, PendingReport, ProgressUpdate, event_key
+from event_hooks.ledger.reports import count_pending_reports, insert_reports, store_reports
+from event_hooks.ledger.tables import report
+from event_hooks.reports.builder import ReportBuilder
+from event_hooks.reports.hook import RabbitMQHook
+from event_hooks.reports.outbox import send_pending, send_pending_of_run, to_pending
 from event_hooks.reports.publisher import Publisher
 
 SECONDS = 60
@@ -59,6 +66,93 @@ def test_killing_a_sender_loses_no_report(ledger: Ledger, queue: str, *, is_conf
         time.sleep(0.1)
     assert count == 3
     assert drain_queue(queue) == [*ids[:2], *ids]
+
+
+def bind_queue(queue: str, old: str, new: str) -> None:
+    """Replace the binding of a queue to the exchange of the same name."""
+    with RabbitMQHook().channel() as channel:
+        channel.queue_unbind(queue, queue, old)
+        channel.queue_bind(queue, queue, new)
+
+
+def build_pending(name: str, kind: str = "info", event_id: int | None = None) -> PendingReport:
+    return PendingReport(name, event_id, "run", f"report.{kind}", "{}")
+
+
+def store_event(ledger: Ledger, name: str) -> int:
+    """Store an event without a process, and return its id."""
+    return accept_events(ledger, [NewEvent(event_key("t", name), "t", None, {}, "rest")], "run")[0].id
+
+
+def test_reports_without_a_queue_do_not_hold_up_other_reports(ledger: Ledger, queue: str) -> None:
+    ids = [f"m{number}" for number in range(250)]
+    store_reports(ledger, [*map(build_pending, ids), build_pending("last", "fatal")])
+    bind_queue(queue, "report.*", "report.fatal")
+    with pytest.raises(ReportNotPublished, match="250 reports are not in a queue, .* no queue takes"):
+        send_pending(ledger)
+    assert (drain_queue(queue), count_pending_reports(ledger)) == (["last"], 250)
+    with pytest.raises(ReportNotPublished, match="bind one"):
+        send_pending_of_run(ledger, "run")
+    bind_queue(queue, "report.fatal", "report.*")
+    assert send_pending(ledger) == 0  # their delay has not ended
+    assert send_pending_of_run(ledger, "run") == 250
+    assert drain_queue(queue) == ids
+
+
+def test_the_delay_of_a_returned_report_grows(ledger: Ledger, queue: str) -> None:
+    store_reports(ledger, [build_pending("m0")])
+    bind_queue(queue, "report.*", "report.fatal")
+    delays = []
+    for _ in range(8):
+        with pytest.raises(ReportRejected):
+            send_pending(ledger, run_id="run")
+        (row,) = ledger.read(select(report.c.attempts, report.c.retry_at))
+        delays.append(round((row.retry_at - datetime.now(UTC)).total_seconds(), -1))
+    assert (row.attempts, delays) == (8, [10, 20, 40, 80, 160, 300, 300, 300])
+
+
+@pytest.mark.parametrize("ledger_server", ["postgresql", "mysql"], indirect=True)
+def test_an_open_transaction_that_stores_a_report_stops_no_sender(ledger: Ledger, queue: str) -> None:
+    store_reports(ledger, [build_pending("m0")])
+    with ledger.transaction() as connection:
+        insert_reports(connection, [build_pending("m1")])
+        assert send_pending(ledger) == 1
+    assert drain_queue(queue) == ["m0"]
+    assert send_pending(ledger) == 1
+
+
+@pytest.mark.parametrize("ledger_server", ["postgresql", "mysql"], indirect=True)
+def test_a_report_waits_for_an_earlier_report_of_its_event_that_another_sender_has_locked(
+    ledger: Ledger, queue: str
+) -> None:
+    first, second = store_event(ledger, "1"), store_event(ledger, "2")
+    store_reports(
+        ledger,
+        [
+            build_pending("m0", event_id=first),
+            build_pending("m1", event_id=first),
+            build_pending("m2", event_id=second),
+        ],
+    )
+    with ledger.transaction() as connection:
+        connection.execute(select(report.c.id).where(report.c.message_id == "m0").with_for_update())
+        assert send_pending(ledger) == 1
+    assert drain_queue(queue) == ["m2"]
+    assert send_pending(ledger) == 2
+    assert drain_queue(queue) == ["m0", "m1"]
+
+
+def test_a_progress_report_is_deleted_once_it_is_sent(ledger: Ledger, queue: str) -> None:
+    event_id = store_event(ledger, "1")
+    builder = ReportBuilder({"events": [{"type": "t"}]}, "run")
+    reports = [
+        builder.submitted(0, "dump", 7),
+        builder.progress([0], "dump", 7, ProgressUpdate(event_id, 1, 2, 0)),
+    ]
+    store_reports(ledger, to_pending(reports, "run", {0: event_id}))
+    assert send_pending(ledger) == 2
+    assert drain_queue(queue) == [item.message_id for item in reports]
+    assert [row.message_id for row in ledger.read(select(report.c.message_id))] == [reports[0].message_id]
 
 
 def drain_queue(queue: str) -> list[str]:

@@ -48,6 +48,7 @@ def upgrade() -> None:
         "event_run",
         sa.Column("run_id", sa.String(250), primary_key=True),
         sa.Column("closed_at", Instant),
+        sa.Index("event_run_by_age", "closed_at"),
         mysql_charset="utf8mb4",
         mysql_collate="utf8mb4_bin",
     )
