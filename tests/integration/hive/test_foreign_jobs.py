@@ -39,8 +39,8 @@ def test_a_job_of_a_hive_that_was_created_again_is_missing(make_hive: MakeHive) 
     assert submit_job(hive, token=OTHER_TOKEN) == job_id
     hive.run_jobs()
     with open_reader(hive) as reader:
-        (final,) = reader.read_final_outcomes({job_id: TOKEN}, 3600)
-        (other,) = reader.read_final_outcomes({job_id: OTHER_TOKEN}, 3600)
+        (final,) = reader.read_final_outcomes({job_id: TOKEN}, 0, 3600)
+        (other,) = reader.read_final_outcomes({job_id: OTHER_TOKEN}, 0, 3600)
     assert (final.state, final.result, other.state) == (JobState.MISSING, None, JobState.COMPLETE)
     assert final.error
     assert final.error.startswith(f"job {job_id} of hive 'hive_test_0' is another job")

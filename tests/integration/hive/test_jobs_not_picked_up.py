@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from event_hooks.hive.connection import resolve_hive_uri
@@ -121,7 +124,7 @@ def test_stalled_jobs_of_one_analysis_are_reported_together(hive: PracticeHive) 
 def test_the_recommended_command_names_the_process_with_a_hive_uri(hive: PracticeHive) -> None:
     job_id = submit_job(hive)
     reader = HiveReader("lookup:dump_dna", resolve_hive_uri(hive.url))
-    (final,) = reader.read_final_outcomes([job_id], LIMIT, LIMIT)
+    (final,) = reader.read_final_outcomes({job_id: None}, LIMIT, LIMIT)
     reader.close()
     assert final.error
     assert "beekeeper.pl -url <hive_uri of dump_dna in the process lookup> -loop_until" in final.error
@@ -147,9 +150,10 @@ def test_the_timeout_error_explains_a_job_that_was_not_picked_up(hive: PracticeH
 
 def test_a_timeout_below_the_ready_timeout_does_not_call_a_job_late(hive: PracticeHive) -> None:
     add_beekeeper(hive)
-    job_ids = str([submit_job(hive)])
+    job_id = submit_job(hive)
     sensor = HiveJobSensor(
-        task_id="wait", hive_conn_id=hive.conn_id, job_ids=job_ids, ready_timeout=LIMIT, timeout=1.5
+        task_id="wait", hive_conn_id=hive.conn_id, job_ids=str([job_id]), ready_timeout=LIMIT, timeout=1.5
     )
-    (final,) = sensor._read_final_state().outcomes or ()
-    assert final.error == "not finished in time: 0 of 1 jobs are done"
+    context: Any = {"ti": SimpleNamespace(id="first")}
+    summary = sensor.summarize_after_timeout(context)
+    assert summary.errors == (f"job {job_id}: not finished in time: 0 of 1 jobs are done",)

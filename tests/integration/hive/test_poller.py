@@ -48,24 +48,26 @@ async def beekeeper(hive: PracticeHive) -> AsyncIterator[None]:
 
 
 @pytest.mark.usefixtures("beekeeper")
-async def test_a_trigger_ends_its_task_with_the_outcomes(hive: PracticeHive) -> None:
+async def test_a_trigger_ends_its_task_with_a_summary_of_the_outcomes(hive: PracticeHive) -> None:
     job_ids = submit_jobs(hive, 3)
     trigger = HiveJobTrigger(hive.conn_id, str(job_ids), 3600)
     async with asyncio.timeout(LIMIT):
         (final_event,) = [event async for event in trigger.run()]
     assert isinstance(final_event, TaskSuccessEvent)
-    outcomes = parse_message(final_event)["outcomes"]
-    assert [outcome["job_id"] for outcome in outcomes] == job_ids
-    assert [outcome["result"]["genome"] for outcome in outcomes] == ["genome_0", "genome_1", "genome_2"]
+    summary = parse_message(final_event)
+    assert (summary["state"], summary["counts"], summary["errors"]) == ("success", {"complete": 3}, [])
 
 
 @pytest.mark.usefixtures("beekeeper")
-async def test_one_failed_job_fails_the_task_and_keeps_the_outcomes_of_the_others(hive: PracticeHive) -> None:
+async def test_one_failed_job_fails_the_task_with_its_error(hive: PracticeHive) -> None:
     job_ids = submit_jobs(hive, 1) + submit_jobs(hive, 1, fail="child")
     async with asyncio.timeout(LIMIT):
         (final_event,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 3600).run()]
     assert isinstance(final_event, TaskFailedEvent)
-    assert [outcome["state"] for outcome in parse_message(final_event)["outcomes"]] == ["complete", "failed"]
+    summary = parse_message(final_event)
+    assert (summary["state"], summary["counts"]) == ("failed", {"complete": 1, "failed": 1})
+    (error,) = summary["errors"]
+    assert error.startswith(f"job {job_ids[1]}: ")
 
 
 async def test_one_poll_serves_all_waiting_triggers(
@@ -162,7 +164,7 @@ async def test_a_hive_that_is_unavailable_for_long_fails_the_waits_with_the_reas
     async with asyncio.timeout(LIMIT):
         (final_event,) = [event async for event in HiveJobTrigger(hive.conn_id, job_ids, 3600).run()]
     assert isinstance(final_event, TaskFailedEvent)
-    assert "no such table: job" in parse_message(final_event)["error"]
+    assert "no such table: job" in parse_message(final_event)["errors"][0]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ async def test_no_result_breaks_the_triggerer(make_hive: Callable[..., PracticeH
     assert isinstance(final_event, TaskSuccessEvent)
     changes = messages.TriggerStateChanges(events=[TriggerEventEntry(1, final_event, None)])
     assert _RequestFrame(id=1, body=changes.model_dump()).as_bytes()
-    assert parse_message(final_event)["outcomes"][0]["state"] == "complete"
+    assert parse_message(final_event)["counts"] == {"complete": 1}
 
 
 async def test_a_finished_poller_starts_again(hive: PracticeHive) -> None:
