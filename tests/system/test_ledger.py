@@ -17,10 +17,11 @@ from tests.system.events import practice_event
 def test_a_pending_event_is_started(system: System, genome: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
     payloads = [practice_event(f"{genome}_{position}", "new_genebuild") for position in range(3)]
-    ledger = Ledger()
+    ledger, run_id = Ledger(), f"not_started__{uuid4().hex}"
     accept_events(
         ledger,
         [NewEvent(uuid4().hex, payload["type"], payload["genome"], payload, "test") for payload in payloads],
+        run_id,
     )
     ledger.close()
     statement = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome LIKE :genome"
@@ -28,8 +29,6 @@ def test_a_pending_event_is_started(system: System, genome: str, monkeypatch: py
     system.run_maintenance()
     keys = lambda: [system.list_routing_keys(payload["genome"]) for payload in payloads]  # noqa: E731
     system.runs.wait_until(lambda: keys() == [["report.info"]] * 3, 1.5 * WAIT_SECONDS, lambda: str(keys()))
-    runs = "SELECT DISTINCT run_id FROM event WHERE genome LIKE :genome"
-    ((run_id,),) = system.ledger_rows(runs, genome=f"{genome}%")
     assert len(system.jobs(run_id)) == 3
 
 

@@ -1,4 +1,4 @@
-"""Events of the ledger: store them, assign them to runs, and load them."""
+"""Events of the ledger: store them under their runs, close the runs, and load the events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from operator import attrgetter, itemgetter
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from event_hooks import metrics
@@ -17,7 +17,6 @@ from event_hooks.exceptions import EventKeyConflict, RunClosed
 from event_hooks.ledger.database import (
     Ledger,
     build_row_reader,
-    execute_updates,
     insert_missing,
     is_deadlock,
     read_matching,
@@ -41,13 +40,13 @@ NewProcesses = Mapping[str, tuple[NewEvent, Sequence[tuple[str, str, str]]]]
 def accept_events(
     ledger: Ledger,
     events: Sequence[NewEvent],
-    run_id: str | None = None,
+    run_id: str,
     positions: Sequence[int] | None = None,
 ) -> list[StoredEvent]:
     """
     Store events, in their order. Idempotent: if a key is stored, its event stays as it is.
 
-    :param run_id: the run to which the events belong, if they arrived with a run.
+    :param run_id: the run with which the events arrived, and to which they belong.
     :param positions: positions of the events in that run; default 0, 1, …
     :return: the stored record of each event. The payload of a duplicate may differ from the stored payload;
         the caller has to compare them.
@@ -111,32 +110,11 @@ def load_events_by_key(ledger: Ledger, keys: Sequence[str]) -> dict[str, StoredE
         return _load_by_key(connection, keys)
 
 
-def list_events_without_run(ledger: Ledger, limit: int, age: timedelta = timedelta(0)) -> list[StoredEvent]:
-    """Return the oldest events that have no run, and were received at least ``age`` ago."""
-    return _list_unplanned(ledger, event.c.run_id.is_(None), limit, age)
-
-
-def list_unplanned_events(
-    ledger: Ledger, run_id_prefix: str, limit: int, age: timedelta = timedelta(0)
-) -> list[StoredEvent]:
-    """Return the oldest unplanned events of runs with this prefix that were received at least ``age`` ago."""
-    is_in_run = event.c.run_id.startswith(run_id_prefix, autoescape=True)
-    return _list_unplanned(ledger, is_in_run, limit, age)
-
-
-def assign_run(ledger: Ledger, run_id: str, event_ids: Sequence[int]) -> list[StoredEvent]:
-    """
-    Assign events to a run. Idempotent: an event that belongs to a run stays there.
-
-    :return: all events of the run.
-    """
-    statement = update(event).where(event.c.id == bindparam("event_id_"), event.c.run_id.is_(None))
-    rows = [
-        {"event_id_": event_id, "run_id": run_id, "position": position}
-        for position, event_id in enumerate(event_ids)
-    ]
-    ledger.write(lambda connection: execute_updates(connection, statement, rows))
-    return load_run_events(ledger, run_id)
+def list_unplanned_events(ledger: Ledger, limit: int, age: timedelta = timedelta(0)) -> list[StoredEvent]:
+    """Return the oldest unplanned events that were received at least ``age`` ago."""
+    cutoff = datetime.now(UTC) - age
+    statement = select(event).where(event.c.planned_at.is_(None), event.c.received_at <= cutoff)
+    return [_to_stored_event(row) for row in ledger.read(statement.order_by(event.c.id).limit(limit))]
 
 
 def load_run_events(ledger: Ledger, run_id: str) -> list[StoredEvent]:
@@ -159,7 +137,7 @@ def load_event(ledger: Ledger, event_id: int) -> StoredEvent | None:
 def list_runs_since(ledger: Ledger, since: datetime) -> list[str]:
     """Return the ids of the runs with events received since then, the oldest first."""
     statement = select(event.c.run_id, event.c.id).where(event.c.received_at >= since)
-    rows = ledger.read(statement.where(event.c.run_id.is_not(None)).order_by(event.c.id))
+    rows = ledger.read(statement.order_by(event.c.id))
     return list(dict.fromkeys(row.run_id for row in rows))
 
 
@@ -290,19 +268,6 @@ def _build_claims(
         for (position, process), claim in request.claims.items()
         if (new_event := request.events[position]).key in inserted
     }
-
-
-def _list_unplanned(
-    ledger: Ledger, condition: ColumnElement[bool], limit: int, age: timedelta
-) -> list[StoredEvent]:
-    statement = (
-        select(event)
-        .where(event.c.planned_at.is_(None), condition, event.c.received_at <= datetime.now(UTC) - age)
-        .order_by(event.c.id)
-        .limit(limit)
-    )
-    rows = sorted(ledger.read(statement), key=attrgetter("received_at", "position"))
-    return [_to_stored_event(row) for row in rows]
 
 
 def _load_by_key(

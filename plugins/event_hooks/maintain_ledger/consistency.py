@@ -23,7 +23,7 @@ from event_hooks.hive.connection import resolve_hive
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.reader import HiveReader
 from event_hooks.ledger.database import Ledger
-from event_hooks.ledger.events import list_events_without_run, list_runs_since, load_run_events
+from event_hooks.ledger.events import list_runs_since, list_unplanned_events, load_run_events
 from event_hooks.ledger.processes import load_run_statuses
 from event_hooks.ledger.records import ProcessState, ProcessStatus, StoredEvent, StoredReport
 from event_hooks.ledger.reports import list_run_reports
@@ -33,6 +33,9 @@ from event_hooks.reports.report import METADATA_KEY
 
 GRACE = timedelta(minutes=3)
 """Age from which work that `maintain_ledger` resumes each minute is overdue."""
+
+MAX_UNPLANNED_EVENTS = 100
+"""Unplanned events that are listed, the oldest first."""
 
 HIVE_STATES = {ProcessState.COMPLETE, ProcessState.FAILED, ProcessState.STOPPED, ProcessState.MISSING}
 """States that were read from a hive."""
@@ -44,10 +47,11 @@ FAILURE_KEYS = {"report.fatal", "report.warn"}
 
 def find_inconsistencies(ledger: Ledger, since: datetime) -> Iterator[str]:
     """Yield a sentence for each inconsistency of the events since an instant."""
-    for event in list_events_without_run(ledger, 100, GRACE):
+    for event in list_unplanned_events(ledger, MAX_UNPLANNED_EVENTS, GRACE):
+        name = f"event {event.id} ({event.payload.get('type')}, {event.payload.get('genome')})"
         yield (
-            f"event {event.id} ({event.payload.get('type')}, {event.payload.get('genome')}) was accepted and"
-            " has no run: see the log of maintain_ledger"
+            f"run {event.run_id}: {name} is not planned: see the log of the run's task route; maintain_ledger"
+            " starts a run that is missing, and its log has the error if it cannot"
         )
     for run_id in list_runs_since(ledger, since):
         events, statuses = load_run_events(ledger, run_id), load_run_statuses(ledger, run_id)

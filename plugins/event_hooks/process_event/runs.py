@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 API_PREFIX = "api__"
 COLLECT_PREFIX = "collect__"
 JOIN_PREFIX = "joined__"
-MAINTENANCE_PREFIX = "ledger__"
 
 REFERENCE_KEY = "ledger"
 """

@@ -23,8 +23,7 @@ from event_hooks.ledger import database, joins, once, overview
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import (
     accept_events,
-    assign_run,
-    list_events_without_run,
+    close_run,
     list_unplanned_events,
     load_run_events,
 )
@@ -144,11 +143,10 @@ def process_events(ledger: Ledger) -> None:
         NewEvent(event_key("t", 5), "t", "g", {}, "rest"),
     ]
     for _ in range(2):
-        event, pending = accept_events(ledger, new)
-    assert list_events_without_run(ledger, 100) == [event, pending]
-    assert len(assign_run(ledger, "new", [event.id])) == 1
+        event, _ = accept_events(ledger, new, "new")
+    close_run(ledger, "new")
     assert has_pending_work(ledger)
-    assert list_unplanned_events(ledger, "new", 100) == [replace(event, run_id="new", is_new=False)]
+    assert replace(event, is_new=False) in list_unplanned_events(ledger, 100)
     store_plan(ledger, "new", [ProcessStatus(event.id, 0, "dump", "hive", "event_dump")])
     assert len(load_run_statuses(ledger, "run_77")) == EVENTS_PER_RUN
     assert len(load_run_events(ledger, "run_77")) == EVENTS_PER_RUN
@@ -163,8 +161,6 @@ def process_events(ledger: Ledger) -> None:
         publish_pending(ledger, lambda reports: reports),
     ] == [1, 0]
     assert prune_events(ledger, timedelta(days=4000)) == 0
-    assign_run(ledger, "new", [pending.id])
-    store_plan(ledger, "new", [])
     assert not has_pending_work(ledger)
 
 

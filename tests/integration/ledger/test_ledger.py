@@ -13,12 +13,7 @@ from sqlalchemy import select, text, update
 from event_hooks.exceptions import LedgerRejected
 from event_hooks.ledger import database
 from event_hooks.ledger.database import Ledger
-from event_hooks.ledger.events import (
-    accept_events,
-    assign_run,
-    list_events_without_run,
-    list_unplanned_events,
-)
+from event_hooks.ledger.events import accept_events, list_unplanned_events
 from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.processes import load_run_statuses, reopen_processes, store_jobs, store_plan
 from event_hooks.ledger.progress import store_progress
@@ -68,20 +63,19 @@ def test_keys_distinguish_types_but_not_numbers_and_their_text() -> None:
 
 
 def test_an_event_is_stored_once_and_found_again(ledger: Ledger) -> None:
-    first = accept_events(ledger, build_events("1", "2"))
-    second = accept_events(ledger, build_events("2", "3", "1"))
+    first = accept_events(ledger, build_events("1", "2"), "run")
+    second = accept_events(ledger, build_events("2", "3", "1"), "other run")
     assert [event.is_new for event in first] == [True, True]
     assert [event.is_new for event in second] == [False, True, False]
     assert [second[0].id, second[2].id] == [first[1].id, first[0].id]
     assert first[0].payload == {"n": "1", "π": "é"}
-    assert [event.payload["n"] for event in list_events_without_run(ledger, 2)] == ["1", "2"]
-    assert list_events_without_run(ledger, 10, timedelta(minutes=1)) == []
+    assert [event.run_id for event in second] == ["run", "other run", "run"]
 
 
 def test_a_duplicate_in_one_call_is_one_event(ledger: Ledger) -> None:
-    first, second = accept_events(ledger, build_events("1", "1"))
+    first, second = accept_events(ledger, build_events("1", "1"), "run")
     assert first == second
-    assert len(list_events_without_run(ledger, 10)) == 1
+    assert len(list_unplanned_events(ledger, 10)) == 1
 
 
 def test_concurrent_accepts_write_each_event_once(ledger: Ledger, ledger_server: str) -> None:
@@ -92,23 +86,12 @@ def test_concurrent_accepts_write_each_event_once(ledger: Ledger, ledger_server:
         barrier.wait()
         # The opposite order causes a deadlock, which is retried.
         ordered_names = names if number % 2 else names[::-1]
-        return [event.is_new for event in accept_events(ledger, build_events(*ordered_names))]
+        return [event.is_new for event in accept_events(ledger, build_events(*ordered_names), "run")]
 
     with ThreadPoolExecutor(6) as pool:
         results = list(pool.map(accept, range(6)))
     assert sum(map(sum, results)) == len(names)
-    assert len(list_events_without_run(ledger, 1000)) == len(names)
-
-
-def test_a_run_keeps_its_events(ledger: Ledger) -> None:
-    ids = [event.id for event in accept_events(ledger, build_events("1", "2", "3"))]
-    assert [event.id for event in assign_run(ledger, "run", [ids[2], ids[0]])] == [ids[2], ids[0]]
-    assert [event.id for event in assign_run(ledger, "other", ids)] == [ids[1]]
-    assert [(event.id, event.position) for event in assign_run(ledger, "run", [ids[2], ids[0]])] == [
-        (ids[2], 0),
-        (ids[0], 1),
-    ]
-    assert list_events_without_run(ledger, 10) == []
+    assert len(list_unplanned_events(ledger, 1000)) == len(names)
 
 
 def test_events_submitted_with_a_run_belong_to_it(ledger: Ledger) -> None:
@@ -184,14 +167,13 @@ def test_a_process_that_was_not_submitted_can_be_submitted_later(ledger: Ledger)
     ]
 
 
-def test_events_of_a_run_that_was_never_started_are_found(ledger: Ledger) -> None:
-    event_ids = [event.id for event in accept_events(ledger, build_events("1", "2", "3"))]
-    assign_run(ledger, "ledger__a", event_ids[:2])
-    assert [event.id for event in list_events_without_run(ledger, 10)] == event_ids[2:]
-    assert [event.id for event in list_unplanned_events(ledger, "ledger__", 10)] == event_ids[:2]
-    assert list_unplanned_events(ledger, "ledger__", 10, timedelta(minutes=1)) == []
-    store_plan(ledger, "ledger__a", plan_processes(*event_ids[:2]))
-    assert list_unplanned_events(ledger, "ledger__", 10) == []
+def test_unplanned_events_are_listed_whatever_their_run(ledger: Ledger) -> None:
+    first, second = (accept_events(ledger, build_events(name), f"run {name}")[0] for name in "12")
+    assert [event.id for event in list_unplanned_events(ledger, 10)] == [first.id, second.id]
+    assert [event.id for event in list_unplanned_events(ledger, 1)] == [first.id]
+    assert list_unplanned_events(ledger, 10, timedelta(minutes=1)) == []
+    store_plan(ledger, "run 1", plan_processes(first.id))
+    assert [event.id for event in list_unplanned_events(ledger, 10)] == [second.id]
 
 
 def test_an_outcome_is_not_stored_without_its_report(ledger: Ledger) -> None:
@@ -287,7 +269,6 @@ def test_old_events_are_pruned_unless_reports_are_pending(ledger: Ledger) -> Non
     event_ids = [
         stored.id for stored in accept_events(ledger, build_events("done", "pending", "young"), "run")
     ]
-    event_ids += [stored.id for stored in accept_events(ledger, build_events("not started"))]
     store_plan(ledger, "run", plan_processes(*event_ids[:2]))
     store_reports(ledger, [build_report("m0", event_ids[0])])
     publish_pending(ledger, publish_all)
