@@ -40,7 +40,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
     """An HTTP server at the address of the event server."""
     server = _Server(("127.0.0.1", 0), _Handler)
     monkeypatch.setenv("EVENT_URI", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("AIRFLOW_CONN_EVENT_SERVER", json.dumps({"conn_type": "http", "password": "token"}))
+    monkeypatch.setenv("AIRFLOW_CONN_EVENT_SERVER", "http://")
     thread = threading.Thread(target=server.serve_forever, args=[0.01])
     thread.start()
     yield server
