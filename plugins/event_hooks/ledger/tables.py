@@ -92,7 +92,6 @@ event_run = Table(
     # becomes visible in a run after the run has read its events.
     Column("closed_at", Instant),
     Index("event_run_by_age", "closed_at"),
-    Index("event_run_by_age", "closed_at"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",
 )

@@ -52,7 +52,6 @@ def upgrade() -> None:
         mysql_charset="utf8mb4",
         mysql_collate="utf8mb4_bin",
     )
-    op.create_index("event_run_by_age", "event_run", ["closed_at"])
     op.create_table(
         "high_water_mark",
         sa.Column("name", sa.String(250), primary_key=True),
