@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
@@ -21,7 +20,6 @@ from pika.exceptions import (
     AMQPError,
     ChannelClosedByBroker,
     ConnectionBlockedTimeout,
-    ConnectionWrongStateError,
     NackError,
     UnroutableError,
 )
@@ -168,7 +166,8 @@ class Publisher:
         )
         self._connection.add_on_connection_blocked_callback(lambda *_: self._set_blocked(is_blocked=True))
         self._connection.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(is_blocked=False))
-        self._wait(opened)
+        # Pika's own timeout has the same length, and closes the socket.
+        self._wait(opened, extra_seconds=CLOSE_SECONDS)
         self._channel = self._open_channel(self._failure)
         selected = self._create_future()
         self._channel.add_on_return_callback(self._on_return)
@@ -184,18 +183,18 @@ class Publisher:
         return channel
 
     def _close(self) -> None:
-        with suppress(ConnectionWrongStateError):  # the broker has closed it
+        if self._connection.is_open:
             self._connection.close()
-        timeout = 0 if self._is_hanging else CLOSE_SECONDS
-        self._runner.run(asyncio.wait([self._closed], timeout=timeout))
+            timeout = 0 if self._is_hanging else CLOSE_SECONDS
+            self._runner.run(asyncio.wait([self._closed], timeout=timeout))
         self._runner.close()
 
     def _create_future(self) -> asyncio.Future[Any]:
         return self._runner.get_loop().create_future()
 
-    def _wait(self, answer: asyncio.Future[Any]) -> Any:
+    def _wait(self, answer: asyncio.Future[Any], extra_seconds: float = 0) -> Any:
         """Return the result of a future, unless the connection or the channel closes before."""
-        timeout = settings.report_timeout()
+        timeout = settings.report_timeout() + extra_seconds
         futures = (answer, self._failure)
         self._runner.run(asyncio.wait(futures, timeout=timeout, return_when=asyncio.FIRST_COMPLETED))
         if answer.done():
