@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from event_hooks.exceptions import LedgerRejected
 from event_hooks.ledger import database
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.records import PendingReport
 from event_hooks.ledger.reports import count_pending_reports, store_reports
+from event_hooks.ledger.tables import event, report
 from event_hooks.process_event import ledger_writer as writer_module
 from event_hooks.process_event.ledger_writer import get_ledger_writer
 from tests.integration.ledger.test_sender import drain_queue
@@ -23,6 +27,20 @@ pytestmark = pytest.mark.parametrize("ledger_server", ["postgresql", "mysql"], i
 
 def build_pending(name: str) -> list[PendingReport]:
     return [PendingReport(name, None, "run", "report.info", "{}")]
+
+
+def list_events(ledger: Ledger) -> object:
+    return ledger.read(select(event.c.id))
+
+
+@contextmanager
+def renamed_report_table() -> Iterator[None]:
+    """Rename the table of the reports, so that they cannot be stored."""
+    with database.build_engine().begin() as connection:
+        connection.execute(text("ALTER TABLE report RENAME TO report_away"))
+    yield
+    with database.build_engine().begin() as connection:
+        connection.execute(text("ALTER TABLE report_away RENAME TO report"))
 
 
 async def test_operations_run_in_order_and_their_reports_are_sent(ledger: Ledger, queue: str) -> None:
@@ -62,13 +80,44 @@ async def test_an_operation_is_retried_until_the_ledger_is_available(
     monkeypatch.setattr(writer_module, "MAX_RETRY_SECONDS", 0.05)
     writer = get_ledger_writer()
     await asyncio.wait_for(writer.write(lambda target: store_reports(target, build_pending("m0"))), SECONDS)
-    with database.build_engine().begin() as connection:
-        connection.execute(text("ALTER TABLE report RENAME TO report_away"))
-    operation = writer.write(lambda target: store_reports(target, build_pending("m1")))
-    async with asyncio.timeout(SECONDS):
-        while caplog.text.count("1 operations pending, retry in") < 2:
-            await asyncio.sleep(0.02)
-    assert not operation.done()
-    with database.build_engine().begin() as connection:
-        connection.execute(text("ALTER TABLE report_away RENAME TO report"))
+    with renamed_report_table():
+        operation = writer.write(lambda target: store_reports(target, build_pending("m1")))
+        async with asyncio.timeout(SECONDS):
+            while caplog.text.count("1 operations pending, retry in") < 2:
+                await asyncio.sleep(0.02)
+        assert not operation.done()
     await asyncio.wait_for(operation, SECONDS)
+
+
+async def test_an_operation_that_always_fails_does_not_block_operations_of_other_keys(
+    ledger: Ledger, queue: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "MAX_FAILURES", 2)
+    writer = get_ledger_writer()
+    with renamed_report_table():
+        failing = [
+            writer.write(lambda target, name=name: store_reports(target, build_pending(name)), key="a")
+            for name in ("m0", "m1")
+        ]
+        await asyncio.wait_for(writer.write(list_events, key="b"), SECONDS)
+        async with asyncio.timeout(SECONDS):
+            while "retry in 4 s" not in caplog.text:
+                await asyncio.sleep(0.02)
+        await asyncio.wait_for(writer.write(list_events, key="b"), 2)
+        assert not any(operation.done() for operation in failing)
+    await asyncio.wait_for(asyncio.gather(*failing), SECONDS)
+    assert [item.message_id for item in ledger.read(select(report).order_by(report.c.id))] == ["m0", "m1"]
+
+
+async def test_a_broker_that_does_not_answer_delays_no_operation(
+    ledger: Ledger, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = get_ledger_writer()
+    with socket.create_server(("127.0.0.1", 0)) as server, monkeypatch.context() as patch:
+        url = f"amqp://127.0.0.1:{server.getsockname()[1]}/%2F"
+        patch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", url)
+        patch.setenv("AIRFLOW__EVENT_HOOKS__REPORT_TIMEOUT", "5")
+        await asyncio.wait_for(writer.write(lambda target: store_reports(target, build_pending("m0"))), 2)
+        connection, _ = await asyncio.to_thread(server.accept)
+        await asyncio.wait_for(writer.write(list_events), 2)
+        connection.close()
