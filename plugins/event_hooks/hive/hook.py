@@ -32,6 +32,9 @@ They mean: no permission, no such database or table, or a read-only server.
 LOCK_CODES = (1205, 1213)
 """MySQL error codes for a lock wait timeout and for a deadlock."""
 
+BINLOG_FORMAT_CODE = 1665
+"""MySQL error code: with ``binlog_format=STATEMENT``, transactions with READ COMMITTED cannot write."""
+
 MAX_ATTEMPTS = 5
 """Attempts of a transaction that fails because another transaction holds a lock."""
 
@@ -70,6 +73,7 @@ class HiveHook(BaseHook):
         self.hive_conn_id = hive_conn_id
         self.engine_args = engine_args
         self.keep_connections = keep_connections
+        self._write_isolation = "READ COMMITTED"
         self._cached_engine: tuple[tuple[str, EngineArgs], Engine] | None = None
 
     def close(self) -> None:
@@ -107,7 +111,7 @@ class HiveHook(BaseHook):
                 for analysis in sorted(inputs)
             }
 
-        return self._run(submit, "READ COMMITTED")
+        return self._write(submit)
 
     def list_jobs(
         self, analysis: str, job_id: int | None = None, *, before: int | None = None, limit: int = 1
@@ -167,11 +171,24 @@ class HiveHook(BaseHook):
         :raises HiveRejected: a retry helps after a failover or a fix; nothing was written.
         :raises HiveUnreachable: a retry may help; it is idempotent.
         """
-        return self._run(lambda connection: control.reset_jobs(connection, jobs), "READ COMMITTED")
+        return self._write(lambda connection: control.reset_jobs(connection, jobs))
 
     def stop_jobs(self, jobs: Mapping[int, str | None]) -> control.ControlResult:
         """Stop the jobs of these trees that have not started; ``jobs`` is as in :meth:`reset_jobs`."""
-        return self._run(lambda connection: control.stop_jobs(connection, jobs), "READ COMMITTED")
+        return self._write(lambda connection: control.stop_jobs(connection, jobs))
+
+    def _write(self, operation: Callable[[DatabaseConnection], T]) -> T:
+        """
+        Run an operation whose reads see the committed rows of others, and which writes.
+
+        If the format of the hive's binary log excludes READ COMMITTED, the operation is repeated, from then
+        on, with SERIALIZABLE: its reads take locks, and so see committed rows too.
+        """
+        try:
+            return self._run(operation, self._write_isolation)
+        except _IsolationRejected:
+            self._write_isolation = "SERIALIZABLE"
+            return self._run(operation, self._write_isolation)
 
     def _run(self, operation: Callable[[DatabaseConnection], T], isolation_level: str) -> T:
         """Run an operation in a transaction; retry it after lock errors."""
@@ -226,11 +243,17 @@ def _to_hive_error(hive: str, error: Exception) -> HiveRejected | HiveUnreachabl
     cause = error.orig if isinstance(error, DBAPIError) else error
     reason = str(cause) or type(error).__name__
     code = cause.args[0] if isinstance(error, DBAPIError) and cause and cause.args else None
+    if code == BINLOG_FORMAT_CODE:
+        return _IsolationRejected(hive, reason)
     if code in REJECTION_CODES or isinstance(error, ProgrammingError) or "no such table" in reason:
         return HiveRejected(hive, reason)
     if code in LOCK_CODES or "database is locked" in reason:
         return _LockConflict(hive, reason)
     return HiveUnreachable(hive, reason)
+
+
+class _IsolationRejected(HiveRejected):
+    """The hive's binary log cannot record a transaction with READ COMMITTED."""
 
 
 class _LockConflict(HiveUnreachable):
