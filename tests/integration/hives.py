@@ -106,12 +106,20 @@ class PracticeHive:
             connection.execute(text(statement), values)
 
     def add_job(self, **columns: Any) -> int:
-        """Insert a job without an update of the statistics, and return its id."""
+        """Insert a job without an update of the statistics, and return its id; a DONE job has completed."""
         names = {"input_id": f'{{"n" => "{uuid4()}"}}', "param_id_stack": "", "accu_id_stack": ""} | columns
         names.setdefault("analysis_id", 1)
+        if names.get("status") == "DONE":
+            names.setdefault("when_completed", "2026-01-01 00:00:00")
         statement = f"INSERT INTO job ({', '.join(names)}) VALUES ({', '.join(f':{name}' for name in names)})"
         with self.engine.begin() as connection:
             return int(connection.execute(text(statement), names).lastrowid)
+
+    def complete_jobs(self, condition: str = "1 = 1", **values: Any) -> None:
+        """Set jobs to DONE without an update of the statistics."""
+        self.execute(
+            f"UPDATE job SET status = 'DONE', when_completed = CURRENT_TIMESTAMP WHERE {condition}", **values
+        )
 
     def add_semaphore(self, semaphore_id: int, dependent_job_id: int) -> None:
         """Insert a semaphore that a single job controls."""

@@ -127,8 +127,8 @@ class Bench:
                 f" WHERE job_id %% {FAILING_STEP} = 0"
             )
             connection.exec_driver_sql(
-                f"UPDATE job SET status = IF(job_id %% {FAILING_STEP} = 0, 'FAILED', 'DONE')"
-                " WHERE status = 'READY'"
+                f"UPDATE job SET status = IF(job_id %% {FAILING_STEP} = 0, 'FAILED', 'DONE'),"
+                " when_completed = NOW() WHERE status = 'READY'"
             )
 
     def _count_wrong_outcomes(self) -> int:

@@ -107,13 +107,16 @@ class Bench:
         yield self._measure_poll(f"poll after dataflow to trees of {TREE_JOBS} jobs", poll)
         yield self._measure_poll(f"poll of {count} waiting trees of {TREE_JOBS} jobs without changes", poll)
         yield self._measure("for comparison: `-wrap`, one row per tree", self._read_semaphores)
-        self._change("UPDATE job SET status = 'DONE' WHERE analysis_id = 2 AND job_id % 2 = 0")
+        self._change(
+            "UPDATE job SET status = 'DONE', when_completed = CURRENT_TIMESTAMP"
+            " WHERE analysis_id = 2 AND job_id % 2 = 0"
+        )
         yield self._measure_poll("poll after half of the fan jobs became DONE", poll)
         wait_times = dict.fromkeys(jobs, (1.0, 1.0))
         yield self._measure("search for stalls in all trees", lambda: reader.find_stalls(wait_times, 0))
 
     def _measure_finished_trees(self, reader: HiveReader, jobs: dict[int, str | None]) -> Iterator[Step]:
-        self._change("UPDATE job SET status = 'DONE'")
+        self._change("UPDATE job SET status = 'DONE', when_completed = CURRENT_TIMESTAMP")
         self._change(
             "INSERT INTO result SELECT job_id, '{\"pieces\": [1, 2]}' FROM job WHERE analysis_id = 1"
         )
@@ -129,7 +132,7 @@ class Bench:
 
     def _add_descendants(self) -> None:
         """Set the submitted jobs to DONE, and add to each a funnel that waits for a fan of READY jobs."""
-        self._change("UPDATE job SET status = 'DONE'")
+        self._change("UPDATE job SET status = 'DONE', when_completed = CURRENT_TIMESTAMP")
         new = "INSERT INTO job (prev_job_id, analysis_id, input_id, status, controlled_semaphore_id)"
         funnel = f"{new} SELECT job_id, 3, CONCAT('f', job_id), 'SEMAPHORED', NULL FROM job ORDER BY job_id"
         self._change(funnel)

@@ -221,7 +221,8 @@ class Bench:
         with self.environment.hive.connect() as connection:
             connection.exec_driver_sql(
                 "UPDATE job LEFT JOIN analysis_data"
-                " ON input_id = CONCAT('_extended_data_id ', analysis_data_id) SET job.status = 'DONE'"
+                " ON input_id = CONCAT('_extended_data_id ', analysis_data_id)"
+                " SET job.status = 'DONE', when_completed = CURRENT_TIMESTAMP"
                 f" WHERE job.status = 'READY' AND COALESCE(data, input_id) LIKE '%%{pattern}%%'"
             )
 

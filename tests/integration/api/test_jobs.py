@@ -45,14 +45,14 @@ def test_a_job_is_shown_from_submitted_to_complete(api: TestClient, first_hive: 
 
 def test_a_done_job_with_an_unfinished_child_is_incomplete(api: TestClient, first_hive: PracticeHive) -> None:
     job_id = submit_event(api)
-    first_hive.execute("UPDATE job SET status = 'DONE' WHERE job_id = :id", id=job_id)
+    first_hive.complete_jobs("job_id = :id", id=job_id)
     first_hive.add_job(prev_job_id=job_id, status="READY")
     assert api.get(f"/jobs/dump_dna/{job_id}").json()["status"] == "incomplete"
 
 
 def test_a_failure_in_the_job_tree_is_shown(api: TestClient, first_hive: PracticeHive) -> None:
     job_id = submit_event(api)
-    first_hive.execute("UPDATE job SET status = 'DONE' WHERE job_id = :id", id=job_id)
+    first_hive.complete_jobs("job_id = :id", id=job_id)
     child = first_hive.add_job(prev_job_id=job_id, status="FAILED")
     first_hive.execute(
         "INSERT INTO log_message (job_id, retry, status, message_class, msg)"
@@ -186,7 +186,7 @@ def test_an_event_is_shown_as_stored_in_the_ledger(api: TestClient) -> None:
 
 def test_a_list_of_jobs_includes_invalid_results(api: TestClient, first_hive: PracticeHive) -> None:
     job_id = submit_event(api)
-    first_hive.execute("UPDATE job SET status = 'DONE' WHERE job_id = :id", id=job_id)
+    first_hive.complete_jobs("job_id = :id", id=job_id)
     output = '{"s": "\\ud83d", "n": NaN}'
     first_hive.execute("INSERT INTO result (job_id, output) VALUES (:id, :odd)", id=job_id, odd=output)
     other_id = first_hive.add_job(input_id='{"event" => {"x" => "\\x{d800}"}}', status="READY")

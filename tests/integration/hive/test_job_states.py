@@ -267,3 +267,20 @@ def test_messages_without_a_job_belong_to_no_job(hive: PracticeHive) -> None:
     hive.run_jobs()
     hive.execute("INSERT INTO log_message (message_class, msg) VALUES ('WORKER_ERROR', 'of a worker')")
     assert f"job {job_id} (event_dump_dna) failed: its own" in str(read_outcome(hive, job_id).error)
+
+
+@pytest.mark.parametrize("before", ["READY", "FAILED"], ids=["discarded", "forgiven"])
+def test_a_tree_with_jobs_that_ehive_discarded_or_forgave_is_no_success(
+    hive: PracticeHive, before: str
+) -> None:
+    """``-discard_ready_jobs`` and ``-forgive_failed_jobs`` set the status, and no time of completion."""
+    root_id = hive.add_job(status="DONE")
+    child_id, other_id = (hive.add_job(prev_job_id=root_id, status=before) for _ in range(2))
+    hive.execute("UPDATE job SET status = 'DONE' WHERE status = :before", before=before)
+    outcome = read_outcome(hive, root_id)
+    assert outcome.state is JobState.STOPPED
+    assert outcome.error
+    assert "2 of its jobs never ran or were forgiven" in outcome.error
+    assert outcome.error.endswith(f"the first is {child_id}")
+    hive.complete_jobs("job_id IN (:a, :b)", a=child_id, b=other_id)
+    assert read_outcome(hive, root_id).state is JobState.COMPLETE

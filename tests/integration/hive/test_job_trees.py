@@ -199,7 +199,7 @@ def test_deleting_an_unfinished_job_is_never_success(hive: PracticeHive, name: s
         reader.read_changes((), {root_id: None})
         hive.execute("DELETE FROM job WHERE job_id = :id", id=lost)
         assert reader.read_changes((), {root_id: None}).outcomes == []
-        hive.execute("UPDATE job SET status = 'DONE' WHERE job_id = :id", id=other)
+        hive.complete_jobs("job_id = :id", id=other)
         (missing,) = reader.read_changes((), {root_id: None}).outcomes
     assert missing.state is JobState.MISSING
     assert missing.error == f"its jobs {lost} were deleted before they finished: its outcome is unknown"
@@ -241,7 +241,7 @@ def test_a_child_that_finishes_between_two_statements_keeps_its_children(
         statements.append(number)
         if len(statements) == number:
             grandchild_ids.append(hive.add_job(prev_job_id=child_id, status="RUN"))
-            hive.execute("UPDATE job SET status = 'DONE' WHERE job_id IN (:a, :b)", a=child_id, b=root_id)
+            hive.complete_jobs("job_id IN (:a, :b)", a=child_id, b=root_id)
 
     with open_reader(hive) as reader:
         reader.read_changes((), {root_id: None})

@@ -33,8 +33,8 @@ def insert_trees(hive: PracticeHive, count: int, status: str = "DONE") -> list[i
                 {"id": first + address, "prev": above, "input": f"{{{first + address}}}", "status": name}
             )
     insert = (
-        "INSERT INTO job (job_id, prev_job_id, analysis_id, input_id, param_id_stack, accu_id_stack, status)"
-        " VALUES (:id, :prev, 1, :input, '', '', :status)"
+        "INSERT INTO job (job_id, prev_job_id, analysis_id, input_id, param_id_stack, accu_id_stack, status,"
+        " when_completed) VALUES (:id, :prev, 1, :input, '', '', :status, '2026-01-01 00:00:00')"
     )
     with hive.engine.begin() as connection:
         connection.execute(text(insert), rows)
@@ -84,7 +84,7 @@ def test_finished_jobs_are_not_polled_again(hive: PracticeHive) -> None:
             reader.read_changes((), dict.fromkeys(root_ids))
         (statement,) = select_job_statements(statements)
         assert "IN (5, 10, 15)" in statement
-        hive.execute("UPDATE job SET status = 'DONE'")
+        hive.complete_jobs()
         reader.read_changes((), dict.fromkeys(root_ids))
         with record_statements() as statements:
             assert len(reader.read_changes((), dict.fromkeys(root_ids)).outcomes) == 3

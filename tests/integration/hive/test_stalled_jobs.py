@@ -112,7 +112,7 @@ def test_a_job_that_finished_after_the_poll_is_not_stalled(hive: PracticeHive) -
     root_id = add_running_job(hive, status="DEAD")
     with open_reader(hive) as reader:
         reader.read_changes((), {root_id: None})
-        hive.execute("UPDATE job SET status = 'DONE'")
+        hive.complete_jobs()
         assert reader.find_stalls({root_id: (0.0, 3600.0)}, 0).stalls == []
 
 
@@ -172,7 +172,7 @@ def test_a_stalled_shared_funnel_is_reported_for_every_tree(make_hive: MakeHive)
     hive.run_jobs()
     assert read_outcome(hive, first_id).state is JobState.FAILED
     assert find_stalls(hive, second_id)[0].root_ids == (second_id,)
-    hive.execute("UPDATE job SET status = 'DONE' WHERE status = 'FAILED'")
+    hive.complete_jobs("status = 'FAILED'")
     (stall,) = find_stalls(hive, first_id, second_id)
     assert stall.root_ids == (first_id, second_id)
 

@@ -135,7 +135,7 @@ def test_a_funnel_released_during_the_stop_is_stopped(make_hive: MakeHive) -> No
 
     def release(*arguments: Any) -> None:
         if arguments[2].startswith("UPDATE job") and load_status(hive, funnel) == "SEMAPHORED":
-            hive.execute("UPDATE job SET status = 'DONE' WHERE job_id = :id", id=part)
+            hive.complete_jobs("job_id = :id", id=part)
             hive.execute("UPDATE job SET status = 'READY' WHERE job_id = :id", id=funnel)
 
     event.listen(other, "before_cursor_execute", release)

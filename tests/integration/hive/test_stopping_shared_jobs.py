@@ -54,13 +54,13 @@ def test_a_done_job_that_is_reset_manually_is_polled_to_its_end(hive: PracticeHi
     run_root_jobs(hive)
     with open_reader(hive) as reader:
         reader.read_changes((), {root_id: None})
-        hive.execute("UPDATE job SET status = 'DONE' WHERE status = 'READY'")
+        hive.complete_jobs("status = 'READY'")
         reader.read_changes((), {root_id: None})
         hive.execute(
             "UPDATE job SET status = 'READY' WHERE job_id = :id", id=find_child(hive, root_id, "_part")
         )
-        hive.execute("UPDATE job SET status = 'DONE' WHERE status = 'SEMAPHORED'")
+        hive.complete_jobs("status = 'SEMAPHORED'")
         assert reader.read_changes((), {root_id: None}).outcomes == []
-        hive.execute("UPDATE job SET status = 'DONE'")
+        hive.complete_jobs()
         (final,) = reader.read_changes((), {root_id: None}).outcomes
         assert final.state is JobState.COMPLETE

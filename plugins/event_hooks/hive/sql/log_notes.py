@@ -1,5 +1,5 @@
 """
-Messages in a hive's table ``log_message`` that decide the outcome of finished job trees.
+Messages in a hive's table ``log_message``, and columns of jobs, that decide the outcome of finished trees.
 
 eHive writes most of them; event hooks writes a note about each job that it stops or resets.
 """
@@ -44,6 +44,9 @@ class LogNotes:
     stopped: set[int] = field(default_factory=set)
     """Jobs that were stopped, and not reset since by event hooks or by eHive."""
 
+    incomplete: set[int] = field(default_factory=set)
+    """Jobs that are DONE without a time of completion: stopped, discarded or forgiven."""
+
     reset: set[int] = field(default_factory=set)
     """Jobs that were finished when the tree was read, and that a user has reset since."""
 
@@ -86,6 +89,8 @@ def _add_notes(
         if row.job_id in done_ids and row.status not in DONE_STATUSES:
             notes.reset.add(row.job_id)
         else:
+            if row.status == "DONE" and row.when_completed is None:
+                notes.incomplete.add(row.job_id)
             _add_note(row, row.job_id in failed_ids, notes)
 
 
@@ -93,7 +98,8 @@ def _select_messages(failed_ids: Collection[int], done_ids: Collection[int]) -> 
     """
     Select the messages of jobs, the oldest first.
 
-    A failed job always has a row. A done job has one if it has a message, or is no longer done.
+    A failed job always has a row. A done job has one if it has a message, did not complete, or is no longer
+    done.
     """
     message = log_message.c
     is_relevant = or_(
@@ -104,6 +110,8 @@ def _select_messages(failed_ids: Collection[int], done_ids: Collection[int]) -> 
         message.msg.like(f"{RESUMED_NOTE}%"),
     )
     is_reset = job.c.status.not_in(sorted(DONE_STATUSES))
+    is_incomplete = and_(job.c.status == "DONE", job.c.when_completed.is_(None))
+    is_selected = or_(message.log_message_id.is_not(None), is_reset, is_incomplete)
     return (
         select(
             job.c.job_id,
@@ -118,7 +126,7 @@ def _select_messages(failed_ids: Collection[int], done_ids: Collection[int]) -> 
         .where(
             or_(
                 is_in(job.c.job_id, failed_ids),
-                and_(is_in(job.c.job_id, done_ids), or_(message.log_message_id.is_not(None), is_reset)),
+                and_(is_in(job.c.job_id, done_ids), is_selected),
             )
         )
         .order_by(message.log_message_id)
@@ -137,7 +145,7 @@ def _add_note(row: Any, has_failed: bool, notes: LogNotes) -> None:
         notes.funnels.setdefault(job_id, set()).add(int(match[1]))
     elif "failed to store the " in msg:
         notes.warnings.setdefault(job_id, []).append(_clean_message(msg))
-    elif msg.startswith(STOPPED_NOTE) and row.when_completed is None:
+    elif msg.startswith(STOPPED_NOTE) and job_id in notes.incomplete:
         notes.stopped.add(job_id)
     elif msg.startswith(RESUMED_NOTE):
         notes.stopped.discard(job_id)

@@ -180,6 +180,12 @@ def _build_complete_outcome(tree: JobTree, output: _Output, notes: LogNotes) -> 
     if stopped := sorted(notes.stopped & tree.statuses.keys()):
         error = f"stopped by a user: {len(stopped)} of its jobs never ran, the first is {stopped[0]}"
         return JobOutcome(tree.root_id, JobState.STOPPED, output.value, error)
+    if incomplete := sorted(notes.incomplete & tree.statuses.keys()):
+        error = (
+            f"{len(incomplete)} of its jobs never ran or were forgiven (eHive -discard_ready_jobs or"
+            f" -forgive_failed_jobs), the first is {incomplete[0]}"
+        )
+        return JobOutcome(tree.root_id, JobState.STOPPED, output.value, error)
     warnings = [warning for warning in (_build_jobs_warning(tree, notes), output.warning) if warning]
     return JobOutcome(tree.root_id, JobState.COMPLETE, output.value, warning="; ".join(warnings) or None)
 
