@@ -18,10 +18,12 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
-from itertools import chain
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 from event_hooks import settings
@@ -29,6 +31,8 @@ from event_hooks.exceptions import EventHooksError, HiveRejected, HiveUnreachabl
 from event_hooks.hive.connection import resolve_hive_async
 from event_hooks.hive.reader import HiveChanges, HiveReader
 from event_hooks.hive.subscription import Subscription, merge_jobs
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +69,7 @@ class HivePoller:
         self._has_new_subscription = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._outage: str | None = None
+        self._logged_errors: deque[str] = deque(maxlen=100)
 
     async def subscribe(
         self, jobs: Mapping[int, str | None], ready_timeout: float, waited: float = 0
@@ -72,11 +77,11 @@ class HivePoller:
         """
         Yield the changes of submitted jobs and their trees, until all of these trees are finished.
 
-        An unreachable hive is polled with increasing delays, without a time limit. A hive that rejects all
-        polls is polled for :data:`MAX_REJECTION_SECONDS`.
+        After an error the hive is polled with increasing delays, without a time limit. A hive that rejects
+        all polls is polled for :data:`MAX_REJECTION_SECONDS`.
 
         :param jobs: as in :class:`Subscription`, like ``ready_timeout`` and ``waited``.
-        :raises HiveRejected: the hive rejected all polls for too long, or the poller failed.
+        :raises HiveRejected: the hive rejected all polls for too long.
         """
         subscription = Subscription(jobs, ready_timeout, waited)
         self._subscriptions.add(subscription)
@@ -84,39 +89,17 @@ class HivePoller:
         if self._outage:
             subscription.publish(HiveChanges(message=self._outage))
         if self._task is None:
-            self._start_task()
+            # An empty context: these log lines belong to no task, so they go to the log of the triggerer.
+            self._task = asyncio.create_task(self._poll_while_subscribed(), context=contextvars.Context())
         try:
             while subscription.unfinished_ids or not subscription.updates.empty():
                 update = await subscription.updates.get()
-                if isinstance(update, EventHooksError):
+                if isinstance(update, HiveRejected):
                     raise update
                 yield update
         finally:
             self._subscriptions.discard(subscription)
             self._removed_ids.update(jobs)
-
-    def _start_task(self) -> None:
-        # An empty context: these log lines belong to no task, so they go to the log of the triggerer.
-        self._task = asyncio.create_task(self._poll_while_subscribed(), context=contextvars.Context())
-        self._task.add_done_callback(self._on_task_done)
-
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        """Publish the error of the task, or restart it for a subscription that was added as it ended."""
-        self._task = None
-        if task.cancelled():
-            return
-        if error := task.exception():
-            update = self._to_update(error)
-            for subscription in self._subscriptions:
-                subscription.updates.put_nowait(update)
-        elif self._subscriptions:
-            self._start_task()
-
-    def _to_update(self, error: BaseException) -> EventHooksError:
-        if isinstance(error, EventHooksError):
-            return error
-        log.error("Polling of hive %r failed", self.hive_conn_id, exc_info=error)
-        return HiveRejected(self.hive_conn_id, f"polling failed: {error!r}")
 
     async def _poll_while_subscribed(self) -> None:
         reader, backoff = _ReaderThread(self.hive_conn_id), _Backoff()
@@ -124,28 +107,47 @@ class HivePoller:
             while self._subscriptions:
                 try:
                     await self._poll(reader)
-                except EventHooksError as error:
-                    delay = backoff.next_delay(error)
-                    self._set_outage(f"{error}; retrying with increasing delays")
-                    log.warning("%s; next poll in %.0f s", error, delay)
-                    # A new reader loads the connection from Airflow again, since it may have been corrected.
-                    reader.close()
-                    reader = _ReaderThread(self.hive_conn_id)
-                    await asyncio.sleep(delay)
-                else:
                     backoff = _Backoff()
-                    self._set_outage(None)
+                    await self._set_outage(None)
                     await self._wait_until_due(reader.idle_seconds)
+                except Exception as error:  # noqa: BLE001 (it must not end the waits)
+                    # The next poll loads the connection from Airflow again, since it may have been corrected.
+                    reader.close()
+                    await self._handle_error(error, backoff)
         finally:
             reader.close()
+            self._task = None
 
-    def _set_outage(self, outage: str | None) -> None:
+    async def _handle_error(self, error: Exception, backoff: _Backoff) -> None:
+        """Wait before the next poll, or fail the waits if the hive has rejected all polls for too long."""
+        try:
+            delay = backoff.next_delay(error)
+        except HiveRejected as rejection:
+            for subscription in self._subscriptions:
+                subscription.updates.put_nowait(rejection)
+            self._subscriptions.clear()
+            return
+        message = str(error)
+        if not isinstance(error, EventHooksError):
+            message = f"polling of hive {self.hive_conn_id!r} failed: {error!r}"
+            self._log_traceback(message, error)
+        await self._set_outage(f"{message}; retrying with increasing delays")
+        log.warning("%s; next poll in %.0f s", message, delay)
+        await asyncio.sleep(delay)
+
+    def _log_traceback(self, message: str, error: Exception) -> None:
+        """Log an error with its traceback, unless the same error was logged before."""
+        if message not in self._logged_errors:
+            self._logged_errors.append(message)
+            log.error("%s", message, exc_info=error)
+
+    async def _set_outage(self, outage: str | None) -> None:
         """Publish a message when the hive becomes unavailable, and when it is available again."""
-        if (outage is None) != (self._outage is None):
+        previous, self._outage = self._outage, outage
+        if (outage is None) != (previous is None):
             message = outage or f"hive {self.hive_conn_id!r} is available again"
             log.info("%s", message)
-            self._publish(HiveChanges(message=message))
-        self._outage = outage
+            await self._publish([(item, HiveChanges(message=message)) for item in self._subscriptions])
 
     async def _poll(self, reader: _ReaderThread) -> None:
         now = time.monotonic()
@@ -157,25 +159,53 @@ class HivePoller:
         for jobs in merge_jobs(due):
             operation = partial(HiveReader.read_changes, removed_ids=removed_ids, jobs=jobs)
             changes = await reader.run(operation, len(jobs))
-            self._publish(changes, jobs)
+            await self._publish(self._split_by_subscription(changes, jobs))
             self._removed_ids.update(outcome.job_id for outcome in changes.outcomes)
         for subscription in due:
             subscription.schedule_next_poll(time.monotonic())
-        if now - reader.stalls_checked_at >= min(settings.stall_check_after(), MAX_BACKOFF_SECONDS) / 2:
-            reader.stalls_checked_at = now
+        try:
             await self._check_stalls(reader)
+        except Exception as error:  # noqa: BLE001 (it decides no outcome, so the polls continue without it)
+            message = f"the check for stalled jobs of hive {self.hive_conn_id!r} failed: {error!r}"
+            self._log_traceback(message, error)
 
     async def _check_stalls(self, reader: _ReaderThread) -> None:
-        min_seconds = settings.stall_check_after()
-        wait_times = {
-            job_id: (subscription.waited(), subscription.ready_timeout)
-            for subscription in self._subscriptions
-            for job_id in subscription.unfinished_ids
-        }
-        stalls = await reader.run(
-            lambda hive_reader: hive_reader.find_stalls(wait_times, min_seconds), len(wait_times)
+        """Publish the stalls of each wait, if the last check was some time ago."""
+        now, min_seconds = time.monotonic(), settings.stall_check_after()
+        if now - reader.stalls_checked_at < min(min_seconds, MAX_BACKOFF_SECONDS) / 2:
+            return
+        reader.stalls_checked_at = now
+        subscriptions = list(self._subscriptions)
+        waits = [subscription.to_wait() for subscription in subscriptions]
+        checks = await reader.run(
+            lambda hive_reader: hive_reader.find_stalls_of_waits(waits, min_seconds),
+            sum(len(wait.job_ids) for wait in waits),
         )
-        self._publish(stalls)
+        await self._publish(zip(subscriptions, checks, strict=True))
+
+    def _split_by_subscription(
+        self, changes: HiveChanges, jobs: Mapping[int, str | None]
+    ) -> Iterator[tuple[Subscription, HiveChanges]]:
+        """
+        Yield the changes that concern each subscription.
+
+        :param jobs: the jobs that were read, with the tokens that were checked.
+        """
+        progress = {item.job_id: item for item in changes.progress}
+        outcomes = {item.job_id: item for item in changes.outcomes}
+        for subscription in list(self._subscriptions):
+            read_ids = subscription.select_read(jobs, progress.keys() | outcomes.keys())
+            part = HiveChanges(
+                [progress[job_id] for job_id in read_ids if job_id in progress],
+                [outcomes[job_id] for job_id in read_ids if job_id in outcomes],
+            )
+            yield subscription, part
+
+    async def _publish(self, changes: Iterable[tuple[Subscription, HiveChanges]]) -> None:
+        """Publish to one subscription after the other; other tasks of the event loop run in between."""
+        for subscription, part in changes:
+            if subscription.publish(part):
+                await asyncio.sleep(0)
 
     async def _wait_until_due(self, idle_seconds: float) -> None:
         await asyncio.sleep(idle_seconds)
@@ -186,39 +216,6 @@ class HivePoller:
         except TimeoutError:
             pass
 
-    def _publish(self, changes: HiveChanges, jobs: Mapping[int, str | None] | None = None) -> None:
-        """
-        Publish the changes to each subscription that they concern, in one pass over the changes.
-
-        :param jobs: the jobs that were read, with the tokens that were checked.
-        """
-        parts = {
-            subscription: HiveChanges(is_stall_check=changes.is_stall_check, message=changes.message)
-            for subscription in self._subscriptions
-        }
-        subscribers = self._group_by_job(jobs)
-        for progress in changes.progress:
-            for subscription in subscribers.get(progress.job_id, ()):
-                parts[subscription].progress.append(progress)
-        for outcome in changes.outcomes:
-            for subscription in subscribers.get(outcome.job_id, ()):
-                parts[subscription].outcomes.append(outcome)
-        for stall in changes.stalls:
-            concerned = (subscribers.get(job_id, ()) for job_id in stall.stalled_jobs)
-            for subscription in set(chain.from_iterable(concerned)):
-                if stall_part := stall.for_roots(subscription.unfinished_ids):
-                    parts[subscription].stalls.append(stall_part)
-        for subscription, part in parts.items():
-            subscription.publish(part)
-
-    def _group_by_job(self, jobs: Mapping[int, str | None] | None) -> dict[int, list[Subscription]]:
-        subscribers: dict[int, list[Subscription]] = {}
-        for subscription in self._subscriptions:
-            for job_id in subscription.unfinished_ids:
-                if jobs is None or jobs.get(job_id) == subscription.jobs[job_id]:
-                    subscribers.setdefault(job_id, []).append(subscription)
-        return subscribers
-
 
 class _Backoff:
     """Delays between polls after consecutive errors."""
@@ -227,7 +224,7 @@ class _Backoff:
         self._delay = 0.0
         self._rejected_since: float | None = None
 
-    def next_delay(self, error: EventHooksError) -> float:
+    def next_delay(self, error: Exception) -> float:
         """
         Return the seconds before the next poll; they double from 1 to :data:`MAX_BACKOFF_SECONDS`.
 
@@ -244,7 +241,7 @@ class _Backoff:
 
 
 class _ReaderThread:
-    """A ``HiveReader`` in a thread of its own; the poller replaces both after an error."""
+    """A ``HiveReader`` in a thread of its own; both are created when the first operation runs."""
 
     def __init__(self, hive_conn_id: str) -> None:
         self.hive_conn_id = hive_conn_id
@@ -252,10 +249,9 @@ class _ReaderThread:
         self.idle_seconds = 0.0
         """Seconds to leave the hive idle after the last operation."""
 
-        self._reader: HiveReader | None = None
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"hive {hive_conn_id}")
+        self._session: tuple[HiveReader, ThreadPoolExecutor] | None = None
 
-    async def run(self, operation: Callable[[HiveReader], HiveChanges], job_count: int) -> HiveChanges:
+    async def run(self, operation: Callable[[HiveReader], T], job_count: int) -> T:
         """
         Run an operation in the thread.
 
@@ -263,20 +259,32 @@ class _ReaderThread:
         :raises HiveUnreachable: the hive did not answer in time.
         """
         started = time.monotonic()
-        if self._reader is None:
-            self._reader = HiveReader(self.hive_conn_id, await resolve_hive_async(self.hive_conn_id))
+        if self._session is None:
+            engine_args = await resolve_hive_async(self.hive_conn_id)
+            executor = ThreadPoolExecutor(1, thread_name_prefix=f"hive {self.hive_conn_id}")
+            self._session = HiveReader(self.hive_conn_id, engine_args), executor
+        reader, executor = self._session
         timeout = settings.hive_timeout() * (2 + job_count / 1000)
-        future = asyncio.get_running_loop().run_in_executor(self._executor, operation, self._reader)
+        future = asyncio.get_running_loop().run_in_executor(executor, operation, reader)
         try:
             async with asyncio.timeout(timeout):
-                changes = await future
+                result = await future
         except TimeoutError:
+            self.close()
             raise HiveUnreachable(self.hive_conn_id, f"no answer within {timeout:.0f} s") from None
         self.idle_seconds = IDLE_FACTOR * (time.monotonic() - started)
-        return changes
+        return result
 
     def close(self) -> None:
-        """Close the connection as soon as the thread is free, without waiting for an operation that hangs."""
-        if self._reader:
-            self._executor.submit(self._reader.close)
-        self._executor.shutdown(wait=False)
+        """
+        Close the connection as soon as the thread is free, without waiting for an operation that hangs.
+
+        The next operation opens another connection in another thread.
+        """
+        if self._session:
+            reader, executor = self._session
+            with suppress(RuntimeError):  # The thread could not be started, so there is no connection.
+                executor.submit(reader.close)
+            executor.shutdown(wait=False)
+        self._session = None
+        self.stalls_checked_at = time.monotonic()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sqlalchemy import Connection, QueuePool, inspect
 
@@ -63,6 +64,17 @@ class HiveChanges:
 
     message: str | None = None
     """Log line that the hive is unavailable, with the reason, or that it is available again."""
+
+
+class Wait(NamedTuple):
+    """The unfinished jobs of a wait at one moment."""
+
+    job_ids: frozenset[int]
+    waited: float
+    """Seconds waited for the jobs."""
+
+    ready_timeout: float
+    """Seconds until a READY job is stalled."""
 
 
 class HiveReader:
@@ -131,6 +143,19 @@ class HiveReader:
                 *map(self._build_foreign_outcome, sorted(foreign_ids)),
             ],
         )
+
+    def find_stalls_of_waits(self, waits: Sequence[Wait], min_seconds: float) -> list[HiveChanges]:
+        """
+        Return the stalls of each wait, in the order of the waits.
+
+        :param min_seconds: as in :meth:`find_stalls`, like the errors.
+        """
+        wait_times: dict[int, tuple[float, float]] = {}
+        for wait in waits:
+            wait_times.update(dict.fromkeys(wait.job_ids, (wait.waited, wait.ready_timeout)))
+        stalls = self.find_stalls(wait_times, min_seconds).stalls
+        parts = ([stall.for_roots(wait.job_ids) for stall in stalls] for wait in waits)
+        return [HiveChanges(stalls=list(filter(None, part)), is_stall_check=True) for part in parts]
 
     def find_stalls(self, wait_times: Mapping[int, tuple[float, float]], min_seconds: float) -> HiveChanges:
         """

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import TYPE_CHECKING
 
 from event_hooks import settings
-from event_hooks.hive.reader import HiveChanges
+from event_hooks.hive.reader import HiveChanges, Wait
 
 if TYPE_CHECKING:
-    from event_hooks.exceptions import EventHooksError
+    from event_hooks.exceptions import HiveRejected
 
 POLLS_PER_AGE = 10
 """The poll interval of a subscription is the time waited so far divided by this, within the settings."""
@@ -32,7 +32,7 @@ class Subscription:
         self.unfinished_ids = set(jobs)
         self.ready_timeout = ready_timeout
         self.next_poll = 0.0
-        self.updates: asyncio.Queue[HiveChanges | EventHooksError] = asyncio.Queue()
+        self.updates: asyncio.Queue[HiveChanges | HiveRejected] = asyncio.Queue()
         self._subscribed_at = time.monotonic()
         self._waited_before = waited
         self._is_stalled = False
@@ -46,14 +46,30 @@ class Subscription:
         interval = max(self.waited() / POLLS_PER_AGE, settings.poll_interval())
         self.next_poll = now + min(interval, settings.max_poll_interval())
 
-    def publish(self, changes: HiveChanges) -> None:
-        """Queue changes of these jobs; an empty stall check is queued only once after a stall."""
+    def to_wait(self) -> Wait:
+        """Return the present state of the wait for :meth:`HiveReader.find_stalls_of_waits`."""
+        return Wait(frozenset(self.unfinished_ids), self.waited(), self.ready_timeout)
+
+    def select_read(self, jobs: Mapping[int, str | None], job_ids: Set[int]) -> list[int]:
+        """Return the unfinished jobs among ``job_ids`` that were read with the expected token, sorted."""
+        return sorted(
+            job_id for job_id in job_ids & self.unfinished_ids if jobs.get(job_id) == self.jobs[job_id]
+        )
+
+    def publish(self, changes: HiveChanges) -> bool:
+        """
+        Queue changes of these jobs, and return whether there are any.
+
+        A check without stalls is queued only once after a stall.
+        """
         self.unfinished_ids.difference_update(outcome.job_id for outcome in changes.outcomes)
         if changes.is_stall_check:
             changes.is_stall_check = bool(changes.stalls) or self._is_stalled
             self._is_stalled = bool(changes.stalls)
-        if changes != HiveChanges():
+        has_changes = changes != HiveChanges()
+        if has_changes:
             self.updates.put_nowait(changes)
+        return has_changes
 
 
 def merge_jobs(subscriptions: Iterable[Subscription]) -> list[dict[int, str | None]]:

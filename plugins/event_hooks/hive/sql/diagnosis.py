@@ -62,9 +62,10 @@ class Stall:
         """Identifier of the stall among those of one wait."""
         return f"{self.kind}: {self.analysis}"
 
-    def for_roots(self, root_ids: Collection[int]) -> Stall | None:
+    def for_roots(self, root_ids: frozenset[int]) -> Stall | None:
         """Return this stall for some submitted jobs only; ``None`` if it does not concern any of them."""
-        stalled_jobs = {root_id: ids for root_id, ids in self.stalled_jobs.items() if root_id in root_ids}
+        concerned_ids = self.stalled_jobs.keys() & root_ids  # iterates over the smaller one
+        stalled_jobs = {root_id: self.stalled_jobs[root_id] for root_id in sorted(concerned_ids)}
         return replace(self, stalled_jobs=stalled_jobs) if stalled_jobs else None
 
     def __str__(self) -> str:
@@ -75,8 +76,7 @@ class Stall:
         return f"{jobs}: {self.reason}. To do: {self.advice}"
 
 
-@dataclass(frozen=True)
-class StallCandidate:
+class StallCandidate(NamedTuple):
     """A tree that has not changed for some time."""
 
     tree: JobTree
