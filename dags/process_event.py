@@ -83,8 +83,8 @@ def process_event() -> None:
                 process=process.name,
                 emits=process.emits,
                 guihive=process.guihive,
-                doc_md="Wait for the jobs and their descendants. **If it failed**, fix the cause, then clear it"
-                " with *Downstream*.",
+                doc_md="Wait for the jobs and their descendants. **If it failed**, fix the cause, then clear"
+                " it with *Downstream*.",
                 ready_timeout=process.ready_timeout or settings.ready_timeout(),
                 timeout=process.job_timeout or settings.job_timeout(),
                 retries=0,
