@@ -65,7 +65,7 @@ async def test_a_check_of_many_stalled_jobs_leaves_the_event_loop_free(
     polled = asyncio.Barrier(WAITS + 1)
 
     async def wait_for_stall(wait_ids: list[int]) -> None:
-        changes = poller.get_poller(hive.conn_id).subscribe(wait_ids, 3600)
+        changes = poller.get_poller(hive.conn_id).subscribe(dict.fromkeys(wait_ids), 3600)
         await anext(changes)
         await polled.wait()
         while not (stalls := (await anext(changes)).stalls):

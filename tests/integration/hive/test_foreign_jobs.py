@@ -131,7 +131,7 @@ def test_a_job_without_a_row_is_missing_after_some_time_or_at_the_last_read(
     hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_reader(hive) as reader:
-        (final,) = reader.read_final_outcomes({999_999: TOKEN}, 3600)
+        (final,) = reader.read_final_outcomes({999_999: TOKEN}, 0, 3600)
         assert final.state is JobState.MISSING
     monkeypatch.setattr(reader_module, "NOT_FOUND_SECONDS", 0.3)
     with open_reader(hive) as reader:

@@ -95,6 +95,7 @@ async def test_a_stop_ends_although_it_is_cancelled_every_few_milliseconds(
     job_ids = submit_jobs(hive)
     triggerer.states[TASK] = "failed"
     kill = asyncio.create_task(build_trigger(triggerer, hive, job_ids, "first").on_kill())
+    await asyncio.sleep(0)
     while not kill.done():
         kill.cancel()
         await asyncio.sleep(0.005)

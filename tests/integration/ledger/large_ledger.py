@@ -28,10 +28,18 @@ from event_hooks.ledger.events import (
     load_run_events,
 )
 from event_hooks.ledger.follow_ups import list_follow_ups
-from event_hooks.ledger.outcomes import store_outcomes
+from event_hooks.ledger.outcomes import request_stop, start_attempt, store_outcomes
 from event_hooks.ledger.overview import EventFilter, has_pending_work
-from event_hooks.ledger.processes import load_run_statuses, reopen_processes, store_jobs, store_plan
-from event_hooks.ledger.progress import store_progress
+from event_hooks.ledger.processes import (
+    list_open_runs,
+    load_process_statuses,
+    load_run_statuses,
+    reject_events,
+    reopen_processes,
+    store_jobs,
+    store_plan,
+)
+from event_hooks.ledger.progress import store_progress, store_stalls
 from event_hooks.ledger.records import (
     NewEvent,
     OnceClaim,
@@ -153,8 +161,14 @@ def process_events(ledger: Ledger) -> None:
     store_jobs(ledger, {(event.id, "dump"): 1})
     store_progress(ledger, "dump", [ProgressUpdate(event.id, 1, 2, 0)])
     report = PendingReport("new", event.id, "new", "report.info", "{}")
-    store_outcomes(ledger, "dump", [ProcessOutcome(event.id, "complete")], "try1", [report])
+    start_attempt(ledger, "dump", [event.id], "try1")
+    store_stalls(ledger, "dump", [event.id], {event.id: {"no_beekeeper: dump": "none"}}, lambda _: ())
+    request_stop(ledger, "dump", [event.id], "try1")
+    store_outcomes(ledger, "dump", [ProcessOutcome(event.id, "failed")], "try1", [report])
     reopen_processes(ledger, "dump", [event.id])
+    assert [status.job_id for status in load_process_statuses(ledger, "new", "dump")] == [1]
+    assert list_open_runs(ledger, timedelta(0)) == {"new": {"dump"}}
+    reject_events(ledger, "new", {event.id: "planned already"}, ())
     assert (count_pending_reports(ledger), count_pending_reports(ledger, "new")) == (1, 1)
     assert [
         publish_pending(ledger, lambda reports: reports, run_id="new"),

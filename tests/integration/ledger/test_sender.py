@@ -14,10 +14,11 @@ import pika
 import pytest
 from sqlalchemy import select
 
+from event_hooks.events.models import Event
 from event_hooks.exceptions import ReportNotPublished, ReportRejected
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events
-from event_hooks.ledger.records import NewEvent, PendingReport, ProgressUpdate, event_key
+from event_hooks.ledger.records import NewEvent, PendingReport, ProgressUpdate, RunEvents, event_key
 from event_hooks.ledger.reports import count_pending_reports, insert_reports, store_reports
 from event_hooks.ledger.tables import report
 from event_hooks.reports.builder import ReportBuilder
@@ -144,12 +145,12 @@ def test_a_report_waits_for_an_earlier_report_of_its_event_that_another_sender_h
 
 def test_a_progress_report_is_deleted_once_it_is_sent(ledger: Ledger, queue: str) -> None:
     event_id = store_event(ledger, "1")
-    builder = ReportBuilder({"events": [{"type": "t"}]}, "run")
+    builder = ReportBuilder(RunEvents("run", {0: Event(type="t")}, {0: event_id}))
     reports = [
         builder.submitted(0, "dump", 7),
         builder.progress([0], "dump", 7, ProgressUpdate(event_id, 1, 2, 0)),
     ]
-    store_reports(ledger, to_pending(reports, "run", {0: event_id}))
+    store_reports(ledger, to_pending(reports, "run"))
     assert send_pending(ledger) == 2
     assert drain_queue(queue) == [item.message_id for item in reports]
     assert [row.message_id for row in ledger.read(select(report.c.message_id))] == [reports[0].message_id]
