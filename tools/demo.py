@@ -136,7 +136,9 @@ def _describe_progress(runs: Runs, run_id: str, process: str, states: dict[str, 
     submit, wait = states.get(f"{process}.submit"), states.get(f"{process}.wait")
     if submit != "success":
         return f"submit: {submit or 'to come'}"
-    job_ids = runs.load_xcom(run_id, f"{process}.submit")
+    job_ids = [
+        int(number) for number in re.findall(r"\d+", runs.load_xcom(run_id, f"{process}.submit")[HIVE])
+    ]
     reader = HiveReader(HIVE, resolve_hive(HIVE))
     changes = reader.read_changes((), dict.fromkeys(job_ids))
     reader.close()

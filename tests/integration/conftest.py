@@ -6,10 +6,13 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from event_hooks.ledger.database import Ledger
+from event_hooks.reports import topology
+from event_hooks.reports.hook import RabbitMQHook
 from tests.integration.hives import FIRST_IDS, HivePool, MakeHive, PracticeHive
 from tests.integration.ledger.databases import CONNECTION_VARIABLE, ledger_databases
 
@@ -74,3 +77,16 @@ def ledger(
     ledger = Ledger()
     yield ledger
     ledger.close()
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A queue that receives all reports of a new exchange."""
+    name = f"test_{uuid4().hex}"
+    monkeypatch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", os.environ["RABBITMQ_URL"])
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__REPORT_EXCHANGE", name)
+    topology.declare_topology(RabbitMQHook(), name, {name: "report.*"})
+    yield name
+    with RabbitMQHook().channel() as channel:
+        channel.queue_delete(name)
+        channel.exchange_delete(name)

@@ -85,7 +85,7 @@ def test_marking_a_second_wait_as_success_does_not_report_the_first_outcome(
     system.clear_task(run_id, "dump_peptide.wait")
     system.wait_for_task(run_id, "dump_peptide.wait", "deferred")
     load_result = lambda: xcom.decode_xcom(system.runs.load_xcom(run_id, "dump_peptide.wait"))  # noqa: E731
-    system.wait(lambda: load_result()["outcomes"] is None, lambda: "the XCom of the first wait stays")
+    system.wait(lambda: load_result()["state"] == "waiting", lambda: "the XCom of the first wait stays")
     system.mark_task(run_id, "dump_peptide.wait", "success")
     system.runs.wait_finished(run_id, WAIT_SECONDS)
     assert system.list_routing_keys(genome) == ["report.info", "report.warn"]

@@ -18,11 +18,10 @@ def test_a_pending_event_is_started(system: System, genome: str, monkeypatch: py
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
     payloads = [practice_event(f"{genome}_{position}", "new_genebuild") for position in range(3)]
     ledger, run_id = Ledger(), f"not_started__{uuid4().hex}"
-    accept_events(
-        ledger,
-        [NewEvent(uuid4().hex, payload["type"], payload["genome"], payload, "test") for payload in payloads],
-        run_id,
-    )
+    new_events = [
+        NewEvent(uuid4().hex, payload["type"], payload["genome"], payload, "test") for payload in payloads
+    ]
+    accept_events(ledger, new_events, run_id)
     ledger.close()
     statement = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome LIKE :genome"
     system.ledger.execute(text(statement), {"genome": f"{genome}%"})

@@ -230,9 +230,8 @@ def _build_request(batch: EventBatch, loaded: Lookups, idempotency_key: str | No
     planned = planning.plan_batch(batch, loaded)
     processes: list[list[tuple[str, str, str]]] = [[] for _ in batch.events]
     for name, positions in planned.items():
-        process = loaded.processes[name]
         for position in positions:
-            processes[position].append((name, process.hive_conn_id, process.analysis))
+            processes[position].append(loaded.find_place(name))
     payloads = {position: event.payload() for position, event in enumerate(batch.events)}
     new_events = [
         NewEvent(

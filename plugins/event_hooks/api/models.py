@@ -110,6 +110,8 @@ class ProcessDetails(_LedgerModel):
     total: int | None = Field(description="Jobs of its tree known so far.")
     failed: int | None = Field(description="Failed jobs of its tree.")
     message: str | None = Field(description="Newest progress message of the pipeline.")
+    stalls: list[str] = Field(validation_alias="stall_texts", description="Jobs without progress, and why.")
+    stop_requested_at: datetime | None = Field(description="null unless its jobs are being stopped.")
     error: str | None
     submitted_at: datetime | None
     started_at: datetime | None = Field(
@@ -129,8 +131,10 @@ class EventDetails(_LedgerModel):
     received_at: datetime
     run_id: str | None = Field(description="null until a run is started for the event.")
     state: str = Field(
-        description="waiting, running, complete or failed; an event is failed if one of its processes is."
+        description="waiting, running, complete, failed (one of its processes is) or rejected (no process"
+        " runs because of an error)."
     )
+    rejected_reason: str | None = Field(description="Why it is rejected; null otherwise.")
     is_finished: bool = Field(description="Whether all of its processes are finished.")
     processes: list[ProcessDetails]
     url: str = Field(description="Page of the event on the event board.")

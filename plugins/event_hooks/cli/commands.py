@@ -112,7 +112,7 @@ def _find_token(options: Namespace) -> str | None:
 def _follow(client: EventClient, event_ids: Sequence[int], options: Namespace) -> int:
     events = follow_events(client, event_ids, options.timeout, is_quiet=options.output == "json")
     _print_result(options, events, lambda: output.print_lines(format_outcomes(events)))
-    return int(any(event["state"] == "failed" for event in events))
+    return int(any(event["state"] in ("failed", "rejected") for event in events))
 
 
 def _print_result(options: Namespace, result: Any, print_text: Callable[[], None]) -> None:

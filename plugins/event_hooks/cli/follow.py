@@ -46,6 +46,8 @@ def format_outcomes(events: Iterable[JsonObject]) -> Iterator[str]:
     """Return a line with the final state of each event, and below it the errors of its processes."""
     for event in events:
         yield f"event {event['id']} ({event['type']}, {event['genome'] or '-'}): {event['state']}"
+        if event.get("rejected_reason"):
+            yield f"  {event['rejected_reason']}"
         for process in event["processes"]:
             if output.is_failed(process):
                 reason = process["error"] or process["message"] or process["state"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PIPE_COLUMNS = 10_000
 """Width of the output where standard output is not a terminal: programs need complete lines."""
 
-FAILURE_STATES = ("failed", "stopped", "missing", "timed_out", "not_submitted")
+FAILURE_STATES = ("failed", "stopped", "missing", "timed_out", "not_submitted", "unknown")
 """States of a finished process without success."""
 
 

@@ -160,12 +160,13 @@ def _select_candidates(
             continue
         payload = event.payload(_is_safe)
         try:
-            planning.plan_batch(EventBatch.from_conf({"events": [payload]}), lookups)
+            plan = planning.plan_batch(EventBatch.from_conf({"events": [payload]}), lookups)
         except EventInvalid as error:
             if is_in_window:
                 _count_rejected(event, error, summary)
         else:
-            yield Candidate(build_new_event(payload), is_in_window=is_in_window)
+            places = tuple(map(lookups.find_place, plan))
+            yield Candidate(build_new_event(payload), places, is_in_window=is_in_window)
 
 
 def _find_ignore_reason(event: MetadataEvent, params: CollectParams, lookups: Lookups) -> str | None:
@@ -282,7 +283,7 @@ def _count_states(ledger: Ledger, candidates: Sequence[Candidate], summary: Coll
     statuses = load_statuses_by_event(ledger, events)
     for event in events:
         states = [status.state for status in statuses[event.id]]
-        if any(state in FAILURE_STATES for state in states):
+        if event.rejected_reason or any(state in FAILURE_STATES for state in states):
             summary.failed += 1
         elif not event.is_planned or any(state in UNFINISHED_STATES for state in states):
             summary.running += 1

@@ -24,8 +24,8 @@ class Candidate:
     """An event that passes the filters, under its present ``event_id``."""
 
     new_event: NewEvent
-    planned: tuple[tuple[str, str, str], ...] = ()
-    """(process, hive, analysis) of the processes that run again; the lookups decide if empty."""
+    planned: tuple[tuple[str, str, str], ...]
+    """(process, hive, analysis) of the processes that run."""
 
     stored_event: StoredEvent | None = None
     """The event in the ledger; ``None`` if the ledger does not have it, or was not read."""
@@ -57,9 +57,10 @@ def find_stored(ledger: Ledger, candidates: Sequence[Candidate]) -> list[Candida
 
 def select_failed(ledger: Ledger, duplicates: Sequence[Candidate], lookups: Lookups) -> list[Candidate]:
     """
-    Return repetitions of the finished events that have failed processes, with only these processes.
+    Return repetitions of the events that are finished and failed, and of those that were rejected.
 
-    They do not count for joins, which have counted the original events.
+    The repetition of a failed event has only its failed processes. It does not count for joins, which have
+    counted the original event.
     """
     latest = list(iter_latest(ledger, duplicates))
     statuses = load_statuses_by_event(
@@ -67,12 +68,16 @@ def select_failed(ledger: Ledger, duplicates: Sequence[Candidate], lookups: Look
     )
     repetitions = []
     for candidate, number in latest:
-        event_statuses = statuses[candidate.stored_event.id] if candidate.stored_event else []
+        if candidate.stored_event is None:
+            continue
+        event_statuses = statuses[candidate.stored_event.id]
         failed = tuple(
-            (status.process, process.hive_conn_id, process.analysis)
+            lookups.find_place(status.process)
             for status in event_statuses
-            if status.state in FAILURE_STATES and (process := lookups.processes.get(status.process))
+            if status.state in FAILURE_STATES and status.process in lookups.processes
         )
+        if candidate.stored_event.rejected_reason and not event_statuses:
+            repetitions.append(_repetition(candidate, f"#{number + 1}"))
         if failed and all(status.is_finished for status in event_statuses):
             repetition = _repetition(candidate, f"#{number + 1}")
             new_event = replace(repetition.new_event, counts_for_joins=False)
@@ -125,4 +130,5 @@ def load_statuses_by_event(ledger: Ledger, events: Sequence[StoredEvent]) -> dic
 def _repetition(candidate: Candidate, suffix: str, **fields: Any) -> Candidate:
     payload = candidate.new_event.payload
     original_id = str(payload["event_id"]).partition("#")[0]
-    return Candidate(build_new_event({**payload, "event_id": f"{original_id}{suffix}", **fields}))
+    new_event = build_new_event({**payload, "event_id": f"{original_id}{suffix}", **fields})
+    return Candidate(new_event, candidate.planned)

@@ -89,6 +89,11 @@ class Lookups(BaseModel):
         """Return the types of the follow-up events: ``{process: types}``."""
         return {name: process.emits for name, process in self.processes.items()}
 
+    def find_place(self, name: str) -> tuple[str, str, str]:
+        """Return (process, hive, analysis) of a process."""
+        process = self.processes[name]
+        return name, process.hive_conn_id, process.analysis
+
     def select_processes(self, batch: EventBatch) -> dict[str, list[int]]:
         """
         Return the processes that react to the events of a batch.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -22,11 +22,8 @@ from event_hooks.ledger.tables import event, event_process, follow_up, join_wait
 if TYPE_CHECKING:
     from event_hooks.ledger.database import Ledger
 
-STALL_ROUTING_KEY = "report.warn"
-"""Routing key of reports of stalled jobs."""
-
 MAX_ATTENTION_EVENTS = 500
-"""Failed events that :func:`list_events_needing_attention` reads, and as many with stalled jobs."""
+"""Failed events that :func:`list_events_needing_attention` reads; as many rejected, and stalled ones."""
 
 
 class EventState(StrEnum):
@@ -36,6 +33,7 @@ class EventState(StrEnum):
     RUNNING = "running"
     COMPLETE = "complete"
     FAILED = "failed"  # a process has failed; others may still run
+    REJECTED = "rejected"  # no process runs for it because of an error
 
 
 @dataclass(frozen=True)
@@ -64,11 +62,21 @@ class ProcessView:
     """When a job of its tree was first seen running; ``None`` also if the tree finished before a poll."""
 
     finished_at: datetime | None
+    stop_requested_at: datetime | None
+    """When a user marked its wait as failed; ``None`` unless its jobs are being stopped."""
+
+    stalls: str | None
+    """As in :class:`event_hooks.ledger.records.ProcessStatus`."""
 
     @property
     def is_finished(self) -> bool:
         """Return whether the process has an outcome."""
         return self.state not in UNFINISHED_STATES
+
+    @property
+    def stall_texts(self) -> list[str]:
+        """Return the text of each present stall: jobs, reason and advice."""
+        return list(json.loads(self.stalls or "{}").values())
 
 
 @dataclass(frozen=True)
@@ -84,9 +92,10 @@ class EventView:
     is_planned: bool
     """Whether the processes of the event are stored."""
 
+    rejected_reason: str | None
+    """Why no process runs for the event; ``None`` unless it is rejected."""
+
     processes: tuple[ProcessView, ...] = ()
-    stall_report: str | None = None
-    """Body of the newest report of stalled jobs, unless they have progressed since."""
 
     @property
     def is_finished(self) -> bool:
@@ -95,8 +104,15 @@ class EventView:
         return has_plan and all(process.is_finished for process in self.processes)
 
     @property
+    def is_stalled(self) -> bool:
+        """Return whether jobs of a process are stalled."""
+        return any(process.stalls and not process.is_finished for process in self.processes)
+
+    @property
     def state(self) -> EventState:
         """Return the state of the event."""
+        if self.rejected_reason is not None:
+            return EventState.REJECTED
         if any(process.state in FAILURE_STATES for process in self.processes):
             return EventState.FAILED
         if self.is_finished:
@@ -110,7 +126,7 @@ class EventFilter:
     """Conditions on events; ``None`` accepts all events."""
 
     state: str | None = None
-    """``open``, ``failed`` or ``complete``."""
+    """``open``, ``failed`` (also rejected events) or ``complete``."""
 
     type: str | None = None
     genome: str | None = None
@@ -140,6 +156,7 @@ _EVENT_COLUMNS = (
     event.c.received_at,
     event.c.run_id,
     event.c.planned_at.is_not(None).label("is_planned"),
+    event.c.rejected_reason,
 )
 _PROCESS_COLUMNS = tuple(event_process.c[name] for name in ProcessView.__dataclass_fields__)
 
@@ -159,13 +176,15 @@ def list_events(
 
 
 def list_events_needing_attention(ledger: Ledger, age: timedelta, limit: int = 20) -> list[EventView]:
-    """Return the newest events that failed within ``age``, or are unfinished and reported as stalled."""
-    event_ids = _load_ids(ledger, _select_failed(age)) | _load_ids(ledger, _select_stalled())
+    """Return the newest events that failed or were rejected within ``age``, or have stalled jobs."""
+    statements = (_select_failed(age), _select_rejected(age), _select_stalled())
+    event_ids = {event_id for statement in statements for event_id in _load_ids(ledger, statement)}
     if not event_ids:
         return []
     statement = select(*_EVENT_COLUMNS).where(event.c.id.in_(sorted(event_ids, reverse=True)))
     views = _load_views(ledger, statement.order_by(event.c.id.desc()))
-    return [view for view in views if view.state == EventState.FAILED or view.stall_report][:limit]
+    failures = (EventState.FAILED, EventState.REJECTED)
+    return [view for view in views if view.state in failures or view.is_stalled][:limit]
 
 
 def load_event_view(ledger: Ledger, event_id: int) -> tuple[EventView, dict[str, Any]] | None:
@@ -252,7 +271,9 @@ def _has_state(state: str) -> ColumnElement[bool]:
     event_ids = select(event_process.c.event_id)
     match state:
         case "failed":
-            return event.c.id.in_(event_ids.where(event_process.c.state.in_(FAILURE_STATES)))
+            rejected = select(event.c.id).where(event.c.rejected_at.is_not(None))
+            failed = event_ids.where(event_process.c.state.in_(FAILURE_STATES))
+            return event.c.id.in_(failed.union_all(rejected))
         case "open":
             unplanned = select(event.c.id).where(event.c.planned_at.is_(None))
             unfinished = event_ids.where(event_process.c.state.in_(UNFINISHED_STATES))
@@ -260,7 +281,8 @@ def _has_state(state: str) -> ColumnElement[bool]:
         case "complete":
             of_event = event_ids.where(event_process.c.event_id == event.c.id)
             not_complete = of_event.where(event_process.c.state.not_in(SUCCESS_STATES))
-            return event.c.planned_at.is_not(None) & ~not_complete.exists()
+            is_accepted = event.c.planned_at.is_not(None) & event.c.rejected_at.is_(None)
+            return is_accepted & ~not_complete.exists()
     raise ValueError(f"state: expected open, failed or complete, not {state!r}")
 
 
@@ -270,15 +292,14 @@ def _select_failed(age: timedelta) -> Select[Any]:
     return statement.order_by(event_process.c.finished_at.desc())
 
 
+def _select_rejected(age: timedelta) -> Select[Any]:
+    is_recent = event.c.rejected_at >= datetime.now(UTC) - age
+    return select(event.c.id.label("event_id")).where(is_recent).order_by(event.c.rejected_at.desc())
+
+
 def _select_stalled() -> Select[Any]:
-    """Select unfinished processes without progress since a report of stalled jobs."""
-    changed_at = event_process.c.changed_at
-    return (
-        select(event_process.c.event_id)
-        .select_from(event_process.join(report, report.c.event_id == event_process.c.event_id))
-        .where(event_process.c.state.in_(UNFINISHED_STATES), report.c.routing_key == STALL_ROUTING_KEY)
-        .where(or_(changed_at.is_(None), changed_at < report.c.created_at))
-    )
+    is_stalled = event_process.c.stalls.is_not(None)
+    return select(event_process.c.event_id).where(event_process.c.state.in_(UNFINISHED_STATES), is_stalled)
 
 
 def _load_ids(ledger: Ledger, statement: Select[Any]) -> set[int]:
@@ -288,9 +309,7 @@ def _load_ids(ledger: Ledger, statement: Select[Any]) -> set[int]:
 def _load_views(ledger: Ledger, statement: Select[Any]) -> list[EventView]:
     views = [EventView(*row) for row in ledger.read(statement)]
     processes = _load_processes(ledger, [view.id for view in views])
-    views = [replace(view, processes=tuple(processes.get(view.id, ()))) for view in views]
-    stall_reports = _load_stall_reports(ledger, views)
-    return [replace(view, stall_report=stall_reports.get(view.id)) for view in views]
+    return [replace(view, processes=tuple(processes.get(view.id, ()))) for view in views]
 
 
 def _load_processes(ledger: Ledger, event_ids: Sequence[int]) -> dict[int, list[ProcessView]]:
@@ -300,27 +319,3 @@ def _load_processes(ledger: Ledger, event_ids: Sequence[int]) -> dict[int, list[
     for event_id, *columns in read_matching(ledger.read, statement, event_process.c.event_id, event_ids):
         processes.setdefault(event_id, []).append(ProcessView(*columns))
     return {event_id: sorted(views, key=attrgetter("process")) for event_id, views in processes.items()}
-
-
-def _load_stall_reports(ledger: Ledger, views: Iterable[EventView]) -> dict[int, str]:
-    """Return ``{event id: body of its newest report of jobs that are still stalled}``."""
-    unfinished = {view.id: view for view in views if not view.is_finished}
-    statement = (
-        select(report.c.event_id, report.c.body, report.c.created_at)
-        .where(report.c.routing_key == STALL_ROUTING_KEY)
-        .order_by(report.c.id)
-    )
-    rows = read_matching(ledger.read, statement, report.c.event_id, list(unfinished))
-    return {
-        row.event_id: row.body
-        for row in rows
-        if any(_is_stalled(process, row) for process in unfinished[row.event_id].processes)
-    }
-
-
-def _is_stalled(process: ProcessView, report_row: Any) -> bool:
-    """Return whether a report names an unfinished process that has not progressed since."""
-    body = json.loads(report_row.body)
-    reported_processes = body.get("params", {}).get("event_hooks", {}).get("processes", ())
-    has_progressed = process.changed_at and process.changed_at > report_row.created_at
-    return process.process in reported_processes and not process.is_finished and not has_progressed

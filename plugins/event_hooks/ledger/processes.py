@@ -103,10 +103,11 @@ def store_plan(
     """
     in_run = update(event).where(event.c.run_id == run_id)
     mark_planned = in_run.where(event.c.planned_at.is_(None)).values(planned_at=datetime.now(UTC))
-    clear_rejections = in_run.where(event.c.rejected_reason.is_not(None)).values(rejected_reason=None)
+    is_rejected = event.c.rejected_at.is_not(None)
+    clear_rejections = in_run.where(is_rejected).values(rejected_reason=None, rejected_at=None)
     reject = update(event).where(event.c.id == bindparam("id_"))
     reasons = [
-        {"id_": event_id, "rejected_reason": sanitize_text(reason)}
+        {"id_": event_id, "rejected_reason": sanitize_text(reason), "rejected_at": datetime.now(UTC)}
         for event_id, reason in (rejected or {}).items()
     ]
 
@@ -138,7 +139,12 @@ def reject_events(
     statement = update(event).where(event.c.run_id == run_id, is_unplanned)
     now = datetime.now(UTC)
     rows = [
-        {"id_": event_id, "rejected_reason": sanitize_text(reason), "planned_at": now}
+        {
+            "id_": event_id,
+            "rejected_reason": sanitize_text(reason),
+            "rejected_at": now,
+            "planned_at": now,
+        }
         for event_id, reason in reasons.items()
     ]
 
@@ -185,8 +191,8 @@ def reopen_processes(
     :param state: ``planned`` if a job is to be submitted, ``submitted`` if the job is to be waited for.
     :return: ids of the events whose process is unfinished now.
     """
-    has_no_job = state == ProcessState.PLANNED
-    reopened = [name for name in FAILURE_STATES if (name in STATES_TO_SUBMIT) is has_no_job]
+    with_job = [name for name in FAILURE_STATES if name != ProcessState.NOT_SUBMITTED]
+    reopened = with_job if state == ProcessState.SUBMITTED else STATES_TO_SUBMIT
     values = {"state": state, "result": None, "error": None, "finished_at": None}
     rows = [{"event_id_": event_id, **values} for event_id in sorted(event_ids)]
     statement = update_process(process).where(has_state(*reopened))

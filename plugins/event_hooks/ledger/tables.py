@@ -70,6 +70,7 @@ event = Table(
     Column("run_id", String(250)),  # null until a run is assigned
     Column("position", Integer, nullable=False),  # from 0; in the run, or before that in the call
     Column("planned_at", Instant),  # when the run stored its processes; null before
+    Column("rejected_at", Instant),  # null unless it is rejected
     Column("rejected_reason", _LONG_TEXT),  # why no process runs for it; null unless it is rejected
     Column("counts_for_joins", Boolean, nullable=False, server_default=true()),  # false: a partial repetition
     # Of the first event of the chain that led to this one; null if the event follows from no other event.
@@ -78,6 +79,7 @@ event = Table(
     Index("event_of_run", "run_id", "id"),
     Index("event_unplanned", "planned_at", "id"),
     Index("event_by_age", "received_at"),
+    Index("event_rejected", "rejected_at", "id"),
     Index("event_by_type", "type", "id"),
     Index("event_by_genome", "genome", "id", postgresql_ops={"genome": "text_pattern_ops"}),  # LIKE 'homo%'
     mysql_charset="utf8mb4",

@@ -67,12 +67,17 @@ def load_failure(run_id: str) -> RunFailure:
     """Load the failed processes of a run from the ledger."""
     try:
         ledger = Ledger()
-        events = {event.position: event.payload for event in load_run_events(ledger, run_id)}
+        stored = load_run_events(ledger, run_id)
+        events = {event.position: event.payload for event in stored}
         failed = [status for status in load_run_statuses(ledger, run_id) if status.state in FAILURE_STATES]
         ledger.close()
     except EventHooksError as error:
         return RunFailure(run_id, {}, [], f"No details from the ledger: {error}")
+    rejected = [event for event in stored if event.rejected_reason]
     note = "" if failed else "No process has failed: the event was rejected, or a report was not sent."
+    if rejected:
+        first = f"event {rejected[0].id}: {rejected[0].rejected_reason}"
+        note = f"{len(rejected)} events were rejected, and no process runs for them. The first is {first}"
     return RunFailure(run_id, events, failed, note)
 
 

@@ -53,8 +53,7 @@ def route_events(context: Any, lookups: Lookups) -> list[str]:
         close_run(ledger, dag_run.run_id)
         stored = _load_events(ledger, dag_run)
         run = RunEvents.from_stored(dag_run.run_id, stored)
-        is_reference = runs.is_reference(dag_run.conf)
-        rejected = _record_plan(ledger, run, stored, duplicates, lookups, is_reference=is_reference)
+        rejected = _record_plan(ledger, run, stored, duplicates, lookups)
         _start_joined_runs(ledger, [event for event in stored if event.position not in rejected], lookups)
         processes = _select_processes(ledger, run, context)
         ledger.close()
@@ -123,21 +122,14 @@ def _record_plan(
     stored: Sequence[StoredEvent],
     duplicates: Mapping[int, Duplicate],
     lookups: Lookups,
-    *,
-    is_reference: bool,
 ) -> Collection[int]:
-    """
-    Plan and record the events that have no plan; return the positions of those that are rejected.
-
-    :param is_reference: whether the events were accepted before the run was started: all of them have a plan,
-        except joined events.
-    """
+    """Plan and record the events that have no plan; return the positions of those that are rejected."""
     statuses = load_run_statuses(ledger, run.run_id)
     planned = {status.position for status in statuses}
     planner = _Planner(run, lookups)
     for event in stored:
         is_planned = event.position in planned or (event.is_planned and event.rejected_reason is None)
-        if not is_planned and not (is_reference and run.events[event.position].joined is None):
+        if not is_planned:
             planner.plan(event.position)
     duplicate_events = {position: duplicate.event for position, duplicate in duplicates.items()}
     plan = recording.Plan(
@@ -170,9 +162,8 @@ class _Planner:
             self.rejected[position] = str(error)
             return
         for name in names:
-            process = self.lookups.processes[name]
-            place = (process.hive_conn_id, process.analysis)
-            self.processes.append(ProcessStatus(self.run.event_ids[position], position, name, *place))
+            place = self.lookups.find_place(name)
+            self.processes.append(ProcessStatus(self.run.event_ids[position], position, *place))
 
     def build_claims(self) -> OnceClaims:
         """Return the claims of the added processes, by event id."""

@@ -11,7 +11,7 @@ from event_hooks import xcom
 from event_hooks.events.models import build_job_input
 from event_hooks.exceptions import EventHooksError
 from event_hooks.hive import perl
-from event_hooks.hive.hook import HiveHook
+from event_hooks.hive.hook import HiveHook, format_job_ids
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import load_run
 from event_hooks.ledger.processes import STATES_TO_SUBMIT, load_process_statuses, reopen_processes
@@ -46,13 +46,14 @@ class EventSubmitOperator(BaseOperator):
         self.process = process
         self.guihive = guihive
 
-    def execute(self, context: Context) -> None:
+    def execute(self, context: Context) -> dict[str, str]:
         """
         Submit the jobs of each hive, and record them.
 
         If recording fails, the retry finds the same jobs. If the task fails, the XCom ``error`` has the
         message.
 
+        :return: a summary for users: ``{hive: "3 jobs: 1, 2, 3"}``; the ledger has all job ids.
         :raises AirflowSkipException: no event of the run has this process.
         :raises EventHooksError: a hive did not accept its jobs; those of the other hives are submitted.
         """
@@ -66,7 +67,9 @@ class EventSubmitOperator(BaseOperator):
             reopen_processes(ledger, self.process, event_ids, ProcessState.PLANNED)
             statuses = load_process_statuses(ledger, run.run_id, self.process)
             self._submit(ledger, run, [status for status in statuses if status.state in STATES_TO_SUBMIT])
+            statuses = load_process_statuses(ledger, run.run_id, self.process)
             ledger.close()
+        return summarize_jobs(statuses)
 
     def _submit(self, ledger: Ledger, run: RunEvents, statuses: Sequence[ProcessStatus]) -> None:
         errors: list[EventHooksError] = []
@@ -87,3 +90,12 @@ class EventSubmitOperator(BaseOperator):
     def _build_input(self, run: RunEvents, status: ProcessStatus) -> str:
         payload, task_id = run.events[status.position].payload(), submit_task_id(self.process)
         return perl.dumps(build_job_input(payload, status.position, run.run_id, task_id))
+
+
+def summarize_jobs(statuses: Sequence[ProcessStatus]) -> dict[str, str]:
+    """Return the jobs of processes by hive, as in ``{"hive_a": "3 jobs: 1, 2, 3"}``."""
+    jobs: dict[str, list[int]] = {}
+    for status in statuses:
+        if status.job_id is not None:
+            jobs.setdefault(status.hive, []).append(status.job_id)
+    return {hive: format_job_ids(job_ids) for hive, job_ids in jobs.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -11,9 +10,9 @@ from fastapi.testclient import TestClient
 
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.outcomes import store_outcomes
-from event_hooks.ledger.progress import store_progress
-from event_hooks.ledger.records import PendingReport, ProcessOutcome, ProgressUpdate
-from event_hooks.ledger.reports import store_reports
+from event_hooks.ledger.processes import reject_events
+from event_hooks.ledger.progress import store_progress, store_stalls
+from event_hooks.ledger.records import ProcessOutcome, ProgressUpdate
 from tests.integration.hives import PracticeHive
 
 
@@ -52,16 +51,23 @@ def test_failed_events_come_first_with_their_messages(api: TestClient, ledger: L
 
 def test_a_stalled_event_needs_attention(api: TestClient, ledger: Ledger) -> None:
     event_id = submit_event(api)
-    facts = {"process": "dump_dna", "status": "no_beekeeper", "error": "no beekeeper is alive"}
-    event_hooks = {"step": "stalled", "processes": ["dump_dna"]}
-    body = json.dumps(
-        {"message": f"Event stalled: {json.dumps(facts)}", "params": {"event_hooks": event_hooks}}
-    )
-    store_reports(ledger, [PendingReport("w", event_id, "run", "report.warn", body)])
+    stalls = {event_id: {"no_beekeeper: dna": "no beekeeper is alive"}}
+    store_stalls(ledger, "dump_dna", [event_id], stalls, lambda _: ())
     page = api.get("/board").text
     assert list_shown_events(page, "attention") == [event_id]
-    assert "<strong>dump_dna no_beekeeper</strong> no beekeeper is alive" in page
+    assert "<strong>dump_dna stalled</strong> no beekeeper is alive" in page
     assert "no beekeeper is alive" in api.get(f"/board/events/{event_id}").text
+
+
+def test_a_rejected_event_shows_its_reason_and_the_next_step(api: TestClient, ledger: Ledger) -> None:
+    (event,) = api.post("/jobs", json=[{"type": "nothing", "genome": "g"}]).json()
+    reject_events(ledger, event["run_id"], {event["id"]: "no such type"}, ())
+    assert list_shown_events(api.get("/board").text, "attention") == [event["id"]]
+    page = api.get(f"/board/events/{event['id']}").text
+    assert "<strong>Rejected</strong> no such type" in page
+    assert "clear the task route of the run with Downstream" in page
+    assert api.get(f"/events/{event['id']}").json()["rejected_reason"] == "no such type"
+    assert api.get(f"/events/{event['id']}").json()["state"] == "rejected"
 
 
 def test_events_are_filtered_and_paged(api: TestClient) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,31 +12,33 @@ from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events, accept_requests
 from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.overview import EventFilter, EventState, EventView
-from event_hooks.ledger.processes import store_jobs, store_plan
-from event_hooks.ledger.progress import store_progress
+from event_hooks.ledger.processes import reject_events, store_jobs, store_plan
+from event_hooks.ledger.progress import store_progress, store_stalls
 from event_hooks.ledger.records import (
     EventRequest,
     NewEvent,
-    PendingReport,
     ProcessOutcome,
     ProgressUpdate,
     run_event_key,
 )
-from event_hooks.ledger.reports import store_reports
 
 WEEK = timedelta(days=7)
 
 
 def accept_genomes(
-    ledger: Ledger, *genomes: str, event_type: str = "new_assembly", run_id: str = "run"
+    ledger: Ledger,
+    *genomes: str,
+    event_type: str = "new_assembly",
+    run_id: str = "run",
+    processes: Sequence[str] = ("dump_dna", "dump_peptide"),
 ) -> list[int]:
-    """Accept events with two processes each, and return their ids."""
+    """Accept events with these processes each, and return their ids."""
     new_events = [
         NewEvent(run_event_key(run_id, position), event_type, genome, {"genome": genome}, "test")
         for position, genome in enumerate(genomes)
     ]
-    processes = [[("dump_dna", "hive", "dna"), ("dump_peptide", "hive", "peptide")]] * len(new_events)
-    results, _ = accept_requests(ledger, [EventRequest(new_events, processes)], run_id, 0)
+    places = [[(name, "hive", name.removeprefix("dump_")) for name in processes]] * len(new_events)
+    results, _ = accept_requests(ledger, [EventRequest(new_events, places)], run_id, 0)
     assert isinstance(results[0], list)
     return [event.id for event in results[0]]
 
@@ -47,11 +49,6 @@ def finish(ledger: Ledger, event_id: int, **states: str) -> None:
         store_outcomes(
             ledger, process, [ProcessOutcome(event_id, state, error=f"{process}: no disk")], "try", []
         )
-
-
-def build_stall_body(text: str) -> str:
-    """Return the body of a report that dump_dna is stalled."""
-    return json.dumps({"message": text, "params": {"event_hooks": {"processes": ["dump_dna"]}}})
 
 
 def load_view(ledger: Ledger, event_id: int) -> EventView:
@@ -134,36 +131,29 @@ def test_failed_and_stalled_events_need_attention(ledger: Ledger) -> None:
     failed, complete, stalled, running = accept_genomes(ledger, "a", "b", "c", "d")
     finish(ledger, failed, dump_dna="failed")
     finish(ledger, complete, dump_dna="complete", dump_peptide="complete")
-    warnings = [
-        PendingReport(f"{event_id}{text}", event_id, "run", "report.warn", build_stall_body(text))
-        for event_id in (complete, stalled)
-        for text in ("first", "second")
-    ]
-    store_reports(ledger, [*warnings, PendingReport("i", running, "run", "report.info", "{}")])
+    store_stalls(ledger, "dump_dna", [stalled], {stalled: {"no_beekeeper: x": "no beekeeper"}}, lambda _: ())
     events = {item.id: item for item in overview.list_events_needing_attention(ledger, WEEK)}
     assert events.keys() == {failed, stalled}
-    assert events[stalled].stall_report == build_stall_body("second")
-    assert events[failed].stall_report is None
+    assert [process.stall_texts for process in events[stalled].processes] == [["no beekeeper"], []]
+    assert (events[stalled].is_stalled, events[failed].is_stalled) == (True, False)
     assert [item.id for item in overview.list_events_needing_attention(ledger, timedelta(0))] == [stalled]
-    assert [item.body["message"] for item in overview.list_reports(ledger, stalled)] == ["first", "second"]
 
 
-def test_a_process_with_later_progress_is_not_stalled(ledger: Ledger) -> None:
+def test_a_stall_that_has_passed_needs_no_attention(ledger: Ledger) -> None:
     (event_id,) = accept_genomes(ledger, "a")
-    store_progress(ledger, "dump_dna", [ProgressUpdate(event_id, 0, 1, 0, is_started=False)])
-    store_reports(
-        ledger, [PendingReport("w", event_id, "run", "report.warn", build_stall_body("no_beekeeper"))]
-    )
-    for update in (
-        ProgressUpdate(event_id, 0, 1, 0, is_started=False),
-        ProgressUpdate(event_id, 0, 1, 0, "words", is_started=False),
-    ):
-        store_progress(ledger, "dump_dna", [update])  # as after a restart of the triggerer
-        store_progress(ledger, "dump_peptide", [ProgressUpdate(event_id, 1, 2, 0)])  # another process
-        assert [event.id for event in overview.list_events_needing_attention(ledger, WEEK)] == [event_id]
-    store_progress(ledger, "dump_dna", [ProgressUpdate(event_id, 0, 1, 0)])
-    assert overview.list_events_needing_attention(ledger, WEEK) == []
-    assert load_view(ledger, event_id).stall_report is None
+    for stalls in ({event_id: {"no_beekeeper: x": "no beekeeper"}}, {}):
+        store_stalls(ledger, "dump_dna", [event_id], stalls, lambda _: ())
+        attention = [event.id for event in overview.list_events_needing_attention(ledger, WEEK)]
+        assert attention == list(stalls)
+
+
+def test_rejected_events_are_failures_that_need_attention(ledger: Ledger) -> None:
+    rejected, other = accept_genomes(ledger, "a", "b", processes=())
+    reject_events(ledger, "run", {rejected: "no such type"}, ())
+    (view,) = overview.list_events_needing_attention(ledger, WEEK)
+    assert (view.state, view.is_finished, view.rejected_reason) == ("rejected", True, "no such type")
+    for state, event_ids in (("failed", [rejected]), ("complete", []), ("open", [other])):
+        assert [item.id for item in overview.list_events(ledger, EventFilter(state=state))] == event_ids
 
 
 def test_unfinished_processes_are_counted_per_hive(ledger: Ledger) -> None:

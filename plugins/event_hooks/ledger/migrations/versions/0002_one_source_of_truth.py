@@ -21,6 +21,7 @@ def upgrade() -> None:
     """Add columns, indexes and two tables; compute the digests of existing joins."""
     columns: dict[str, list[sa.Column[Any]]] = {
         "event": [
+            sa.Column("rejected_at", Instant),
             sa.Column("rejected_reason", LONG_TEXT),
             sa.Column("counts_for_joins", sa.Boolean, nullable=False, server_default=sa.true()),
         ],
@@ -43,6 +44,7 @@ def upgrade() -> None:
     _fill_genome_digests()
     op.drop_index("join_wait_once", "join_wait")
     op.create_index("join_wait_once", "join_wait", ["process", "genome_digest", "open_marker"], unique=True)
+    op.create_index("event_rejected", "event", ["rejected_at", "id"])
     op.create_index("join_wait_by_event", "join_wait", ["event_id"])
     op.create_table(
         "event_run",

@@ -1,0 +1,138 @@
+"""Runs that no task of Airflow works on: `maintain_ledger` starts them, or records what is missing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.outcomes import request_stop, start_attempt
+from event_hooks.ledger.records import ProcessState
+from event_hooks.maintain_ledger import resumption
+from event_hooks.maintain_ledger.resumption import resume_runs
+from event_hooks.process_event import runs
+from tests.integration.hives import MakeHive, PracticeHive
+from tests.integration.process_event.conftest import (
+    ANALYSIS,
+    RUN_ID,
+    accept,
+    list_rejected,
+    list_reports,
+    load_only_status,
+    submit,
+)
+from tests.support.task_instances import RunOfTasks
+
+ASSEMBLY: dict[str, Any] = {"type": "new_assembly"}
+WAITING = {"route": "success", "dump.submit": "success", "dump.wait": "deferred", "report": None}
+
+
+@pytest.fixture(autouse=True)
+def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of the runs that were started; all events are old enough."""
+    run_ids: list[str] = []
+    monkeypatch.setattr(resumption, "GRACE", timedelta(0))
+    monkeypatch.setattr(runs, "start_run", lambda ledger, run_id: run_ids.append(run_id))
+    return run_ids
+
+
+@pytest.fixture
+def hive(make_hive: MakeHive) -> PracticeHive:
+    return make_hive("mysql")
+
+
+def resume(ledger: Ledger, run: RunOfTasks) -> None:
+    resume_runs(ledger, run.build_context("maintain")["ti"])
+
+
+def submit_one(ledger: Ledger, hive: PracticeHive, **states: str | None) -> RunOfTasks:
+    run = accept(ledger, [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)])])
+    submit(run)
+    start_attempt(ledger, "dump", [load_only_status(ledger).event_id], "try1")
+    run.states |= {**WAITING, **{name.replace("_", "."): state for name, state in states.items()}}
+    return run
+
+
+def test_a_run_that_does_not_exist_is_started(ledger: Ledger, hive: PracticeHive, started: list[str]) -> None:
+    run = submit_one(ledger, hive)
+    run.states = {}
+    resume(ledger, run)
+    assert (started, load_only_status(ledger).state) == ([RUN_ID], ProcessState.SUBMITTED)
+
+
+def test_a_run_that_was_never_started_is_started(ledger: Ledger, started: list[str]) -> None:
+    run = accept(ledger, [(ASSEMBLY, [])])
+    run.states = {}
+    resume(ledger, run)
+    assert started == [RUN_ID]
+
+
+@pytest.mark.parametrize(
+    "states",
+    [
+        {},
+        {"dump_wait": None, "dump_submit": "up_for_retry"},
+        {"route": "up_for_retry", "dump_wait": None},
+        {"dump_wait": "failed"},
+        {"report": "success"},
+    ],
+    ids=["waiting", "submitting", "routing", "reporting", "cleared wait"],
+)
+def test_a_run_that_a_task_works_on_is_left_alone(
+    ledger: Ledger, hive: PracticeHive, started: list[str], states: dict[str, str | None]
+) -> None:
+    resume(ledger, submit_one(ledger, hive, **states))
+    assert (started, load_only_status(ledger).state) == ([], ProcessState.SUBMITTED)
+
+
+@pytest.mark.parametrize("report", ["success", "failed", "skipped"])
+def test_a_process_of_a_run_that_is_over_has_an_outcome(
+    ledger: Ledger, hive: PracticeHive, report: str
+) -> None:
+    run = submit_one(ledger, hive, dump_wait="failed", report=report)
+    for _ in range(2):
+        resume(ledger, run)
+    status = load_only_status(ledger)
+    assert status.state == ProcessState.UNKNOWN
+    assert "no task waits for the outcome: the task dump.wait ended as failed" in str(status.error)
+    assert [key for key, step in list_reports(ledger) if step == "process_finished"] == ["report.fatal"]
+
+
+def test_a_process_whose_wait_was_deleted_has_an_outcome(ledger: Ledger, hive: PracticeHive) -> None:
+    run = submit_one(ledger, hive)
+    del run.states["dump.wait"]
+    resume(ledger, run)
+    assert "the task dump.wait was deleted" in str(load_only_status(ledger).error)
+
+
+def test_an_interrupted_stop_is_finished(ledger: Ledger, hive: PracticeHive) -> None:
+    run = submit_one(ledger, hive, dump_wait="failed")
+    request_stop(ledger, "dump", [load_only_status(ledger).event_id], "try1")
+    resume(ledger, run)
+    assert hive.fetch_rows("SELECT status FROM job") == [("DONE",)]
+    assert load_only_status(ledger).state == ProcessState.STOPPED
+
+
+def test_an_event_of_a_run_that_ended_without_a_plan_is_rejected(ledger: Ledger) -> None:
+    run = accept(ledger, [(ASSEMBLY, [])])
+    run.states |= {"route": "failed", "report": "failed"}
+    resume(ledger, run)
+    assert list_rejected(ledger) == {0: "the run ended without a plan: see the log of its task route"}
+    assert list_reports(ledger) == [("report.fatal", "rejected")]
+
+
+def test_a_run_that_cannot_be_resumed_does_not_prevent_the_others(
+    ledger: Ledger, make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resumption, "list_open_runs", lambda *_: {"broken": set(), RUN_ID: {"dump"}})
+    run = submit_one(ledger, make_hive("mysql"), dump_wait="failed", report="failed")
+
+    def fail(ledger: Ledger, run_id: str) -> None:
+        raise RuntimeError(f"run {run_id} could not be started")
+
+    monkeypatch.setattr(runs, "start_run", fail)
+    with pytest.raises(RuntimeError, match="run broken could not be started"):
+        resume(ledger, run)
+    assert load_only_status(ledger).state == ProcessState.UNKNOWN

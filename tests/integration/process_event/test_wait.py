@@ -1,0 +1,194 @@
+"""The tasks `submit` and `wait`: hive, analysis and job are those of the ledger's plan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
+
+from event_hooks.hive import perl
+from event_hooks.hive.hook import HiveHook
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.follow_ups import load_pending_follow_ups
+from event_hooks.ledger.records import ProcessState
+from tests.integration.hives import MakeHive, PracticeHive
+from tests.integration.process_event.conftest import (
+    ANALYSIS,
+    RUN_ID,
+    accept,
+    list_reports,
+    load_only_status,
+    load_states,
+    submit,
+    wait,
+)
+from tests.support.triggerer import LIMIT_SECONDS, Triggerer
+
+pytestmark = pytest.mark.usefixtures("queue")
+
+ASSEMBLY: dict[str, Any] = {"type": "new_assembly"}
+OUTCOME = "process_finished"
+
+
+async def wait_until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def count_jobs(hive: PracticeHive) -> int:
+    ((count,),) = hive.fetch_rows("SELECT COUNT(*) FROM job WHERE prev_job_id IS NULL")
+    return int(count)
+
+
+async def test_jobs_are_in_the_hive_of_their_plan(
+    ledger: Ledger, make_hive: MakeHive, triggerer: Triggerer
+) -> None:
+    """Between the two events, the lookup moved the process to another hive."""
+    first, second = make_hive("mysql"), make_hive("mysql")
+    plans = [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)]) for hive in (first, second)]
+    submit(accept(ledger, plans))
+    assert [count_jobs(first), count_jobs(second)] == [1, 1]
+    for hive in (first, second):
+        await asyncio.to_thread(hive.run_jobs)
+    assert isinstance(await wait(triggerer), TaskSuccessEvent)
+    assert set(load_states(ledger).values()) == {ProcessState.COMPLETE}
+    assert triggerer.read_summary(RUN_ID, "dump.wait")["counts"] == {"complete": 2}
+
+
+async def test_a_job_that_the_api_server_submitted_is_not_submitted_again(
+    ledger: Ledger, hive: PracticeHive
+) -> None:
+    run = accept(ledger, [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)])])
+    submit(run)
+    job_id = load_only_status(ledger).job_id
+    submit(run)
+    assert (count_jobs(hive), load_only_status(ledger).job_id) == (1, job_id)
+
+
+async def test_a_job_of_another_hive_is_missing_and_never_reset(
+    ledger: Ledger, make_hive: MakeHive, triggerer: Triggerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection leads to another hive, in which another user's job has the same number."""
+    hive, other = make_hive("mysql"), make_hive("mysql")
+    submit(accept(ledger, [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)])]))
+    job_id = load_only_status(ledger).job_id
+    other.add_job(job_id=job_id, status="FAILED", input_id=perl.dumps({"event": {"type": "other"}}))
+    monkeypatch.setenv(f"AIRFLOW_CONN_{hive.conn_id.upper()}", other.url)
+    for attempt in ("try1", "try2"):
+        assert isinstance(await wait(triggerer, attempt), TaskFailedEvent)
+        status = load_only_status(ledger)
+        assert (status.state, status.attempt) == (ProcessState.MISSING, attempt)
+        assert "is another job" in str(status.error)
+    assert other.fetch_rows("SELECT status FROM job") == [("FAILED",)]
+    assert [key for key, step in list_reports(ledger) if step == OUTCOME] == ["report.fatal"] * 2
+
+
+async def test_a_missing_job_is_submitted_again_when_submit_is_cleared(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer
+) -> None:
+    run = accept(ledger, [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)])])
+    submit(run)
+    hive.execute("UPDATE job SET input_id = '{\"event\" => {}}'")
+    assert isinstance(await wait(triggerer), TaskFailedEvent)
+    submit(run)
+    await asyncio.to_thread(hive.run_jobs)
+    assert isinstance(await wait(triggerer, "try2"), TaskSuccessEvent)
+    assert (count_jobs(hive), load_only_status(ledger).state) == (2, ProcessState.COMPLETE)
+
+
+async def test_a_cleared_wait_resets_failed_jobs_only(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer
+) -> None:
+    place = ("dump", hive.conn_id, ANALYSIS)
+    failing = {**ASSEMBLY, "practice": {"fail_until_reset": "entry"}}
+    submit(accept(ledger, [(failing, [place]), (ASSEMBLY, [place])]))
+    await asyncio.to_thread(hive.run_jobs)
+    assert isinstance(await wait(triggerer), TaskFailedEvent)
+    assert list(load_states(ledger).values()) == [ProcessState.FAILED, ProcessState.COMPLETE]
+    second = asyncio.create_task(wait(triggerer, "try2"))
+    await wait_until(lambda: ("READY",) in hive.fetch_rows("SELECT status FROM job"))
+    await asyncio.to_thread(hive.run_jobs)
+    assert isinstance(await second, TaskSuccessEvent)
+    keys = [key for key, step in list_reports(ledger) if step == OUTCOME]
+    assert sorted(keys) == ["report.fatal", "report.info", "report.info"]
+
+
+async def test_a_second_trigger_of_a_task_instance_changes_nothing(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer
+) -> None:
+    submit(
+        accept(ledger, [({**ASSEMBLY, "practice": {"fail": "entry"}}, [("dump", hive.conn_id, ANALYSIS)])])
+    )
+    await asyncio.to_thread(hive.run_jobs)
+    first, second = await asyncio.gather(wait(triggerer), wait(triggerer))
+    reports = list_reports(ledger)
+    third = await wait(triggerer)
+    assert {type(event) for event in (first, second, third)} == {TaskFailedEvent}
+    assert list_reports(ledger) == reports
+    assert [key for key, step in reports if step == OUTCOME] == ["report.fatal"]
+
+
+async def test_an_older_attempt_cannot_replace_the_outcome_of_a_newer_one(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer
+) -> None:
+    submit(accept(ledger, [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)])]))
+    old = asyncio.create_task(wait(triggerer, "try1"))
+    await wait_until(lambda: load_only_status(ledger).attempt == "try1")
+    new = asyncio.create_task(wait(triggerer, "try2"))
+    await wait_until(lambda: load_only_status(ledger).attempt == "try2")
+    await asyncio.to_thread(hive.run_jobs)
+    await asyncio.gather(old, new)
+    assert (load_only_status(ledger).state, load_only_status(ledger).attempt) == ("complete", "try2")
+
+
+async def test_one_hive_that_rejects_all_polls_does_not_fail_the_other(
+    ledger: Ledger, make_hive: MakeHive, triggerer: Triggerer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("event_hooks.hive.poller.MAX_REJECTION_SECONDS", 0.0)
+    good, broken = make_hive("mysql"), make_hive("sqlite")
+    submit(accept(ledger, [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)]) for hive in (good, broken)]))
+    await asyncio.to_thread(good.run_jobs)
+    broken.execute("ALTER TABLE job RENAME TO elsewhere")
+    assert isinstance(await wait(triggerer), TaskFailedEvent)
+    assert list(load_states(ledger).values()) == [ProcessState.COMPLETE, ProcessState.UNKNOWN]
+    (error,) = triggerer.read_summary(RUN_ID, "dump.wait")["errors"]
+    assert "no such table: job" in error
+
+
+async def test_submit_reports_a_rejected_hive_after_the_others_have_their_jobs(
+    ledger: Ledger, make_hive: MakeHive
+) -> None:
+    good, broken = make_hive("mysql"), make_hive("sqlite")
+    broken.execute("ALTER TABLE job RENAME TO elsewhere")
+    plans = [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)]) for hive in (broken, good)]
+    run = accept(ledger, plans)
+    with pytest.raises(Exception, match="no such table: job"):
+        submit(run)
+    assert count_jobs(good) == 1
+    assert list(load_states(ledger).values()) == [ProcessState.PLANNED, ProcessState.SUBMITTED]
+    assert "no such table: job" in run.xcoms["dump.submit", "error"]
+
+
+async def test_events_of_a_success_are_recorded_with_it(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer
+) -> None:
+    submit(accept(ledger, [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)])]))
+    await asyncio.to_thread(hive.run_jobs)
+    await wait(triggerer, emits=["dumped"])
+    await wait(triggerer, emits=["dumped", "added_later"])
+    assert [event.payload["type"] for event in load_pending_follow_ups(ledger)] == ["dumped"]
+
+
+async def test_submission_is_idempotent_by_the_token(ledger: Ledger, hive: PracticeHive) -> None:
+    run = accept(ledger, [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)])])
+    submit(run)
+    job_id = load_only_status(ledger).job_id
+    with ledger.transaction() as connection:
+        connection.exec_driver_sql("UPDATE event_process SET job_id = NULL, state = 'planned'")
+    submit(run)
+    assert load_only_status(ledger).job_id == job_id
+    assert HiveHook(hive.conn_id).list_jobs(ANALYSIS, limit=10)[0].job_id == job_id
