@@ -132,13 +132,16 @@ def _follow(runs: Runs, run_id: str, processes: list[str]) -> None:
 def _describe_progress(runs: Runs, run_id: str, process: str, states: dict[str, str | None]) -> str:
     from event_hooks.hive.connection import resolve_hive
     from event_hooks.hive.reader import HiveReader
+    from event_hooks.ledger.database import Ledger
+    from event_hooks.ledger.processes import load_process_statuses
 
     submit, wait = states.get(f"{process}.submit"), states.get(f"{process}.wait")
     if submit != "success":
         return f"submit: {submit or 'to come'}"
-    job_ids = [
-        int(number) for number in re.findall(r"\d+", runs.load_xcom(run_id, f"{process}.submit")[HIVE])
-    ]
+    ledger = Ledger()
+    statuses = load_process_statuses(ledger, run_id, process)
+    ledger.close()
+    job_ids = [status.job_id for status in statuses if status.job_id is not None]
     reader = HiveReader(HIVE, resolve_hive(HIVE))
     changes = reader.read_changes((), dict.fromkeys(job_ids))
     reader.close()

@@ -11,7 +11,7 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select, true
 
 from event_hooks.events.models import event_reference
 from event_hooks.ledger import follow_ups, joins
@@ -170,9 +170,17 @@ def list_events(
     :param before_id: return only events with a lower id.
     :raises ValueError: if the filter has an unknown state.
     """
-    conditions = _build_conditions(event_filter)
-    statement = select(*_EVENT_COLUMNS).where(*conditions).order_by(event.c.id.desc()).limit(limit)
-    return _load_views(ledger, statement if before_id is None else statement.where(event.c.id < before_id))
+    statement = select(*_EVENT_COLUMNS).where(*_build_conditions(event_filter))
+    statement = statement.order_by(event.c.id.desc()).limit(limit)
+    if before_id is not None:
+        statement = statement.where(event.c.id < before_id)
+    # A statement for each condition: with an OR, PostgreSQL reads all failed events.
+    views = {
+        view.id: view
+        for condition in _build_state_conditions(event_filter.state)
+        for view in _load_views(ledger, statement.where(condition))
+    }
+    return sorted(views.values(), key=attrgetter("id"), reverse=True)[:limit]
 
 
 def list_events_needing_attention(ledger: Ledger, age: timedelta, limit: int = 20) -> list[EventView]:
@@ -262,27 +270,27 @@ def _build_conditions(event_filter: EventFilter) -> list[ColumnElement[bool]]:
     conditions = [event.c[name] == value for name, value in exact.items() if value is not None]
     if event_filter.genome is not None:
         conditions.append(event.c.genome.startswith(event_filter.genome, autoescape=True))
-    if event_filter.state is not None:
-        conditions.append(_has_state(event_filter.state))
     return conditions
 
 
-def _has_state(state: str) -> ColumnElement[bool]:
+def _build_state_conditions(state: str | None) -> list[ColumnElement[bool]]:
+    """Return conditions of which an event with this state fulfills at least one."""
     event_ids = select(event_process.c.event_id)
     match state:
+        case None:
+            return [true()]
         case "failed":
-            rejected = select(event.c.id).where(event.c.rejected_at.is_not(None))
             failed = event_ids.where(event_process.c.state.in_(FAILURE_STATES))
-            return event.c.id.in_(failed.union_all(rejected))
+            return [event.c.id.in_(failed), event.c.rejected_at.is_not(None)]
         case "open":
             unplanned = select(event.c.id).where(event.c.planned_at.is_(None))
             unfinished = event_ids.where(event_process.c.state.in_(UNFINISHED_STATES))
-            return event.c.id.in_(unfinished.union_all(unplanned))
+            return [event.c.id.in_(unfinished.union_all(unplanned))]
         case "complete":
             of_event = event_ids.where(event_process.c.event_id == event.c.id)
             not_complete = of_event.where(event_process.c.state.not_in(SUCCESS_STATES))
             is_accepted = event.c.planned_at.is_not(None) & event.c.rejected_at.is_(None)
-            return is_accepted & ~not_complete.exists()
+            return [is_accepted & ~not_complete.exists()]
     raise ValueError(f"state: expected open, failed or complete, not {state!r}")
 
 
