@@ -6,6 +6,7 @@ All functions block; the poller calls them in one thread.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, QueuePool, inspect
 
 from event_hooks.database_url import EngineArgs, make_engine
-from event_hooks.hive.connection import describe_hive_url
-from event_hooks.hive.hook import translate_errors
+from event_hooks.hive.connection import describe_hive_url, resolve_hive
+from event_hooks.hive.hook import HiveHook, translate_errors
 from event_hooks.hive.sql import diagnosis, outcomes
 from event_hooks.hive.sql.diagnosis import Stall, StallCandidate
 from event_hooks.hive.sql.inputs import find_foreign_jobs
@@ -287,3 +288,14 @@ def _build_progress(tree: JobTree, messages: Mapping[int, str]) -> JobProgress:
         message=messages.get(tree.root_id),
         is_started=not NOT_STARTED_STATUSES.issuperset(tree.statuses.values()),
     )
+
+
+def read_final_outcomes(
+    hook: HiveHook, jobs: Mapping[int, str | None], waited: float = 0, ready_timeout: float = math.inf
+) -> list[JobOutcome]:
+    """Read jobs once, and return :meth:`HiveReader.read_final_outcomes` of them."""
+    reader = HiveReader(hook.hive_conn_id, hook.engine_args or resolve_hive(hook.hive_conn_id))
+    try:
+        return reader.read_final_outcomes(jobs, waited, ready_timeout)
+    finally:
+        reader.close()

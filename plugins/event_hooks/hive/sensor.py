@@ -12,16 +12,13 @@ from airflow.sdk.exceptions import AirflowSensorTimeout
 from airflow.triggers.base import StartTriggerArgs
 
 from event_hooks.exceptions import EventHooksError
-from event_hooks.hive.connection import resolve_hive
-from event_hooks.hive.reader import HiveReader
+from event_hooks.hive.hook import HiveHook
+from event_hooks.hive.reader import read_final_outcomes
 from event_hooks.hive.trigger import parse_ids, summarize_outcomes
 from event_hooks.hive.wait_summary import WaitSummary
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from event_hooks.hive.sql.outcomes import JobOutcome
-    from event_hooks.hive.watch import Jobs
 
 
 class DeferredSensor(BaseSensorOperator):
@@ -113,26 +110,8 @@ class HiveJobSensor(DeferredSensor):
         summary = WaitSummary.start(str(context["ti"].id))
         jobs = dict.fromkeys(parse_ids(self.job_ids))
         try:
-            outcomes = read_final_outcomes(self.hive_conn_id, jobs, self.timeout, self.ready_timeout)
+            hook = HiveHook(self.hive_conn_id)
+            outcomes = read_final_outcomes(hook, jobs, self.timeout, self.ready_timeout)
             return summarize_outcomes(summary, outcomes)
         except EventHooksError as error:
             return summary.finish((), [str(error)], is_success=False)
-
-
-def read_final_outcomes(
-    hive_conn_id: str, jobs: Jobs, waited: float, ready_timeout: float
-) -> list[JobOutcome]:
-    """
-    Read jobs of a hive once, in a worker.
-
-    :param waited: seconds waited for the jobs.
-    :param ready_timeout: seconds after which a READY job is stalled.
-    :return: the outcome of each job, in their order; RUNNING with an error for an unfinished job.
-    :raises HiveUnreachable: the hive did not answer in time.
-    :raises HiveRejected: the hive cannot be read.
-    """
-    reader = HiveReader(hive_conn_id, resolve_hive(hive_conn_id))
-    try:
-        return reader.read_final_outcomes(jobs, waited, ready_timeout)
-    finally:
-        reader.close()

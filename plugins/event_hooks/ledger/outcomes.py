@@ -35,13 +35,12 @@ def start_attempt(ledger: Ledger, process: str, event_ids: Collection[int], atte
     """
     Record that a task instance waits for the jobs of a process; idempotent.
 
-    Only this attempt, or a later one, can store an outcome from now on.
+    Only this attempt can store an outcome from now on, until another one starts.
 
-    :param attempt: id of the task instance, which sorts by time.
+    :param attempt: id of the task instance.
     """
-    columns = event_process.c
-    is_earlier = columns.attempt.is_(None) | (columns.attempt < attempt)
-    statement = update_process(process).where(has_state(*UNFINISHED_STATES), is_earlier)
+    is_other = event_process.c.attempt.is_distinct_from(attempt)
+    statement = update_process(process).where(has_state(*UNFINISHED_STATES), is_other)
     values = {
         "attempt": attempt,
         "wait_started_at": datetime.now(UTC),
@@ -56,7 +55,7 @@ def request_stop(ledger: Ledger, process: str, event_ids: Collection[int], attem
     """
     Record that a user wants the jobs of a process to be stopped; idempotent.
 
-    Nothing is recorded for a finished process, or if a later attempt waits for its job.
+    Nothing is recorded for a finished process, or if another attempt waits for its job.
     """
     columns = event_process.c
     statement = update_process(process).where(
@@ -78,10 +77,11 @@ def store_outcomes(
     """
     Store outcomes of a process, with their reports and follow-up events, in one transaction.
 
-    Each attempt has one outcome per event, and a later attempt replaces the outcome of an earlier one. An
-    outcome that is not stored for this reason has no report and no follow-up event either.
+    Only the attempt that was started last stores outcomes, one for each event. An outcome that is not stored
+    for this reason has no report and no follow-up event either. The ids of attempts are not compared by their
+    times, because they are made on machines whose clocks may differ.
 
-    :param attempt: id of the task instance of ``wait``, which sorts by time; empty if ``wait`` did not run.
+    :param attempt: id of the task instance of ``wait``; empty if ``wait`` did not run.
     """
 
     def write(connection: Connection) -> None:
@@ -104,14 +104,10 @@ def _lock_replaceable(
 ) -> set[int]:
     """Lock the rows of a process; return the events whose outcome this attempt may store."""
     columns = event_process.c
-    is_replaceable = or_(
-        columns.attempt.is_(None),
-        columns.attempt < attempt,
-        (columns.attempt == attempt) & columns.state.in_(UNFINISHED_STATES),
-    )
+    is_present = or_(columns.attempt.is_(None), columns.attempt == attempt)
     statement = (
         select(columns.event_id)
-        .where(columns.process == process, columns.state != ProcessState.SKIPPED, is_replaceable)
+        .where(columns.process == process, columns.state.in_(UNFINISHED_STATES), is_present)
         .order_by(columns.event_id)
         .with_for_update()
     )

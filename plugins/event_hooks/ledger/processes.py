@@ -33,6 +33,11 @@ from event_hooks.ledger.tables import event, event_process
 STATES_TO_SUBMIT = (ProcessState.PLANNED, ProcessState.NOT_SUBMITTED, ProcessState.MISSING)
 """States of processes whose job can be submitted: they have none, or it is no longer in the hive."""
 
+STATES_TO_WAIT_FOR = tuple(
+    state for state in (*FAILURE_STATES, ProcessState.COMPLETE) if state != ProcessState.NOT_SUBMITTED
+)
+"""States of finished processes that have a job, for which a task can wait again."""
+
 
 def load_run_statuses(ledger: Ledger, run_id: str) -> list[ProcessStatus]:
     """Return the status of each process of each event of a run, by position and process."""
@@ -184,15 +189,14 @@ def reopen_processes(
     state: Literal[ProcessState.PLANNED, ProcessState.SUBMITTED] = ProcessState.SUBMITTED,
 ) -> set[int]:
     """
-    Set a failed process of events to ``planned`` or ``submitted``, because its task runs again; idempotent.
+    Set a finished process of events to ``planned`` or ``submitted``, because its task runs again; idempotent.
 
-    A process that runs once is skipped instead, if another event has claimed it meanwhile.
+    A failed process that runs once is skipped instead, if another event has claimed it meanwhile.
 
     :param state: ``planned`` if a job is to be submitted, ``submitted`` if the job is to be waited for.
     :return: ids of the events whose process is unfinished now.
     """
-    with_job = [name for name in FAILURE_STATES if name != ProcessState.NOT_SUBMITTED]
-    reopened = with_job if state == ProcessState.SUBMITTED else STATES_TO_SUBMIT
+    reopened = STATES_TO_SUBMIT if state == ProcessState.PLANNED else STATES_TO_WAIT_FOR
     values = {"state": state, "result": None, "error": None, "finished_at": None}
     rows = [{"event_id_": event_id, **values} for event_id in sorted(event_ids)]
     statement = update_process(process).where(has_state(*reopened))

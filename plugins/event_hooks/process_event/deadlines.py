@@ -75,7 +75,8 @@ async def report_late_process(process: str, seconds: float, context: Mapping[str
     run_id = context["dag_run"]["dag_run_id"]
     # Computed from the deadline, because another triggerer may restart the callback at any time.
     timeout_at = datetime.fromisoformat(str(context["deadline"]["deadline_time"])) + PLAN_TIMEOUT
-    while not await get_ledger_writer().write(partial(_add_report_if_late, run_id, process, seconds)):
+    operation = partial(_add_report_if_late, run_id, process, seconds)
+    while not await get_ledger_writer().write(operation, key=(run_id, process)):
         if datetime.now(UTC) > timeout_at:
             log.warning("Run %s has no plan: no report that its %s is late", run_id, process)
             return

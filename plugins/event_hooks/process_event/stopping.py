@@ -12,10 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from event_hooks import settings
-from event_hooks.hive.connection import resolve_hive
 from event_hooks.hive.hook import HiveHook, format_job_ids
-from event_hooks.hive.reader import HiveReader
+from event_hooks.hive.reader import read_final_outcomes
 from event_hooks.hive.sql.job_trees import JobState
 from event_hooks.process_event import recording
 from event_hooks.process_event.planning import build_tokens
@@ -64,12 +62,9 @@ def stop_jobs(hook: HiveHook, jobs: Jobs) -> tuple[dict[int, JobOutcome], str]:
     result = hook.stop_jobs(jobs)
     stopped, running = format_job_ids(result.changed_ids), format_job_ids(result.running_ids)
     message = f"stopped before they started: {stopped}; still running: {running}"
-    reader = HiveReader(hook.hive_conn_id, hook.engine_args or resolve_hive(hook.hive_conn_id))
-    try:
-        outcomes = reader.read_final_outcomes(jobs, 0, settings.ready_timeout())
-    finally:
-        reader.close()
-    return {outcome.job_id: _mark_stopped(outcome, message) for outcome in outcomes}, message
+    return {
+        outcome.job_id: _mark_stopped(outcome, message) for outcome in read_final_outcomes(hook, jobs)
+    }, message
 
 
 def _mark_stopped(outcome: JobOutcome, message: str) -> JobOutcome:

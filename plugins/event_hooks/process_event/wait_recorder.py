@@ -105,7 +105,7 @@ class WaitRecorder:
             await asyncio.sleep(PROGRESS_WRITE_SECONDS)
 
     def _write(self, operation: Callable[[Ledger], None]) -> asyncio.Future[None]:
-        future = get_ledger_writer().write(operation)
+        future = get_ledger_writer().write(operation, key=(self.run.run_id, self.process))
         self._writes = [write for write in self._writes if not write.done() or write.exception()]
         self._writes.append(future)
         return future

@@ -202,10 +202,10 @@ def test_a_forced_process_is_always_reopened(ledger: Ledger) -> None:
     assert reopen_processes(ledger, "dump", [forced.id]) == {forced.id}
 
 
-def test_a_complete_process_is_not_reopened(ledger: Ledger) -> None:
+def test_a_complete_process_is_reopened_without_a_claim(ledger: Ledger) -> None:
     complete = finish_process(ledger, "a", ProcessState.COMPLETE)
-    assert reopen_processes(ledger, "dump", [complete.id]) == set()
-    assert load_status(ledger, complete).state == ProcessState.COMPLETE
+    finish_process(ledger, "b", ProcessState.COMPLETE, is_forced=True)
+    assert reopen_processes(ledger, "dump", [complete.id]) == {complete.id}
 
 
 def test_a_failed_process_is_not_reopened_after_the_holder_was_pruned(ledger: Ledger) -> None:

@@ -13,6 +13,7 @@ from event_hooks.hive import perl
 from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.follow_ups import load_pending_follow_ups
+from event_hooks.ledger.processes import load_run_statuses
 from event_hooks.ledger.records import ProcessState
 from tests.integration.hives import MakeHive, PracticeHive
 from tests.integration.process_event.conftest import (
@@ -192,3 +193,21 @@ async def test_submission_is_idempotent_by_the_token(ledger: Ledger, hive: Pract
     submit(run)
     assert load_only_status(ledger).job_id == job_id
     assert HiveHook(hive.conn_id).list_jobs(ANALYSIS, limit=10)[0].job_id == job_id
+
+
+async def test_a_complete_job_that_a_user_reset_is_waited_for_again(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer
+) -> None:
+    place = ("dump", hive.conn_id, ANALYSIS)
+    submit(accept(ledger, [(ASSEMBLY, [place]), (ASSEMBLY, [place])]))
+    await asyncio.to_thread(hive.run_jobs)
+    await wait(triggerer)
+    first, second = (status.job_id for status in load_run_statuses(ledger, RUN_ID))
+    hive.execute("DELETE FROM job WHERE prev_job_id = :id", id=first)
+    hive.execute("DELETE FROM job WHERE job_id = :id", id=first)  # hoovered
+    hive.execute("UPDATE job SET status = 'RUN' WHERE job_id = :id", id=second)
+    again = asyncio.create_task(wait(triggerer, "try2"))
+    await wait_until(lambda: list(load_states(ledger).values()) == ["complete", "submitted"])
+    hive.complete_jobs("job_id = :id", id=second)
+    assert isinstance(await again, TaskSuccessEvent)
+    assert [key for key, step in list_reports(ledger) if step == OUTCOME] == ["report.info"] * 2
