@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from operator import attrgetter, itemgetter
 from typing import Any
 from uuid import uuid4
@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from event_hooks import metrics
 from event_hooks.exceptions import EventKeyConflict, RunClosed
+from event_hooks.ledger.clock import load_time, read_time, utc_now
 from event_hooks.ledger.database import (
     Ledger,
     build_row_reader,
@@ -51,14 +52,15 @@ def accept_events(
     :return: the stored record of each event. The payload of a duplicate may differ from the stored payload;
         the caller has to compare them.
     """
-    now, request_id = datetime.now(UTC), uuid4().hex
-    rows = [
-        build_event_row(new_event, now, request_id, run_id, position)
-        for position, new_event in zip(positions or range(len(events)), events, strict=True)
-    ]
-    rows.sort(key=itemgetter("event_key"))  # all transactions lock in this order, which avoids deadlocks
+    request_id = uuid4().hex
 
     def write(connection: Connection) -> dict[str, StoredEvent]:
+        now = read_time(connection)
+        rows = [
+            build_event_row(new_event, now, request_id, run_id, position)
+            for position, new_event in zip(positions or range(len(events)), events, strict=True)
+        ]
+        rows.sort(key=itemgetter("event_key"))  # all transactions lock in this order: no deadlocks
         insert_missing(connection, event, rows)
         return _load_by_key(connection, [new_event.key for new_event in events], request_id)
 
@@ -94,12 +96,11 @@ def close_run(ledger: Ledger, run_id: str) -> None:
 
     It waits for the transactions that are storing events of the run.
     """
-    row = {"run_id": run_id, "closed_at": datetime.now(UTC)}
     is_open = event_run.c.run_id == run_id, event_run.c.closed_at.is_(None)
 
     def write(connection: Connection) -> None:
-        insert_missing(connection, event_run, [row])
-        connection.execute(update(event_run).where(*is_open).values(closed_at=row["closed_at"]))
+        insert_missing(connection, event_run, [{"run_id": run_id}])
+        connection.execute(update(event_run).where(*is_open).values(closed_at=utc_now()))
 
     ledger.write(write)
 
@@ -112,7 +113,7 @@ def load_events_by_key(ledger: Ledger, keys: Sequence[str]) -> dict[str, StoredE
 
 def list_unplanned_events(ledger: Ledger, limit: int, age: timedelta = timedelta(0)) -> list[StoredEvent]:
     """Return the oldest unplanned events that were received at least ``age`` ago."""
-    cutoff = datetime.now(UTC) - age
+    cutoff = load_time(ledger) - age
     statement = select(event).where(event.c.planned_at.is_(None), event.c.received_at <= cutoff)
     return [_to_stored_event(row) for row in ledger.read(statement.order_by(event.c.id).limit(limit))]
 
@@ -241,7 +242,7 @@ def _insert_events(
     connection: Connection, new_events: Sequence[NewEvent], run_id: str, first_position: int
 ) -> dict[str, StoredEvent]:
     """Insert events; fails with an ``IntegrityError`` if another transaction has inserted a key meanwhile."""
-    now, request_id = datetime.now(UTC), uuid4().hex
+    now, request_id = read_time(connection), uuid4().hex
     rows = [
         build_event_row(new_event, now, request_id, run_id, position)
         for position, new_event in enumerate(new_events, first_position)

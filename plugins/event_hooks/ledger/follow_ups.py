@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from more_itertools import sliced
 from sqlalchemy import ColumnElement, Connection, Select, select, update
 
+from event_hooks.ledger.clock import read_time, utc_now
 from event_hooks.ledger.database import MAX_ROWS_PER_STATEMENT, insert_missing, sanitize_text
 from event_hooks.ledger.records import FollowUpEvent, PendingReport
 from event_hooks.ledger.reports import insert_reports
@@ -41,7 +42,7 @@ def insert_follow_ups(connection: Connection, events: Sequence[FollowUpEvent]) -
 
     Idempotent: the key is (event, process, position), and stored follow-up events stay as they are.
     """
-    now = datetime.now(UTC)
+    now = read_time(connection)
     rows = [
         {
             "event_id": event.event_id,
@@ -97,4 +98,4 @@ def is_pending() -> ColumnElement[bool]:
 
 
 def _store_sent(ids: Sequence[int], connection: Connection) -> None:
-    connection.execute(update(follow_up).where(follow_up.c.id.in_(ids)).values(sent_at=datetime.now(UTC)))
+    connection.execute(update(follow_up).where(follow_up.c.id.in_(ids)).values(sent_at=utc_now()))

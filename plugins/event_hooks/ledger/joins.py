@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -15,6 +15,7 @@ from more_itertools import sliced
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, insert, or_, select, update
 
 from event_hooks.exceptions import LedgerUnreachable
+from event_hooks.ledger.clock import read_time, utc_now
 from event_hooks.ledger.database import (
     CONN_ID,
     MAX_ROWS_PER_STATEMENT,
@@ -135,7 +136,7 @@ def close_expired(
 
 def is_expired() -> ColumnElement[bool]:
     """Return the condition that a wait is open, and its time is over."""
-    return (join_wait.c.open_marker == OPEN_MARKER) & (join_wait.c.expires_at <= datetime.now(UTC))
+    return (join_wait.c.open_marker == OPEN_MARKER) & (join_wait.c.expires_at <= utc_now())
 
 
 def list_open_waits(ledger: Ledger, genome_prefix: str | None = None, limit: int = 200) -> list[JoinWait]:
@@ -222,7 +223,8 @@ def _lock_waits(
         missing = sorted(set(events_by_wait) - {(row.process, row.genome_digest) for row in rows})
         if not missing:
             return rows
-        new_waits = [_build_wait_row(rules[key[0]], events_by_wait[key][0]) for key in missing]
+        now = read_time(connection)
+        new_waits = [_build_wait_row(rules[key[0]], events_by_wait[key][0], now) for key in missing]
         insert_missing(connection, join_wait, new_waits)
         for batch in sliced(missing, MAX_ROWS_PER_STATEMENT):
             statement = select(join_wait).where(or_(*(_is_open_wait(*key) for key in batch)))
@@ -246,8 +248,8 @@ def digest_genome(genome: str | None) -> str:
     return hashlib.sha256((genome or "").encode()).hexdigest()
 
 
-def _build_wait_row(rule: JoinRule, stored: StoredEvent) -> dict[str, Any]:
-    genome, now = stored.payload.get("genome"), datetime.now(UTC)
+def _build_wait_row(rule: JoinRule, stored: StoredEvent, now: datetime) -> dict[str, Any]:
+    genome = stored.payload.get("genome")
     return {
         "process": rule.process,
         "genome": (genome or "")[:255],
@@ -262,7 +264,7 @@ def _build_wait_row(rule: JoinRule, stored: StoredEvent) -> dict[str, Any]:
 
 def _create_joined_events(connection: Connection, waits: Sequence[JoinWait], run_id_prefix: str) -> list[str]:
     """Create the joined event of each wait, and close the waits; return the run ids of the events."""
-    run_ids, now = [], datetime.now(UTC)
+    run_ids, now = [], read_time(connection)
     for batch in sliced(waits, MAX_JOINED_EVENTS_PER_RUN):
         # The time makes the id unique, because a database may reuse ids after all events were pruned.
         run_id = f"{run_id_prefix}{batch[0].opened_at:%Y%m%dT%H%M%S}_{batch[0].id}"
@@ -286,7 +288,7 @@ def _close_waits(connection: Connection, ids: Sequence[int], joined_ids: Mapping
 
     :param joined_ids: ``{id of a wait: id of its joined event}``.
     """
-    statement, now = update(join_wait).where(join_wait.c.id == bindparam("id_")), datetime.now(UTC)
+    statement, now = update(join_wait).where(join_wait.c.id == bindparam("id_")), read_time(connection)
     rows = [
         {"id_": wait_id, "open_marker": None, "closed_at": now, "event_id": joined_ids.get(wait_id)}
         for wait_id in ids

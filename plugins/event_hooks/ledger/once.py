@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from more_itertools import sliced
 from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, delete, or_, select, update
 
+from event_hooks.ledger.clock import read_time
 from event_hooks.ledger.database import (
     MAX_ROWS_PER_STATEMENT,
     RowReader,
@@ -88,7 +89,7 @@ def skip_claimed(connection: Connection, rows: Collection[tuple[int, str]]) -> N
     """Claim failed processes again, as :func:`claim_again`; skip those whose claims other events hold."""
     held = claim_again(connection, rows)
     values = _load_claimed_values(connection, held)
-    now = datetime.now(UTC)
+    now = read_time(connection)
     updates = [
         {
             "event_id_": event_id,
@@ -116,7 +117,7 @@ def insert_planned(
     keys = {(status.event_id, status.process) for status in planned}
     claims = {key: claim for key, claim in claims.items() if key in keys}
     holders = claim_once(connection, claims) if claims else {}
-    now = datetime.now(UTC)
+    now = read_time(connection)
     rows = []
     for status in planned:
         key = status.event_id, status.process

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, or_, select
 
+from event_hooks.ledger.clock import read_time
 from event_hooks.ledger.database import (
     build_row_reader,
     execute_updates,
@@ -41,14 +42,14 @@ def start_attempt(ledger: Ledger, process: str, event_ids: Collection[int], atte
     """
     is_other = event_process.c.attempt.is_distinct_from(attempt)
     statement = update_process(process).where(has_state(*UNFINISHED_STATES), is_other)
-    values = {
-        "attempt": attempt,
-        "wait_started_at": datetime.now(UTC),
-        "stop_requested_at": None,
-        "stalls": None,
-    }
-    rows = [{"event_id_": event_id, **values} for event_id in sorted(event_ids)]
-    ledger.write(lambda connection: execute_updates(connection, statement, rows))
+    values = {"attempt": attempt, "stop_requested_at": None, "stalls": None}
+
+    def write(connection: Connection) -> None:
+        started = {**values, "wait_started_at": read_time(connection)}
+        rows = [{"event_id_": event_id, **started} for event_id in sorted(event_ids)]
+        execute_updates(connection, statement, rows)
+
+    ledger.write(write)
 
 
 def request_stop(ledger: Ledger, process: str, event_ids: Collection[int], attempt: str) -> None:
@@ -61,9 +62,13 @@ def request_stop(ledger: Ledger, process: str, event_ids: Collection[int], attem
     statement = update_process(process).where(
         has_state(ProcessState.SUBMITTED), columns.attempt == attempt, columns.stop_requested_at.is_(None)
     )
-    now = datetime.now(UTC)
-    rows = [{"event_id_": event_id, "stop_requested_at": now} for event_id in sorted(event_ids)]
-    ledger.write(lambda connection: execute_updates(connection, statement, rows))
+
+    def write(connection: Connection) -> None:
+        now = read_time(connection)
+        rows = [{"event_id_": event_id, "stop_requested_at": now} for event_id in sorted(event_ids)]
+        execute_updates(connection, statement, rows)
+
+    ledger.write(write)
 
 
 def store_outcomes(
@@ -87,7 +92,8 @@ def store_outcomes(
     def write(connection: Connection) -> None:
         event_ids = [outcome.event_id for outcome in outcomes]
         accepted = _lock_replaceable(connection, process, attempt, event_ids)
-        rows = _build_outcome_rows([item for item in outcomes if item.event_id in accepted], attempt)
+        stored = [outcome for outcome in outcomes if outcome.event_id in accepted]
+        rows = _build_outcome_rows(stored, attempt, read_time(connection))
         for has_counts in (True, False):
             part = [row for row in rows if ("total" in row) is has_counts]
             execute_updates(connection, update_process(process), part)
@@ -115,8 +121,9 @@ def _lock_replaceable(
     return {row.event_id for row in rows}
 
 
-def _build_outcome_rows(outcomes: Sequence[ProcessOutcome], attempt: str) -> list[dict[str, Any]]:
-    now = datetime.now(UTC)
+def _build_outcome_rows(
+    outcomes: Sequence[ProcessOutcome], attempt: str, now: datetime
+) -> list[dict[str, Any]]:
     return [
         {
             "event_id_": outcome.event_id,

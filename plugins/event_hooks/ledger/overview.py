@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Select, func, or_, select, true
 
 from event_hooks.events.models import event_reference
 from event_hooks.ledger import follow_ups, joins
+from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.database import read_matching
 from event_hooks.ledger.records import FAILURE_STATES, SUCCESS_STATES, UNFINISHED_STATES, StoredReport
 from event_hooks.ledger.tables import event, event_process, follow_up, join_wait, report
@@ -185,7 +186,8 @@ def list_events(
 
 def list_events_needing_attention(ledger: Ledger, age: timedelta, limit: int = 20) -> list[EventView]:
     """Return the newest events that failed or were rejected within ``age``, or have stalled jobs."""
-    statements = (_select_failed(age), _select_rejected(age), _select_stalled())
+    since = load_time(ledger) - age
+    statements = (_select_failed(since), _select_rejected(since), _select_stalled())
     event_ids = {event_id for statement in statements for event_id in _load_ids(ledger, statement)}
     if not event_ids:
         return []
@@ -294,14 +296,14 @@ def _build_state_conditions(state: str | None) -> list[ColumnElement[bool]]:
     raise ValueError(f"state: expected open, failed or complete, not {state!r}")
 
 
-def _select_failed(age: timedelta) -> Select[Any]:
-    is_recent = event_process.c.finished_at >= datetime.now(UTC) - age
+def _select_failed(since: datetime) -> Select[Any]:
+    is_recent = event_process.c.finished_at >= since
     statement = select(event_process.c.event_id).where(event_process.c.state.in_(FAILURE_STATES), is_recent)
     return statement.order_by(event_process.c.finished_at.desc())
 
 
-def _select_rejected(age: timedelta) -> Select[Any]:
-    is_recent = event.c.rejected_at >= datetime.now(UTC) - age
+def _select_rejected(since: datetime) -> Select[Any]:
+    is_recent = event.c.rejected_at >= since
     return select(event.c.id.label("event_id")).where(is_recent).order_by(event.c.rejected_at.desc())
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from more_itertools import sliced
 from sqlalchemy import ColumnElement, Connection, Update, bindparam, or_, select, update
 
 from event_hooks import metrics
+from event_hooks.ledger.clock import load_time, read_time, utc_now
 from event_hooks.ledger.database import (
     MAX_ROWS_PER_STATEMENT,
     Ledger,
@@ -64,7 +65,7 @@ def list_open_runs(ledger: Ledger, age: timedelta) -> dict[str, set[str]]:
 
     :param age: only events received longer ago are considered; a run without any is left out.
     """
-    cutoff = datetime.now(UTC) - age
+    cutoff = load_time(ledger) - age
     joined = event.join(event_process, event_process.c.event_id == event.c.id)
     unfinished = (
         select(event.c.run_id, event_process.c.process)
@@ -107,12 +108,12 @@ def store_plan(
     :return: the processes that are skipped because another event claims them: ``{(event id, process), …}``.
     """
     in_run = update(event).where(event.c.run_id == run_id)
-    mark_planned = in_run.where(event.c.planned_at.is_(None)).values(planned_at=datetime.now(UTC))
+    mark_planned = in_run.where(event.c.planned_at.is_(None)).values(planned_at=utc_now())
     is_rejected = event.c.rejected_at.is_not(None)
     clear_rejections = in_run.where(is_rejected).values(rejected_reason=None, rejected_at=None)
-    reject = update(event).where(event.c.id == bindparam("id_"))
+    reject = update(event).where(event.c.id == bindparam("id_")).values(rejected_at=utc_now())
     reasons = [
-        {"id_": event_id, "rejected_reason": sanitize_text(reason), "rejected_at": datetime.now(UTC)}
+        {"id_": event_id, "rejected_reason": sanitize_text(reason)}
         for event_id, reason in (rejected or {}).items()
     ]
 
@@ -142,15 +143,9 @@ def reject_events(
     """
     is_unplanned = (event.c.id == bindparam("id_")) & event.c.planned_at.is_(None)
     statement = update(event).where(event.c.run_id == run_id, is_unplanned)
-    now = datetime.now(UTC)
+    statement = statement.values(rejected_at=utc_now(), planned_at=utc_now())
     rows = [
-        {
-            "id_": event_id,
-            "rejected_reason": sanitize_text(reason),
-            "rejected_at": now,
-            "planned_at": now,
-        }
-        for event_id, reason in reasons.items()
+        {"id_": event_id, "rejected_reason": sanitize_text(reason)} for event_id, reason in reasons.items()
     ]
 
     def write(connection: Connection) -> None:
@@ -170,12 +165,11 @@ def store_jobs(
 
     :param jobs: ``{(event id, process): job id}``.
     """
-    rows = _build_job_rows(jobs, datetime.now(UTC))
     statement = update(event_process).where(is_row(), has_state(*STATES_TO_SUBMIT))
 
     def write(connection: Connection) -> list[tuple[str, datetime]]:
         received = _load_received(connection, set(jobs)) if metrics.is_enabled() else []
-        execute_updates(connection, statement, rows)
+        execute_updates(connection, statement, _build_job_rows(jobs, read_time(connection)))
         insert_reports(connection, reports)
         return received
 

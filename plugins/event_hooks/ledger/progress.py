@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Integer, Update, bindparam, case, func, or_, select, update
 
+from event_hooks.ledger.clock import read_time
 from event_hooks.ledger.database import (
     build_row_reader,
     execute_many,
@@ -23,6 +23,8 @@ from event_hooks.ledger.reports import insert_reports
 from event_hooks.ledger.tables import Instant, event_process
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from event_hooks.ledger.database import Ledger
 
 _COUNTS = ("done", "total", "failed")
@@ -40,26 +42,27 @@ def store_progress(
 
     Idempotent: ``changed_at`` is set only if a value differs. Finished processes stay as they are.
     """
-    now = datetime.now(UTC)
-    rows = [
-        {
-            "event_id_": job_tree.event_id,
-            "process_": process,
-            "done": job_tree.done,
-            "total": job_tree.total,
-            "failed": job_tree.failed,
-            "message": None if job_tree.message is None else sanitize_text(job_tree.message),
-            "started_at": now if job_tree.is_started else None,
-            "now_": now,
-        }
-        for job_tree in progress
-    ]
 
     def write(connection: Connection) -> None:
+        now = read_time(connection)
+        rows = [_build_progress_row(process, job_tree, now) for job_tree in progress]
         execute_many(connection, _build_progress_update(), rows)
         insert_reports(connection, reports)
 
     ledger.write(write)
+
+
+def _build_progress_row(process: str, progress: ProgressUpdate, now: datetime) -> dict[str, object]:
+    return {
+        "event_id_": progress.event_id,
+        "process_": process,
+        "done": progress.done,
+        "total": progress.total,
+        "failed": progress.failed,
+        "message": None if progress.message is None else sanitize_text(progress.message),
+        "started_at": now if progress.is_started else None,
+        "now_": now,
+    }
 
 
 def store_stalls(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from more_itertools import sliced
 from sqlalchemy import Connection, Select, delete, or_, select, update
 
 from event_hooks import metrics
+from event_hooks.ledger.clock import read_time, utc_now
 from event_hooks.ledger.database import MAX_ROWS_PER_STATEMENT, Ledger, insert_missing
 from event_hooks.ledger.records import PendingReport, StoredReport
 from event_hooks.ledger.tables import report
@@ -89,13 +90,14 @@ def list_run_reports(ledger: Ledger, run_id: str) -> list[StoredReport]:
 
 def insert_reports(connection: Connection, reports: Sequence[PendingReport]) -> None:
     """Insert reports to publish; a stored report with the same ``message_id`` stays as it is."""
-    now = datetime.now(UTC)
-    insert_missing(connection, report, [{**vars(pending), "created_at": now} for pending in reports])
+    if reports:
+        now = read_time(connection)
+        insert_missing(connection, report, [{**vars(pending), "created_at": now} for pending in reports])
 
 
 def _lock_pending(connection: Connection, run_id: str | None, limit: int) -> list[Any]:
     """Lock the oldest reports that are ready to be published; SQLite locks no rows."""
-    is_ready = or_(report.c.retry_at.is_(None), report.c.retry_at <= datetime.now(UTC))
+    is_ready = or_(report.c.retry_at.is_(None), report.c.retry_at <= utc_now())
     ready = _filter_pending(select(report).where(is_ready), run_id).order_by(report.c.id)
     rows = connection.execute(ready.limit(limit).with_for_update(skip_locked=True)).all()
     locked_ids, event_ids = {row.id for row in rows}, {row.event_id for row in rows} - {None}
@@ -128,7 +130,7 @@ def _record_sent(connection: Connection, rows: Sequence[Any]) -> None:
     transient_ids = [row.id for row in rows if row.is_transient]
     other_ids = [row.id for row in rows if not row.is_transient]
     connection.execute(delete(report).where(report.c.id.in_(transient_ids)))
-    connection.execute(update(report).where(report.c.id.in_(other_ids)).values(sent_at=datetime.now(UTC)))
+    connection.execute(update(report).where(report.c.id.in_(other_ids)).values(sent_at=utc_now()))
 
 
 def _postpone(connection: Connection, rows: Sequence[Any]) -> None:
@@ -136,7 +138,7 @@ def _postpone(connection: Connection, rows: Sequence[Any]) -> None:
     for attempts in {row.attempts for row in rows}:
         ids = [row.id for row in rows if row.attempts == attempts]
         delay = min(RETRY_DELAY * 2 ** min(attempts, 10), MAX_RETRY_DELAY)
-        values = {"attempts": attempts + 1, "retry_at": datetime.now(UTC) + delay}
+        values = {"attempts": attempts + 1, "retry_at": read_time(connection) + delay}
         connection.execute(update(report).where(report.c.id.in_(ids)).values(values))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Column, Connection, Select, delete, select
 
+from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.database import MAX_ROWS_PER_STATEMENT, Ledger
 from event_hooks.ledger.once import release_claims
 from event_hooks.ledger.tables import event, event_run, join_wait, report
@@ -24,7 +25,7 @@ def prune_events(ledger: Ledger, older_than: timedelta, batch_size: int = MAX_RO
 
     :return: the number of deleted events.
     """
-    cutoff = datetime.now(UTC) - older_than
+    cutoff = load_time(ledger) - older_than
     reports = select(report.c.id).where(report.c.event_id.is_(None), report.c.sent_at < cutoff)
     _delete_batches(ledger, reports, partial(_delete_rows, report.c.id), batch_size)
     count = _delete_batches(ledger, _select_prunable(cutoff), _delete_events, batch_size)

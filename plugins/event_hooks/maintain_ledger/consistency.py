@@ -12,7 +12,7 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 
 from event_hooks import settings
@@ -22,6 +22,7 @@ from event_hooks.hive import perl
 from event_hooks.hive.connection import resolve_hive
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.reader import HiveReader
+from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import list_runs_since, list_unplanned_events, load_run_events
 from event_hooks.ledger.processes import load_run_statuses
@@ -57,7 +58,8 @@ def find_inconsistencies(ledger: Ledger, since: datetime) -> Iterator[str]:
         events, statuses = load_run_events(ledger, run_id), load_run_statuses(ledger, run_id)
         reports = list_run_reports(ledger, run_id)
         yield from (f"run {run_id}: {text}" for text in _compare_jobs(run_id, events, statuses))
-        yield from (f"run {run_id}: {text}" for text in _compare_reports(statuses, reports))
+        now = load_time(ledger)
+        yield from (f"run {run_id}: {text}" for text in _compare_reports(statuses, reports, now))
 
 
 def _compare_jobs(
@@ -123,13 +125,14 @@ def _format_jobs(job_ids: Sequence[int]) -> str:
     return f"job {', '.join(map(str, job_ids))}" if job_ids else "no job"
 
 
-def _compare_reports(statuses: Sequence[ProcessStatus], reports: Sequence[StoredReport]) -> Iterator[str]:
+def _compare_reports(
+    statuses: Sequence[ProcessStatus], reports: Sequence[StoredReport], now: datetime
+) -> Iterator[str]:
     routing_keys = _list_routing_keys(reports)
     for status in statuses:
         text = _compare_report(status, routing_keys[status.event_id, status.process])
         if status.state != ProcessState.SKIPPED and text:
             yield f"{status.process} of event {status.event_id} is {text}"
-    now = datetime.now(UTC)
     overdue = [report for report in reports if report.sent_at is None and now - report.created_at > GRACE]
     if overdue:
         first = f"{overdue[0].created_at:%Y-%m-%d %H:%M} UTC"
@@ -167,9 +170,10 @@ def main() -> int:
         prog="python -m event_hooks.maintain_ledger.consistency", description=__doc__
     )
     parser.add_argument("--hours", type=float, default=24, help="age of the oldest events (default: 24)")
-    since = datetime.now(UTC) - timedelta(hours=parser.parse_args().hours)
+    hours = timedelta(hours=parser.parse_args().hours)
     try:
         ledger, count = Ledger(), 0
+        since = load_time(ledger) - hours
         for text in find_inconsistencies(ledger, since):
             count += 1
             print(text, flush=True)

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +23,7 @@ from event_hooks.hive.poller import MAX_BACKOFF_SECONDS, MAX_REJECTION_SECONDS
 from event_hooks.hive.reader import read_final_outcomes
 from event_hooks.hive.sql.job_trees import JobState
 from event_hooks.hive.watch import call_hook, watch_jobs
+from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.events import load_run
 from event_hooks.ledger.outcomes import request_stop, start_attempt
 from event_hooks.ledger.processes import STATES_TO_WAIT_FOR, load_process_statuses, reopen_processes
@@ -35,6 +35,8 @@ from event_hooks.process_event.stopping import select_by_position, stop_jobs
 from event_hooks.process_event.wait_recorder import WaitRecorder
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from event_hooks.ledger.database import Ledger
     from event_hooks.ledger.records import ProcessStatus, RunEvents
 
@@ -153,7 +155,8 @@ class EventWait:
         self.log.info("Waiting for %s in %s", format_job_ids(list(jobs)), hive)
         positions = {status.job_id: status.position for status in statuses if status.job_id is not None}
         recorder = WaitRecorder(run, self.process, positions, self.attempt, self.emits)
-        waited = max(map(_seconds_waited, statuses))
+        now = await self._write(load_time)
+        waited = max(_seconds_waited(status, now) for status in statuses)
         stalls = {key for status in statuses for key in json.loads(status.stalls or "{}")}
         try:
             async for changes in watch_jobs(
@@ -203,9 +206,8 @@ def is_waiting(status: ProcessStatus) -> bool:
     return status.state == ProcessState.SUBMITTED and status.job_id is not None
 
 
-def _seconds_waited(status: ProcessStatus) -> float:
-    started_at = status.wait_started_at or datetime.now(UTC)
-    return max(0.0, (datetime.now(UTC) - started_at).total_seconds())
+def _seconds_waited(status: ProcessStatus, now: datetime) -> float:
+    return (now - (status.wait_started_at or now)).total_seconds()
 
 
 def group_by_hive(statuses: Iterable[ProcessStatus]) -> dict[str, list[ProcessStatus]]:
