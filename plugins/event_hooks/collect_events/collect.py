@@ -11,7 +11,6 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowRuntimeError
 from more_itertools import partition, sliced
 
 from event_hooks import metrics, settings
@@ -266,7 +265,7 @@ def _start_run(run_id: str, start_run: Callable[[str], object]) -> None:
     """Start a run; if Airflow is unavailable, only log it, because the ledger has the run's events."""
     try:
         start_run(run_id)
-    except (RuntimeError, AirflowRuntimeError) as error:
+    except RuntimeError as error:
         log.warning("Run %s is pending until maintain_ledger starts it: %s", run_id, error)
 
 

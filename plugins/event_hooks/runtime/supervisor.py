@@ -16,7 +16,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
-from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import (
     ErrorResponse,
     GetTaskStates,
@@ -37,7 +37,10 @@ def trigger_run(dag_id: str, run_id: str, conf: dict[str, Any], note: str | None
     """
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS  # exists only in a task
 
-    answer = SUPERVISOR_COMMS.send(TriggerDagRun(dag_id=dag_id, run_id=run_id, conf=conf, note=note))
+    try:
+        answer = SUPERVISOR_COMMS.send(TriggerDagRun(dag_id=dag_id, run_id=run_id, conf=conf, note=note))
+    except AirflowRuntimeError as error:
+        answer = error.error
     if isinstance(answer, ErrorResponse) and answer.error != ErrorType.DAGRUN_ALREADY_EXISTS:
         raise RuntimeError(f"run {run_id} could not be started: {answer.error.value}, {answer.detail}")
 

@@ -8,7 +8,7 @@ from unittest.mock import AsyncMock, Mock, create_autospec
 
 import pytest
 from airflow.exceptions import DagRunAlreadyExists
-from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import ErrorResponse, TaskStatesResult
 
@@ -40,6 +40,9 @@ def test_triggering_a_run_again_from_a_task_is_no_error(supervisor_comms: Mock) 
     supervisor_comms.send.return_value = ErrorResponse(error=ErrorType.DAGRUN_ALREADY_EXISTS)
     supervisor.trigger_run("dag", "run", {}, None)
     supervisor_comms.send.return_value = ErrorResponse(error=ErrorType.GENERIC_ERROR)
+    with pytest.raises(RuntimeError, match="run run could not be started"):
+        supervisor.trigger_run("dag", "run", {}, None)
+    supervisor_comms.send.side_effect = AirflowRuntimeError(supervisor_comms.send.return_value)
     with pytest.raises(RuntimeError, match="run run could not be started"):
         supervisor.trigger_run("dag", "run", {}, None)
 
