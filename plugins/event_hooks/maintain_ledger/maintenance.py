@@ -22,8 +22,8 @@ from event_hooks.reports.outbox import send_pending, to_pending
 
 if TYPE_CHECKING:
     from event_hooks.ledger.joins import JoinWait
-    from event_hooks.ledger.overview import HiveBacklog
     from event_hooks.ledger.records import PendingReport
+    from event_hooks.ledger.views import HiveBacklog
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from event_hooks.ledger.events import (
 )
 from event_hooks.ledger.follow_ups import list_follow_ups
 from event_hooks.ledger.outcomes import request_stop, start_attempt, store_outcomes
-from event_hooks.ledger.overview import EventFilter, has_pending_work
+from event_hooks.ledger.overview import has_pending_work
 from event_hooks.ledger.processes import (
     list_open_runs,
     load_process_statuses,
@@ -53,6 +53,7 @@ from event_hooks.ledger.records import (
 from event_hooks.ledger.reports import count_pending_reports, publish_pending
 from event_hooks.ledger.retention import prune_events
 from event_hooks.ledger.tables import metadata
+from event_hooks.ledger.views import EventFilter
 from tests.integration.ledger.databases import migrated_ledger, new_databases
 
 EVENTS_PER_RUN = 100

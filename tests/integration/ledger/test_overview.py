@@ -11,7 +11,6 @@ from event_hooks.ledger import overview
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events, accept_requests
 from event_hooks.ledger.outcomes import store_outcomes
-from event_hooks.ledger.overview import EventFilter, EventState, EventView
 from event_hooks.ledger.processes import reject_events, store_jobs, store_plan
 from event_hooks.ledger.progress import store_progress, store_stalls
 from event_hooks.ledger.records import (
@@ -21,6 +20,7 @@ from event_hooks.ledger.records import (
     ProgressUpdate,
     run_event_key,
 )
+from event_hooks.ledger.views import EventFilter, EventState, EventView
 
 WEEK = timedelta(days=7)
 

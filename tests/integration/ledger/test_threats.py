@@ -7,9 +7,9 @@ import pytest
 from event_hooks.ledger import joins, overview
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events, load_run_events
-from event_hooks.ledger.overview import EventFilter
 from event_hooks.ledger.processes import load_run_statuses, store_plan
 from event_hooks.ledger.records import NewEvent, ProcessStatus, event_key
+from event_hooks.ledger.views import EventFilter
 
 SQL = "x'; DROP TABLE event; -- \" \\ %s :a %(b)s"
 

@@ -10,9 +10,10 @@ from event_hooks.events.lookups import Lookups
 from event_hooks.exceptions import EventInvalid, RunClosed, TasksNotScheduled
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_requests, load_run_events
-from event_hooks.ledger.overview import EventFilter, EventState, list_events
+from event_hooks.ledger.overview import list_events
 from event_hooks.ledger.processes import load_run_statuses, store_jobs
 from event_hooks.ledger.records import EventRequest, NewEvent, ProcessState
+from event_hooks.ledger.views import EventFilter, EventState
 from event_hooks.process_event.route import route_events
 from tests.integration.process_event.conftest import (
     ANALYSIS,

@@ -20,7 +20,7 @@ from event_hooks.api.security import MAY_READ
 from event_hooks.events import lookups
 from event_hooks.ledger import joins, overview
 from event_hooks.ledger.follow_ups import list_follow_ups
-from event_hooks.ledger.overview import EventFilter, ProcessView
+from event_hooks.ledger.views import EventFilter, HiveBacklog, ProcessView
 from event_hooks.process_event import planning
 from event_hooks.reports.builder import RETRY_ADVICE, ReportStep
 from event_hooks.reports.report import METADATA_KEY
@@ -178,7 +178,7 @@ async def _read(request: Request, query: Callable[[Ledger], T]) -> T:
     return await asyncio.to_thread(lambda: query(intake.ledger()))
 
 
-async def _load_hives(request: Request) -> list[tuple[overview.HiveBacklog, BeekeeperStatus]]:
+async def _load_hives(request: Request) -> list[tuple[HiveBacklog, BeekeeperStatus]]:
     beekeepers: BeekeeperStatusCache = request.app.state.beekeepers
     backlogs = await _read(request, overview.load_backlogs)
     statuses = await asyncio.gather(*(beekeepers.load(backlog.hive) for backlog in backlogs))

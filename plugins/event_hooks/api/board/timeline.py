@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from event_hooks.ledger.records import FAILURE_STATES, SUCCESS_STATES, ProcessState
 
 if TYPE_CHECKING:
-    from event_hooks.ledger.overview import EventView, ProcessView
+    from event_hooks.ledger.views import EventView, ProcessView
 
 MIN_SHARE = 0.03
 """Minimum share of a timeline that a segment takes, so that a short step stays visible."""

@@ -10,7 +10,7 @@ import pytest
 
 from event_hooks.api.board import timeline
 from event_hooks.api.board.timeline import BarSegment, Timeline
-from event_hooks.ledger.overview import EventView, ProcessView
+from event_hooks.ledger.views import EventView, ProcessView
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
