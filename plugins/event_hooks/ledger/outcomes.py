@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, or_, select, update
 
 from event_hooks.ledger.clock import read_time
 from event_hooks.ledger.database import (
@@ -17,7 +17,7 @@ from event_hooks.ledger.database import (
     sanitize_text,
 )
 from event_hooks.ledger.follow_ups import insert_follow_ups
-from event_hooks.ledger.processes import has_state, update_process
+from event_hooks.ledger.processes import STATES_TO_WAIT_FOR, has_state, update_process
 from event_hooks.ledger.records import (
     UNFINISHED_STATES,
     FollowUpEvent,
@@ -26,7 +26,7 @@ from event_hooks.ledger.records import (
     ProcessState,
 )
 from event_hooks.ledger.reports import insert_reports
-from event_hooks.ledger.tables import event_process
+from event_hooks.ledger.tables import event, event_process
 
 if TYPE_CHECKING:
     from event_hooks.ledger.database import Ledger
@@ -36,20 +36,36 @@ def start_attempt(ledger: Ledger, process: str, event_ids: Collection[int], atte
     """
     Record that a task instance waits for the jobs of a process; idempotent.
 
-    Only this attempt can store an outcome from now on, until another one starts.
+    Only this attempt can store an outcome from now on, until another one starts. A finished process that
+    belongs to no attempt belongs to this one afterwards.
 
     :param attempt: id of the task instance.
     """
-    is_other = event_process.c.attempt.is_distinct_from(attempt)
-    statement = update_process(process).where(has_state(*UNFINISHED_STATES), is_other)
+    columns, statement = event_process.c, update_process(process)
+    unfinished = statement.where(has_state(*UNFINISHED_STATES), columns.attempt.is_distinct_from(attempt))
+    finished = statement.where(has_state(*STATES_TO_WAIT_FOR), columns.attempt.is_(None))
     values = {"attempt": attempt, "stop_requested_at": None, "stalls": None}
 
     def write(connection: Connection) -> None:
         started = {**values, "wait_started_at": read_time(connection)}
-        rows = [{"event_id_": event_id, **started} for event_id in sorted(event_ids)]
-        execute_updates(connection, statement, rows)
+        ids = sorted(event_ids)
+        execute_updates(connection, unfinished, [{"event_id_": event_id, **started} for event_id in ids])
+        execute_updates(
+            connection, finished, [{"event_id_": event_id, "attempt": attempt} for event_id in ids]
+        )
 
     ledger.write(write)
+
+
+def release_attempts(ledger: Ledger, run_id: str) -> None:
+    """
+    Record that the processes of a run belong to no attempt, because the run is started again; idempotent.
+
+    The next attempt continues to wait for unfinished jobs, and neither resets nor repeats anything.
+    """
+    event_ids = select(event.c.id).where(event.c.run_id == run_id)
+    statement = update(event_process).where(event_process.c.event_id.in_(event_ids)).values(attempt=None)
+    ledger.write(lambda connection: connection.execute(statement))
 
 
 def request_stop(ledger: Ledger, process: str, event_ids: Collection[int], attempt: str) -> None:

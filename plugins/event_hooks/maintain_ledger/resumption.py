@@ -18,6 +18,7 @@ from more_itertools import sliced
 from event_hooks import settings
 from event_hooks.events import lookups
 from event_hooks.ledger.events import load_run_events
+from event_hooks.ledger.outcomes import release_attempts
 from event_hooks.ledger.processes import list_open_runs, load_run_statuses
 from event_hooks.ledger.records import RunEvents
 from event_hooks.process_event import recording, runs
@@ -68,6 +69,7 @@ def resume_run(ledger: Ledger, run_id: str, states: TaskStates) -> None:
     :param states: of the tasks ``route`` and ``report``, and of the ``wait`` of each unfinished process.
     """
     if not states:
+        release_attempts(ledger, run_id)
         log.warning("Run %s does not exist: started, with %s events", run_id, runs.start_run(ledger, run_id))
         return
     run = RunEvents.from_stored(run_id, load_run_events(ledger, run_id))

@@ -84,8 +84,8 @@ class EventWait:
         """
         run = await self._write(partial(load_run, run_id=self.run_id))
         statuses = await self._resume(run, await self.load_statuses())
-        while waiting := [status for status in statuses if is_waiting(status)]:
-            event_ids = [status.event_id for status in waiting]
+        while any(map(is_waiting, statuses)):
+            event_ids = [status.event_id for status in statuses]
             await self._write(
                 partial(start_attempt, process=self.process, event_ids=event_ids, attempt=self.attempt)
             )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from airflow.triggers.base import TaskFailedEvent
 
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.outcomes import request_stop, start_attempt
@@ -21,9 +23,13 @@ from tests.integration.process_event.conftest import (
     list_rejected,
     list_reports,
     load_only_status,
+    load_states,
     submit,
+    wait,
+    wait_until,
 )
 from tests.support.task_instances import RunOfTasks
+from tests.support.triggerer import Triggerer
 
 ASSEMBLY: dict[str, Any] = {"type": "new_assembly"}
 WAITING = {"route": "success", "dump.submit": "success", "dump.wait": "deferred", "report": None}
@@ -136,3 +142,32 @@ def test_a_run_that_cannot_be_resumed_does_not_prevent_the_others(
     with pytest.raises(RuntimeError, match="run broken could not be started"):
         resume(ledger, run)
     assert load_only_status(ledger).state == ProcessState.UNKNOWN
+
+
+async def test_a_run_that_is_started_again_waits_for_the_same_jobs_and_repeats_none(
+    ledger: Ledger, make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first job has failed before a user deleted the run; only a clear of the new run resets it."""
+    hive, triggerer = make_hive("mysql"), Triggerer(monkeypatch)
+    place = ("dump", hive.conn_id, ANALYSIS)
+    run = accept(ledger, [({**ASSEMBLY, "practice": {"fail": "entry"}}, [place]), (ASSEMBLY, [place])])
+    submit(run)
+    hive.run_jobs()
+    hive.execute("UPDATE job SET status = 'RUN' WHERE status = 'DONE' AND prev_job_id IS NULL")
+    first = asyncio.create_task(wait(triggerer))
+    await wait_until(lambda: set(load_states(ledger).values()) == {"failed", "submitted"})
+    first.cancel()
+    run.states = {}
+    resume(ledger, run)
+    second = asyncio.create_task(wait(triggerer, "try2"))
+    await asyncio.sleep(0.5)
+    assert ("FAILED",) in hive.fetch_rows("SELECT status FROM job")
+    hive.complete_jobs("status = 'RUN'")
+    assert isinstance(await second, TaskFailedEvent)
+    assert sorted(load_states(ledger).values()) == ["complete", "failed"]
+    assert [key for key, step in list_reports(ledger) if step == "process_finished"] == [
+        "report.fatal",
+        "report.info",
+    ]
+    await asyncio.wait([asyncio.create_task(wait(triggerer, "try3"))], timeout=1)
+    assert ("READY",) in hive.fetch_rows("SELECT status FROM job")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from event_hooks.process_event.submit import EventSubmitOperator
 from event_hooks.process_event.wait import EventJobTrigger
 from tests.integration.hives import MakeHive, PracticeHive
 from tests.support.task_instances import RunOfTasks
-from tests.support.triggerer import EndEvent, Triggerer
+from tests.support.triggerer import LIMIT_SECONDS, EndEvent, Triggerer
 
 RUN_ID = "api__1"
 ANALYSIS = "event_dump_dna"
@@ -108,3 +109,10 @@ def list_rejected(ledger: Ledger) -> dict[int, str | None]:
         for event in load_run_events(ledger, RUN_ID)
         if event.rejected_reason
     }
+
+
+async def wait_until(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not condition():
+            await asyncio.sleep(0.02)

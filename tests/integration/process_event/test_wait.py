@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,19 +24,14 @@ from tests.integration.process_event.conftest import (
     load_states,
     submit,
     wait,
+    wait_until,
 )
-from tests.support.triggerer import LIMIT_SECONDS, Triggerer
+from tests.support.triggerer import Triggerer
 
 pytestmark = pytest.mark.usefixtures("queue")
 
 ASSEMBLY: dict[str, Any] = {"type": "new_assembly"}
 OUTCOME = "process_finished"
-
-
-async def wait_until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LIMIT_SECONDS):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def count_jobs(hive: PracticeHive) -> int:
