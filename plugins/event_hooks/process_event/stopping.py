@@ -41,6 +41,8 @@ def finish_stop(
     for (process, hive, attempt), group in _group(statuses).items():
         outcomes, message = stop_jobs(HiveHook(hive), build_tokens(run.run_id, group))
         log.warning("Run %s: %s was marked as failed; %s", run.run_id, process, message)
+        for outcome in outcomes.values():  # the trigger may have stopped the jobs at the same time
+            log.warning("Job %s: %s", outcome.job_id, outcome.error or outcome.state)
         by_position = select_by_position(group, outcomes)
         recording.record_outcomes(ledger, run, process, by_position, attempt, emits.get(process, ()))
 

@@ -10,8 +10,11 @@ import pytest
 
 from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger.database import Ledger
-from event_hooks.ledger.outcomes import start_attempt
+from event_hooks.ledger.events import load_run
+from event_hooks.ledger.outcomes import request_stop, start_attempt
 from event_hooks.ledger.records import ProcessState
+from event_hooks.process_event.planning import build_tokens
+from event_hooks.process_event.stopping import finish_stop
 from tests.integration.hives import PracticeHive
 from tests.integration.process_event.conftest import (
     ANALYSIS,
@@ -83,6 +86,19 @@ async def test_the_request_to_stop_is_stored_before_the_stop(
     status = load_only_status(ledger)
     assert status.state == ProcessState.SUBMITTED
     assert status.stop_requested_at is not None
+
+
+def test_finishing_a_stop_logs_the_jobs_that_the_trigger_has_stopped(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer, caplog: pytest.LogCaptureFixture
+) -> None:
+    start_wait(ledger, hive, triggerer)
+    status = load_only_status(ledger)
+    request_stop(ledger, "dump", [status.event_id], "try1")
+    status, run = load_only_status(ledger), load_run(ledger, RUN_ID)
+    jobs = build_tokens(RUN_ID, [status])
+    HiveHook(hive.conn_id).stop_jobs(jobs)
+    finish_stop(ledger, run, [status], {})
+    assert f"Job {status.job_id}: stopped by a user: 1 of its jobs never ran" in caplog.text
 
 
 async def test_the_end_of_the_task_in_another_triggerer_stops_no_job(
