@@ -29,7 +29,8 @@ GROUPS = {
     "tests/system/test_process_event.py": "process_event",
     "tests/system/test_board.py": "board",
     "tests/system/test_client.py": "client",
-    "tests/system/test_marking.py": "marking",
+    "tests/system/test_marking.py": "manual",
+    "tests/system/test_deleting.py": "manual",
 }
 """``{prefix of a path: group}``; one process runs the tests of a group, in their order."""
 

@@ -14,9 +14,12 @@ from tests.support.system import WAIT_SECONDS, System
 from tests.system.events import practice_event
 
 
-def test_a_pending_event_is_started(system: System, genome: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pending_events_are_started_although_the_type_of_one_has_left_the_lookup(
+    system: System, genome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
-    payloads = [practice_event(f"{genome}_{position}", "new_genebuild") for position in range(3)]
+    types = ("new_genebuild", "removed_type", "new_genebuild", "new_genebuild")
+    payloads = [practice_event(f"{genome}_{position}", name) for position, name in enumerate(types)]
     ledger, run_id = Ledger(), f"not_started__{uuid4().hex}"
     new_events = [
         NewEvent(uuid4().hex, payload["type"], payload["genome"], payload, "test") for payload in payloads
@@ -27,7 +30,8 @@ def test_a_pending_event_is_started(system: System, genome: str, monkeypatch: py
     system.ledger.execute(text(statement), {"genome": f"{genome}%"})
     system.run_maintenance()
     keys = lambda: [system.list_routing_keys(payload["genome"]) for payload in payloads]  # noqa: E731
-    system.runs.wait_until(lambda: keys() == [["report.info"]] * 3, 1.5 * WAIT_SECONDS, lambda: str(keys()))
+    expected = [["report.fatal"] if name == "removed_type" else ["report.info"] for name in types]
+    system.runs.wait_until(lambda: keys() == expected, 1.5 * WAIT_SECONDS, lambda: str(keys()))
     assert len(system.jobs(run_id)) == 3
 
 

@@ -1,7 +1,8 @@
 """
 Tasks and runs that a user marks as failed or as success.
 
-Their jobs are in a hive without a worker; each test does the jobs itself, so these tests are one group.
+Their jobs are in a hive without a worker; each test does the jobs itself, so these tests and those of
+test_deleting.py are one group.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ def load_messages(system: System, hive: str, job_id: int) -> list[str]:
         return [msg for (msg,) in rows]
 
 
-def do_jobs(system: System) -> None:
-    """Do the jobs of the hive that has no worker of its own."""
-    with Worker(system.hives["hive_manual"].url.render_as_string(hide_password=False)) as worker:
+def do_jobs(system: System, hive: str = "hive_manual") -> None:
+    """Do the jobs of a hive that has no worker of its own."""
+    with Worker(system.hives[hive].url.render_as_string(hide_password=False)) as worker:
         worker.run_until_idle()
 
 
