@@ -1,0 +1,139 @@
+"""
+Lookup files that change while the dag-processor is suspended, so Airflow's DAG is older than the lookups.
+
+The events arrive by the event API, which reads the lookups itself.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.support.system import WAIT_SECONDS, System
+from tests.system.events import practice_event
+from tests.system.test_api import submit, wait_finished
+from tests.system.test_marking import do_jobs
+from tools.runs import DAG_PATH
+
+OLD_HIVE, NEW_HIVE = "hive_manual", "hive_test"
+"""No worker does the jobs of the old hive."""
+
+
+def list_dag_processors(system: System) -> list[psutil.Process]:
+    """Return the dag-processor of this test's Airflow and its children."""
+    leader = system.airflow.process_folders["dag-processor"].leader()
+    assert leader
+    return [leader, *leader.children(recursive=True)]
+
+
+@contextmanager
+def suspended_dag_processor(system: System) -> Iterator[None]:
+    """Suspend the dag-processor."""
+    with ExitStack() as stack:
+        for process in list_dag_processors(system):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGSTOP)
+                stack.callback(process.send_signal, signal.SIGCONT)
+        yield
+
+
+@contextmanager
+def changed_lookup(system: System, name: str, change: Callable[[dict[str, Any]], object]) -> Iterator[None]:
+    """Change a lookup file without a request to parse the DAG files, and restore it at the end."""
+    file: Path = system.installation.lookup_files[name]
+    before = file.read_text()
+    content = json.loads(before)
+    change(content)
+    try:
+        file.write_text(json.dumps(content))
+        yield
+    finally:
+        file.write_text(before)
+
+
+def set_next_job_id(system: System, hive: str, job_id: int) -> None:
+    """Set the number of the next job in a hive."""
+    with system.hives[hive].connect() as connection:
+        connection.exec_driver_sql(f"ALTER TABLE job AUTO_INCREMENT = {job_id}")
+
+
+def load_last_job_id(system: System, hive: str) -> int:
+    """Return the highest number of a job in a hive."""
+    with system.hives[hive].connect() as connection:
+        return int(connection.exec_driver_sql("SELECT COALESCE(MAX(job_id), 0) FROM job").scalar_one())
+
+
+def load_attempt(system: System, event_id: int) -> str:
+    """Return the task instance that waits for the job of an event."""
+    statement = "SELECT attempt FROM event_process WHERE event_id = :event_id"
+    ((attempt,),) = system.ledger_rows(statement, event_id=event_id)
+    return str(attempt)
+
+
+def test_each_event_keeps_the_hive_that_its_process_had_when_it_was_accepted(
+    system: System, genome: str
+) -> None:
+    """Both jobs have the same number, and the job in the new hive fails before the other one runs."""
+
+    def move(processes: dict[str, Any]) -> None:
+        processes["dump_manual"]["hive_conn_id"] = NEW_HIVE
+
+    early_genome, late_genome = f"{genome}_early", f"{genome}_late"
+    last_ids = [load_last_job_id(system, hive) for hive in (OLD_HIVE, NEW_HIVE)]
+    set_next_job_id(system, OLD_HIVE, max(last_ids) + 1000)  # earlier events may still submit jobs
+    with suspended_dag_processor(system):
+        early = submit(system, practice_event(early_genome, "manual"))
+        system.wait_for_trigger(early["run_id"], "dump_manual.wait")
+        with changed_lookup(system, "process_lookup", move):
+            set_next_job_id(system, NEW_HIVE, early["job_id"])
+            late = submit(system, practice_event(late_genome, "manual", fail="entry"))
+            assert early["job_id"] == late["job_id"]
+            assert wait_finished(system, late["id"]) == "failed"
+            attempt = load_attempt(system, early["id"])
+            system.clear_task(early["run_id"], "dump_manual.wait")
+            system.wait(lambda: load_attempt(system, early["id"]) != attempt, lambda: "no second wait")
+            do_jobs(system)
+            assert wait_finished(system, early["id"]) == "complete"
+            states = [system.runs.wait_finished(job["run_id"], WAIT_SECONDS) for job in (early, late)]
+    assert states == ["success", "failed"]
+    for hive, status, job, other in ((OLD_HIVE, "DONE", early, late), (NEW_HIVE, "FAILED", late, early)):
+        assert system.jobs(job["run_id"], hive) == [(job["job_id"], status)]
+        assert system.jobs(other["run_id"], hive) == []
+    assert "report.fatal" not in system.list_routing_keys(early_genome)
+    assert "report.info" in system.list_routing_keys(early_genome)
+    assert system.list_routing_keys(late_genome) == ["report.fatal"]
+
+
+def wait_for_run(system: System, run_id: str) -> None:
+    """Wait until a run exists."""
+    path = f"{DAG_PATH}/dagRuns/{run_id}"
+    system.wait(lambda: system.runs.request("GET", path).ok, lambda: f"no run {run_id}")
+
+
+def test_a_run_waits_for_the_tasks_of_a_new_process(system: System, genome: str) -> None:
+    def add_process(processes: dict[str, Any]) -> None:
+        processes["dump_new"] = {"analysis": "event_dump_dna", "hive_conn_id": "hive_test"}
+
+    def add_type(types: dict[str, Any]) -> None:
+        types["new_type"] = ["dump_new"]
+
+    with ExitStack() as changes:
+        changes.callback(system.parse_dag_files)
+        with suspended_dag_processor(system):
+            changes.enter_context(changed_lookup(system, "process_lookup", add_process))
+            changes.enter_context(changed_lookup(system, "event_lookup", add_type))
+            job = submit(system, practice_event(genome, "new_type"))
+            wait_for_run(system, job["run_id"])
+            system.wait_for_task(job["run_id"], "route", "up_for_retry")
+            assert "dump_new.wait" not in system.runs.load_task_states(job["run_id"])
+            assert "the run has no tasks yet for dump_new" in system.read_task_log(job["run_id"], "route")
+            system.parse_dag_files()
+        assert system.runs.wait_finished(job["run_id"], 2 * WAIT_SECONDS) == "success"
+    assert system.jobs(job["run_id"]) == [(job["job_id"], "DONE")]
+    assert system.list_routing_keys(genome) == ["report.info"]
