@@ -8,7 +8,7 @@ the run, or one of its task instances. A stop of jobs may have been interrupted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -59,24 +59,28 @@ def resume_runs(ledger: Ledger, ti: Any) -> None:
             task_ids = ["route", "report", *(f"{process}.wait" for process in processes)]
             states = ti.get_task_states(dag_id=settings.DAG_ID, task_ids=task_ids, run_ids=list(run_ids))
             for run_id in run_ids:
-                operations.callback(resume_run, ledger, run_id, states.get(run_id, {}))
+                operations.callback(resume_run, ledger, run_id, states.get(run_id, {}), ti)
 
 
-def resume_run(ledger: Ledger, run_id: str, states: TaskStates) -> None:
+def resume_run(ledger: Ledger, run_id: str, states: TaskStates, ti: Any) -> None:
     """
     Start a run that does not exist; otherwise record what no task of the run will record.
 
     :param states: of the tasks ``route`` and ``report``, and of the ``wait`` of each unfinished process.
+    :param ti: as in :func:`resume_runs`.
     """
     if not states:
         release_attempts(ledger, run_id)
         log.warning("Run %s does not exist: started, with %s events", run_id, runs.start_run(ledger, run_id))
         return
     run = RunEvents.from_stored(run_id, load_run_events(ledger, run_id))
-    statuses = [status for status in load_run_statuses(ledger, run_id) if not status.is_finished]
-    stopping = [status for status in statuses if status.stop_requested_at and _has_wait_ended(status, states)]
+    planned = load_run_statuses(ledger, run_id)
+    ended = [status for status in planned if not status.is_finished and _has_wait_ended(status, states)]
+    stopping = [status for status in ended if status.stop_requested_at]
     finish_stop(ledger, run, stopping, lookups.load_cached().emits)
-    errors = {status: _explain(status, states) for status in statuses if _is_abandoned(status, states)}
+    missing = [status for status in ended if not status.stop_requested_at]
+    is_abandoned = missing and _has_ended("route", states) and not _will_report(run_id, planned, states, ti)
+    errors = {status: _explain(status, states) for status in missing if is_abandoned}
     recording.record_missing_outcomes(ledger, run, errors)
     if _has_ended("route", states) and _has_ended("report", states):
         _reject_unplanned(ledger, run_id)
@@ -93,12 +97,17 @@ def _has_wait_ended(status: ProcessStatus, states: TaskStates) -> bool:
     return _has_ended(f"{status.process}.wait", states)
 
 
-def _is_abandoned(status: ProcessStatus, states: TaskStates) -> bool:
-    """Return whether no task will record an outcome of a process, and no stop is pending."""
-    is_deleted = f"{status.process}.wait" not in states
-    will_report = not (is_deleted or _has_ended("report", states))
-    has_ended = _has_ended("route", states) and _has_wait_ended(status, states)
-    return has_ended and not will_report and status.stop_requested_at is None
+def _will_report(run_id: str, planned: Iterable[ProcessStatus], states: TaskStates, ti: Any) -> bool:
+    """
+    Return whether the task ``report`` will record missing outcomes.
+
+    If a user has deleted one of the waits, Airflow fails the run as a deadlock and never runs ``report``.
+    """
+    if _has_ended("report", states):
+        return False
+    waits = {f"{status.process}.wait" for status in planned if status.attempt or not status.is_finished}
+    existing = ti.get_task_states(dag_id=settings.DAG_ID, task_ids=sorted(waits), run_ids=[run_id])
+    return waits <= set(existing.get(run_id, {}))
 
 
 def _explain(status: ProcessStatus, states: TaskStates) -> str:

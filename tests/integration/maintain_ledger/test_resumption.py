@@ -11,6 +11,7 @@ from airflow.triggers.base import TaskFailedEvent
 
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.outcomes import request_stop, start_attempt
+from event_hooks.ledger.processes import load_run_statuses
 from event_hooks.ledger.records import ProcessState
 from event_hooks.maintain_ledger import resumption
 from event_hooks.maintain_ledger.resumption import resume_runs
@@ -111,6 +112,21 @@ def test_a_process_whose_wait_was_deleted_has_an_outcome(ledger: Ledger, hive: P
     del run.states["dump.wait"]
     resume(ledger, run)
     assert "the task dump.wait was deleted" in str(load_only_status(ledger).error)
+
+
+def test_a_deleted_wait_leaves_no_other_process_without_an_outcome(
+    ledger: Ledger, hive: PracticeHive
+) -> None:
+    """Airflow never runs `report` without one of its upstream tasks, also if the other submit fails later."""
+    run = accept(ledger, [(ASSEMBLY, [(name, hive.conn_id, ANALYSIS) for name in ("dump", "late")])])
+    submit(run)
+    start_attempt(ledger, "dump", [load_run_statuses(ledger, RUN_ID)[0].event_id], "try1")
+    run.states = {"route": "success", "late.submit": "up_for_retry", "late.wait": None, "report": None}
+    resume(ledger, run)
+    assert load_states(ledger) == {(0, "dump"): "unknown", (0, "late"): "planned"}
+    run.states |= {"late.submit": "failed", "late.wait": "upstream_failed"}
+    resume(ledger, run)
+    assert load_states(ledger) == {(0, "dump"): "unknown", (0, "late"): "not_submitted"}
 
 
 def test_an_interrupted_stop_is_finished(ledger: Ledger, hive: PracticeHive) -> None:
