@@ -230,10 +230,15 @@ class AirflowServices:
     def _settings_digest(self) -> str:
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
 
-    def start_service(self, name: str) -> None:
-        """Start one of ``services``, after its remaining processes are killed."""
+    def start_service(self, name: str, variables: Mapping[str, str] | None = None) -> None:
+        """
+        Start one of ``services``, after its remaining processes are killed.
+
+        :param variables: further environment variables of this service, until its next start.
+        """
         self.kill(name)
-        self._process_folders[name].start([str(PROGRAMS / "airflow"), *self.services[name]], self.environment)
+        command = [str(PROGRAMS / "airflow"), *self.services[name]]
+        self._process_folders[name].start(command, {**self.environment, **(variables or {})})
 
     def kill(self, name: str) -> None:
         """Send SIGKILL to all processes of a service, as a crash would end them."""

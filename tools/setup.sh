@@ -26,6 +26,7 @@ mariadb-server             PATH=$PATH:/usr/sbin command -v mariadbd
 postgresql                 compgen -G '/usr/lib/postgresql/*/bin/initdb' || command -v initdb
 rabbitmq-server            test -x /usr/lib/rabbitmq/bin/rabbitmq-server || command -v rabbitmq-server
 chromium                   command -v chromium
+faketime                   compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1'
 python3-venv               "$python" -c 'import ensurepip, venv'
 python3-dev                test -e "$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h"
 LIST

@@ -28,12 +28,15 @@ HIVES: Mapping[str, HivePlan] = {
     "hive_idle": HivePlan("secret_of_the_idle"),
     "hive_manual": HivePlan("secret_of_the_manual"),
     "hive_collection": HivePlan("secret_of_the_collection"),
+    "hive_change_1": HivePlan("secret_of_change_1"),
+    "hive_change_2": HivePlan("secret_of_change_2"),
 }
 """
 ``{connection id: hive}``.
 
 ``hive_old`` has no Airflow connection: its URL is in the process lookup. No test does a job in ``hive_idle``.
-Tests do the jobs of ``hive_manual`` themselves, so these tests are one xdist group.
+Tests do the jobs of ``hive_manual`` themselves, so these tests are one xdist group. ``test_random_changes.py``
+creates ``hive_change_1`` and ``hive_change_2`` again and again, and has workers of its own for them.
 """
 
 GUIHIVE = "http://guihive.invalid/?hive=idle"
@@ -66,6 +69,8 @@ EVENT_LOOKUP = {
     "new_late": [LATE_JOIN],
     "new_release": [{"process": "dump_joined", "once_per": ["genome", "assembly"]}],
     "new_collection": ["dump_collection"],
+    "changing_1": ["dump_changing_1"],
+    "changing_2": ["dump_changing_1", "dump_changing_2"],
 }
 
 
@@ -91,6 +96,8 @@ def process_lookup(old_hive_url: str) -> dict[str, dict[str, Any]]:
         },
         "dump_manual": {"analysis": "event_dump_dna", "hive_conn_id": "hive_manual"},
         "dump_collection": {"analysis": "event_dump_dna", "hive_conn_id": "hive_collection"},
+        "dump_changing_1": {"analysis": "event_dump_dna", "hive_conn_id": "hive_change_1"},
+        "dump_changing_2": {"analysis": "event_dump_peptide", "hive_conn_id": "hive_change_2"},
         "dump_first": {
             "analysis": "event_dump_dna",
             "hive_conn_id": "hive_test",
