@@ -231,11 +231,7 @@ class AirflowServices:
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
 
     def start_service(self, name: str, variables: Mapping[str, str] | None = None) -> None:
-        """
-        Start one of ``services``, after its remaining processes are killed.
-
-        :param variables: further environment variables of this service, until its next start.
-        """
+        """Start one of ``services``, after its remaining processes are killed, with further variables."""
         self.kill(name)
         command = [str(PROGRAMS / "airflow"), *self.services[name]]
         self._process_folders[name].start(command, {**self.environment, **(variables or {})})

@@ -1,4 +1,18 @@
-"""Processes of Airflow whose clock differs from that of the machine."""
+"""
+Processes of Airflow whose clock differs from that of the machine, by libfaketime.
+
+Workers and triggerers may differ by a minute. Between the scheduler and the API server, Airflow 3.3.2 itself
+tolerates less, and no task ran with a difference of a minute (``Invalid auth token``):
+
+- The scheduler signs a token for each task, and the API server checks it, with a leeway of 10 s
+  (``[api_auth] jwt_leeway``). If the API server's clock is slower by more, the token is not yet valid
+  (``ImmatureSignatureError``). If it is faster, the token has expired (``ExpiredSignatureError``): it is
+  valid for ``[scheduler] task_queued_timeout``, 15 s in these tests.
+- The API server stores the heartbeats of tasks. If its clock is slower by more than
+  ``task_instance_heartbeat_timeout`` (6 s in these tests), the scheduler ends all running tasks.
+
+So the API server's clock is only faster, and the scheduler's only slower, by some seconds.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +22,7 @@ from pathlib import Path
 from tests.support.system import System
 
 SECONDS = 60
+SECONDS_OF_SERVERS = 8
 STOP_SECONDS = 15.0
 
 
@@ -33,7 +48,8 @@ class Clocks:
         """Shift the clock of a random process, or set a shifted one back."""
         possible = {name: shifts for name, shifts in SHIFTS.items() if name in self._airflow.services}
         name = self._chance.choice(sorted(possible))
-        seconds = self._chance.choice([shift for shift in possible[name] if shift != self._shifts.get(name)])
+        before = self._shifts.get(name, 0)
+        seconds = self._chance.choice([shift for shift in possible[name] if shift != before])
         self.restart(name, seconds)
         return f"{name} runs with a clock that is shifted by {seconds} s"
 
@@ -59,6 +75,6 @@ SHIFTS = {
     "worker-2": (-SECONDS, 0, SECONDS),
     "triggerer": (-SECONDS, 0, SECONDS),
     "triggerer-2": (-SECONDS, 0, SECONDS),
-    "api-server": (0, SECONDS),
-    "scheduler": (-SECONDS, 0),
+    "api-server": (0, SECONDS_OF_SERVERS),
+    "scheduler": (-SECONDS_OF_SERVERS, 0),
 }

@@ -26,7 +26,7 @@ class PatientClient:
         self._token = ""
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Send an idempotent request to a path of the server, until there is an answer other than 401 or 5xx."""
+        """Send an idempotent request to the server until its status is neither 401 nor 5xx."""
         deadline = time.monotonic() + RETRY_SECONDS
         while True:
             try:

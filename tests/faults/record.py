@@ -35,6 +35,24 @@ A *fault* is: more or fewer than one submitted job for an event and process; a r
 
 {faults}
 """
+CHANGES_TITLE = "## Random changes"
+CHANGES_TEXT = """\
+{title}
+
+While events arrive, lookups, hives and clocks change at random, and waits are cleared. Afterwards each
+process of each event must have exactly one outcome: that of its job in the hive of its plan, and the last
+report on it must have the same outcome. A job of a hive that was created again is `missing`, unless the
+ledger had its outcome before. `tests/faults/clocks.py` names the clocks that can differ.
+
+| change | number |
+| --- | --- |
+{changes}
+
+- {events} events. Their processes: {states}.
+- {minutes:.0f} minutes with changes. Seed {seed}: `make faults ARGS="--seed {seed}"`.
+
+{faults}
+"""
 COLUMNS = (
     "killed",
     "rounds",
@@ -101,10 +119,41 @@ def write(
         minutes=(datetime.now(UTC) - started).total_seconds() / 60,
         seed=seed,
         machine=_describe_machine(),
-        faults="\n".join(["Faults:", "", *faults]) if faults else "No fault.",
+        faults=_format_faults(faults),
     )
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
+
+
+def write_changes(
+    file: Path,
+    changes: Counter[str],
+    states: Counter[str],
+    faults: Sequence[str],
+    *,
+    events: int,
+    seconds: float,
+    seed: int,
+) -> None:
+    """
+    Write or replace the section on random changes, after the table of kills.
+
+    :param changes: number of changes by kind.
+    :param states: number of processes of events by their final state.
+    :param seconds: during which changes were made.
+    """
+    text = CHANGES_TEXT.format(
+        title=CHANGES_TITLE,
+        changes="\n".join(_line([kind, str(count)]) for kind, count in sorted(changes.items())),
+        events=events,
+        states=_format_counts(states),
+        minutes=seconds / 60,
+        seed=seed,
+        faults=_format_faults([f"- {fault}" for fault in faults]),
+    )
+    before = file.read_text().partition(f"\n{CHANGES_TITLE}")[0] if file.exists() else ""
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"{before}\n{text}")
 
 
 def _row(name: str, rounds: Sequence[Round]) -> list[str]:
@@ -121,6 +170,10 @@ def _row(name: str, rounds: Sequence[Round]) -> list[str]:
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _format_faults(lines: Sequence[str]) -> str:
+    return "\n".join(["Faults:", "", *lines]) if lines else "No fault."
 
 
 def _format_counts(counts: Counter[str]) -> str:

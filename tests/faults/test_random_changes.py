@@ -1,8 +1,8 @@
 """
 Each event and process has one right outcome, although lookups, hives and clocks change while events flow.
 
-`make faults` makes random changes for half a minute per round (10 minutes with ``--rounds 20``), `make test` a
-few of each kind.
+`make faults` makes random changes for half a minute per round (10 minutes with ``--rounds 20``), `make test`
+makes a few of each kind.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults import record
 from tests.faults.changes import Changes
 from tests.faults.event_flow import EventFlow
 from tests.faults.verdict import Verdict
@@ -61,17 +62,29 @@ def test_each_event_has_one_right_outcome_during_random_changes(
     rounds = request.config.getoption("--rounds")
     flow = EventFlow(system, genome, random.Random(f"{change_seed}/events"), (1.0, 4.0))
     flow.start()
+    started = time.monotonic()
     for kind in choose_kinds(changes, rounds):
         time.sleep(changes.chance.uniform(*PAUSE))
         changes.make(kind)
     time.sleep(LAST_SECONDS)
     flow.stop()
+    seconds = time.monotonic() - started
     changes.clocks.restore()
     verdict = Verdict(system, genome, flow, changes)
     unfinished = verdict.wait_finished(RECOVERY_SECONDS)
     faults = [*flow.errors, *unfinished, *verdict.find_faults()]
     print(f"{len(flow.events)} events, {dict(changes.counts)}, {verdict.count_states()}")
     print("\n".join(faults))
+    if file := request.config.getoption("--record"):
+        record.write_changes(
+            file,
+            changes.counts,
+            verdict.count_states(),
+            faults,
+            events=len(flow.events),
+            seconds=seconds,
+            seed=change_seed,
+        )
     assert faults == [], f"--seed {change_seed}"
 
 

@@ -23,19 +23,20 @@ EVENTS = (
     " WHERE genome LIKE :genome ORDER BY id"
 )
 ROWS = (
-    "SELECT genome, event.type, run_id, position, process, hive, analysis, job_id, state, result, error, attempt"
-    " FROM event JOIN event_process ON event.id = event_id WHERE genome LIKE :genome ORDER BY event.id, process"
+    "SELECT genome, event.type, run_id, position, process, hive, analysis, job_id, state, result, error,"
+    " attempt FROM event JOIN event_process ON event.id = event_id WHERE genome LIKE :genome"
+    " ORDER BY event.id, process"
 )
 REPORTS = (
     "SELECT message_id, routing_key, body, sent_at IS NOT NULL FROM report"
     " WHERE event_id IN (SELECT id FROM event WHERE genome LIKE :genome) ORDER BY id"
 )
 UNFINISHED_STATES = ("planned", "submitted")
-REMOVED_ERRORS = {
-    "not_submitted": "removed from the process lookup",
-    "unknown": "removed from the lookup while its job ran",
-}
-"""Part of the error of a process that was removed from the lookup before its end, by state."""
+REMOVED_ERRORS = ("removed from the process lookup", "removed from the lookup while its job ran")
+"""Parts of the error of a process that was removed from the lookup before its end."""
+
+NEW_HIVE_ERROR = "rejected the request: its schema version is not set"
+"""Part of the error of a process whose job was submitted while its hive was created again."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ class Verdict:
         for row in rows:
             own = [job for job in jobs if row.token in job.input]
             if text := self._explain(row, own):
-                yield f"{text}: {row}; jobs: {[str(job) for job in own]}; {self._load_task_states(row.run_id)}"
+                tasks = self._load_task_states(row.run_id)
+                yield f"{text}: {row}; jobs: {[str(job) for job in own]}; {tasks}"
 
     def _explain(self, row: Row, jobs: Sequence[HiveJob]) -> str | None:
         """Return why the outcome of a process is wrong."""
@@ -174,10 +176,11 @@ class Verdict:
         fails = self._flow.events[row.genome].fails(row.analysis) if row.genome in self._flow.events else None
         if row.state in UNFINISHED_STATES:
             return "unfinished"
-        if row.state in REMOVED_ERRORS:
-            is_removed = row.process in self._changes.lookups.removed
-            is_named = REMOVED_ERRORS[row.state] in (row.error or "")
-            return None if is_removed and is_named and not was_complete else "without an outcome"
+        if row.state in ("not_submitted", "unknown"):
+            is_explained = self._has_valid_reason(row) and not was_complete
+            is_submitted = row.job_id is not None
+            is_right = is_explained and is_submitted is (row.state == "unknown")
+            return None if is_right else "without an outcome"
         if job is None:
             return "its job is in no generation of the hive"
         if row.state == "complete":
@@ -193,9 +196,18 @@ class Verdict:
             return "its job is in the hive" if is_current else None
         return "unexpected state"
 
+    def _has_valid_reason(self, row: Row) -> bool:
+        """Return whether the error of a process without an outcome names a change that prevented it."""
+        error = row.error or ""
+        is_removed = row.process in self._changes.lookups.removed
+        is_new_hive = bool(self._changes.hives[row.hive].created) and row.state == "not_submitted"
+        return (is_removed and any(text in error for text in REMOVED_ERRORS)) or (
+            is_new_hive and NEW_HIVE_ERROR in error
+        )
+
     def _find_report_faults(self, rows: Sequence[Row], jobs: Sequence[HiveJob]) -> Iterator[str]:
         stored = self._system.ledger_rows(REPORTS, **self._genomes)
-        genomes = sorted({row.genome for row in rows})
+        genomes = sorted(self._flow.events)
         received = {
             report["message_id"]: report for genome in genomes for report in self._system.all_reports(genome)
         }
@@ -208,8 +220,9 @@ class Verdict:
             elif step(report) == "process_finished":
                 (process,) = report["params"]["event_hooks"]["processes"]
                 finished[report["resource"], process].append(report)
-            elif step(report) == "event_finished" and report["params"]["event_hooks"]["processes"]:
-                summaries[report["resource"]] = facts(report)["processes"]
+            elif step(report) == "event_finished":
+                is_without_process = not report["params"]["event_hooks"]["processes"]
+                summaries[report["resource"]] = {} if is_without_process else facts(report)["processes"]
         for row in rows:
             reports = finished[row.genome, row.process]
             if text := self._explain_reports(row, reports, jobs):

@@ -35,8 +35,8 @@ HIVES: Mapping[str, HivePlan] = {
 ``{connection id: hive}``.
 
 ``hive_old`` has no Airflow connection: its URL is in the process lookup. No test does a job in ``hive_idle``.
-Tests do the jobs of ``hive_manual`` themselves, so these tests are one xdist group. ``test_random_changes.py``
-creates ``hive_change_1`` and ``hive_change_2`` again and again, and has workers of its own for them.
+Tests do the jobs of ``hive_manual`` themselves, so these tests are one xdist group. The test of random
+changes creates ``hive_change_1`` and ``hive_change_2`` again, and does their jobs.
 """
 
 GUIHIVE = "http://guihive.invalid/?hive=idle"
