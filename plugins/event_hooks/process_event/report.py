@@ -139,6 +139,8 @@ class RunTasks:
         wait_state = self._wait_state(status)
         submit_error = self.find_error(f"{status.process}.submit") or self.find_error(ROUTE)
         if status.job_id is None:
+            if self.states.get(f"{status.process}.wait", "removed") == "removed":
+                return "the process was removed from the process lookup before its job was submitted"
             return submit_error or "no job was submitted: see the log of the task submit"
         if wait_state == "success":
             return "a user marked the wait as success: the outcome of the job was not read"

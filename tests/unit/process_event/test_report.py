@@ -48,6 +48,7 @@ def build_status(position: int = 0, process: str = "dump", **fields: Any) -> Pro
         (build_tasks("upstream_failed", dump_submit="no analysis"), None, "no analysis"),
         (build_tasks("upstream_failed", route="no ledger"), None, "no ledger"),
         (build_tasks("upstream_failed"), None, "see the log of the task submit"),
+        (build_tasks("removed"), None, "removed from the process lookup before its job was submitted"),
     ],
 )
 def test_a_missing_outcome_is_explained_by_the_tasks(
