@@ -23,7 +23,7 @@ from tests.support.system import System
 
 SECONDS = 60
 SECONDS_OF_SERVERS = 8
-STOP_SECONDS = 15.0
+STOP_SECONDS = 5.0
 
 
 def find_library() -> Path:
