@@ -139,7 +139,7 @@ class AnalysisNotFound(HiveRejected, AirflowFailException):
 class HiveTooOld(HiveRejected, AirflowFailException):
     """The hive's tables were created by an eHive before version 2.5."""
 
-    def __init__(self, hive: str, version: str | None, oldest_version: int) -> None:
+    def __init__(self, hive: str, version: str, oldest_version: int) -> None:
         super().__init__(
             hive,
             f"its schema version is {version or 'not set'}, and {oldest_version} is the oldest supported",

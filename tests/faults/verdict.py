@@ -35,9 +35,6 @@ UNFINISHED_STATES = ("planned", "submitted")
 REMOVED_ERRORS = ("removed from the process lookup", "removed from the lookup while its job ran")
 """Parts of the error of a process that was removed from the lookup before its end."""
 
-NEW_HIVE_ERROR = "rejected the request: its schema version is not set"
-"""Part of the error of a process whose job was submitted while its hive was created again."""
-
 
 @dataclass(frozen=True)
 class Row:
@@ -200,10 +197,7 @@ class Verdict:
         """Return whether the error of a process without an outcome names a change that prevented it."""
         error = row.error or ""
         is_removed = row.process in self._changes.lookups.removed
-        is_new_hive = bool(self._changes.hives[row.hive].created) and row.state == "not_submitted"
-        return (is_removed and any(text in error for text in REMOVED_ERRORS)) or (
-            is_new_hive and NEW_HIVE_ERROR in error
-        )
+        return is_removed and any(text in error for text in REMOVED_ERRORS)
 
     def _find_report_faults(self, rows: Sequence[Row], jobs: Sequence[HiveJob]) -> Iterator[str]:
         stored = self._system.ledger_rows(REPORTS, **self._genomes)

@@ -65,11 +65,14 @@ def find_analysis_id(connection: Connection, hive: str, analysis: str) -> int:
     """
     Return the ``analysis_id`` of an analysis, after a check of the hive's schema version.
 
-    :raises HiveTooOld: if the schema version is older than :data:`OLDEST_SCHEMA_VERSION`, or not set.
+    :raises HiveTooOld: if the schema version is older than :data:`OLDEST_SCHEMA_VERSION`.
+    :raises HiveRejected: if the schema version is not set, as in a hive that is being created.
     :raises AnalysisNotFound: if the hive has no such analysis.
     """
     version = _load_meta(connection).get("hive_sql_schema_version")
-    if version is None or not version.isdigit() or int(version) < OLDEST_SCHEMA_VERSION:
+    if version is None:
+        raise HiveRejected(hive, "its schema version is not set: it is no hive, or it is being created")
+    if not version.isdigit() or int(version) < OLDEST_SCHEMA_VERSION:
         raise HiveTooOld(hive, version, OLDEST_SCHEMA_VERSION)
     analysis_id = connection.scalar(
         select(analysis_base.c.analysis_id).where(analysis_base.c.logic_name == analysis)
