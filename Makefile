@@ -49,8 +49,8 @@ bench-%: setup ## measure one thing: bench-hive, bench-api, bench-runs, bench-co
 faults: setup ## kill each part 20 times, and change everything at random, while events run; writes docs/faults.md
 	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest $(FAULTS) -s --rounds 20 --record docs/faults.md $(ARGS)
 
-FAULTS := tests/faults/test_kills.py tests/faults/test_random_changes.py tests/faults/test_broker_outage.py \
-	--executor local
+FAULTS := tests/faults/test_kills.py tests/faults/test_random_changes.py tests/faults/test_slow_stops.py \
+	tests/faults/test_broker_outage.py --executor local
 
 lint: setup ## ruff, mypy, layers, prose, secrets, and an audit of requirements.txt (AUDIT=no leaves that out)
 	$(BIN)/ruff check

@@ -9,6 +9,8 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.support.system import WAIT_SECONDS, System
 from tests.system.events import facts, practice_event
 from tests.system.test_marking import load_messages
@@ -96,6 +98,7 @@ def test_marking_a_wait_stops_its_job_although_the_stop_takes_8_seconds(system: 
         assert f"Job {job_id}: stopped by a user" in system.read_task_log(run_id, "report")
 
 
+@pytest.mark.rounds
 def test_report_finishes_a_stop_whose_triggerer_was_killed(system: System, genome: str) -> None:
     run_id, job_id = start_waiting(system, genome)[genome]
     try:

@@ -138,8 +138,9 @@ class System:
     def parse_dag_files(self) -> None:
         """Request that the DAG files are parsed, as after a change of the lookups."""
         for token in self._file_tokens:
-            response = self.runs.request("PUT", f"/parseDagFile/{token}")
-            assert response.status_code == 201, response.text
+            # Airflow answers 500 while the dag-processor has not taken an earlier request for the file.
+            request = lambda: self.runs.request("PUT", f"/parseDagFile/{token}").status_code == 201  # noqa: B023, E731
+            self.wait(request, lambda: f"the request to parse {token} is not accepted")  # noqa: B023
 
     def mark_task(self, run_id: str, task_id: str, state: str) -> None:
         """Mark a task, as a user does on the web page."""

@@ -18,6 +18,7 @@ def test_the_demo_shows_a_success_and_a_failure(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(f"AIRFLOW_CONN_{HIVE.upper()}", system.installation.hives["hive_test"])
+    monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
     succeeding = {**SUCCEEDING_EVENT, "genome": "demo_of_a_success"}
     failing = {**FAILING_EVENT, "type": "new_genebuild", "genome": "demo_of_a_failure"}
     monkeypatch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", os.environ["RABBITMQ_URL"])
