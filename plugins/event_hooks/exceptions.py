@@ -9,7 +9,7 @@ Errors of event hooks.
   + HiveUnreachable           the hive does not answer in time            a retry may help
     - StopUnconfirmed         the same, after it was asked to stop a job  check the job's status first
   + HiveRejected              the hive answers with an error              a retry may help
-    - AnalysisNotFound [1]    the hive lacks the analysis                 a retry cannot help
+    - AnalysisNotFound        the hive lacks the analysis                 a retry may help, see there
     - HiveTooOld [1]          the hive's tables are of an early eHive     a retry cannot help
   + JobInOtherHive [1]        the lookup changed after the submission     a retry cannot help
   + MetadataUnreachable       ensembl_metadata does not answer in time    a retry may help
@@ -18,6 +18,7 @@ Errors of event hooks.
   + ReportNotPublished        the broker did not accept a report          a retry may help
     - ReportRejected          no queue takes or stores a report           a retry helps after the fix
   + EventKeyConflict          another event has this key                  a retry cannot help
+  + RunFailed [1]             something in a run failed                   fix the cause, clear the task
   + RunClosed                 the run takes no further events             store them in another run
   + LedgerUnreachable         the ledger does not answer in time          a retry may help
     - LedgerRejected          the ledger cannot store a value             a retry cannot help
@@ -77,6 +78,17 @@ class TasksNotScheduled(EventHooksError):
         )
 
 
+class RunFailed(EventHooksError, AirflowFailException):
+    """Events or processes of a run failed; everything about them is recorded and reported."""
+
+    MAX_SHOWN = 10
+
+    def __init__(self, failures: Sequence[str]) -> None:
+        shown = "\n".join(f"- {failure}" for failure in failures[: self.MAX_SHOWN])
+        more = f"\n- and {len(failures) - self.MAX_SHOWN} more" if len(failures) > self.MAX_SHOWN else ""
+        super().__init__(f"the run failed, and all its reports are sent:\n{shown}{more}")
+
+
 class HiveUnreachable(EventHooksError):
     """The hive did not answer in time, or the connection to it broke."""
 
@@ -124,8 +136,8 @@ class HiveRejected(EventHooksError):
         return f"hive {self.hive!r} rejected the request; see the API server log for the reason"
 
 
-class AnalysisNotFound(HiveRejected, AirflowFailException):
-    """The hive has no analysis of this name."""
+class AnalysisNotFound(HiveRejected):
+    """The hive has no analysis of this name: the name is wrong, or the hive is being created."""
 
     def __init__(self, hive: str, analysis: str) -> None:
         super().__init__(hive, f"it has no analysis {analysis!r}")

@@ -44,8 +44,8 @@ class HiveSubmitOperator(BaseOperator):
         Submit the jobs and return their ids.
 
         :raises UnsafeValue: eHive would evaluate a value; nothing is submitted.
-        :raises HiveRejected: a retry helps after a failover or a fix; nothing is submitted.
-        :raises AnalysisNotFound: a retry cannot help, as for :class:`HiveTooOld`.
+        :raises HiveRejected: a retry helps after a failover or a fix, and cannot help after
+            :class:`HiveTooOld`; nothing is submitted.
         :raises HiveUnreachable: a retry may help.
         """
         with xcom.push_error_xcom(context["ti"]):

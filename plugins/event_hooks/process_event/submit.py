@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, RetryDecision, RetryPolicy
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from event_hooks import xcom
 from event_hooks.events.models import build_job_input
-from event_hooks.exceptions import EventHooksError
+from event_hooks.exceptions import AnalysisNotFound, EventHooksError
 from event_hooks.hive import perl
 from event_hooks.hive.hook import HiveHook, format_job_ids
 from event_hooks.ledger.database import Ledger
@@ -28,6 +28,25 @@ if TYPE_CHECKING:
     from event_hooks.ledger.records import ProcessStatus, RunEvents
 
 
+ANALYSIS_RETRIES = 3
+"""Retries if a hive lacks the analysis; over a minute, in which a hive that is being created gets it."""
+
+
+class SubmitRetryPolicy(RetryPolicy):
+    """Retry an analysis that is not found only a few times: more often, its name is wrong."""
+
+    def evaluate(
+        self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
+    ) -> RetryDecision:
+        """Decide by the number of retries since the task started, or was cleared."""
+        if not isinstance(exception, AnalysisNotFound) or context is None:
+            return RetryDecision.default()
+        retries_left = max_tries - try_number + 1
+        if (context["task"].retries or 0) - retries_left < ANALYSIS_RETRIES:
+            return RetryDecision.default()
+        return RetryDecision.fail(f"{exception}, after {ANALYSIS_RETRIES} retries")
+
+
 class EventSubmitOperator(BaseOperator):
     """
     Submit one job per event of a run that has this process, as the ledger's plan says, and record the jobs.
@@ -42,7 +61,7 @@ class EventSubmitOperator(BaseOperator):
     operator_extra_links = LINKS
 
     def __init__(self, *, process: str, guihive: str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(retry_policy=SubmitRetryPolicy(), **kwargs)
         self.process = process
         self.guihive = guihive
 
@@ -84,8 +103,8 @@ class EventSubmitOperator(BaseOperator):
             positions = [status.position for status in group]
             jobs = dict(zip(positions, job_ids, strict=True))
             recording.record_jobs(ledger, run, self.process, jobs)
-        if errors:  # an error that a retry may resolve counts first
-            raise min(errors, key=lambda error: isinstance(error, AirflowFailException))
+        if errors:  # an error that most retries may resolve counts first
+            raise min(errors, key=lambda error: isinstance(error, (AirflowFailException, AnalysisNotFound)))
 
     def _build_input(self, run: RunEvents, status: ProcessStatus) -> str:
         payload, task_id = run.events[status.position].payload(), submit_task_id(self.process)
