@@ -9,7 +9,8 @@ The run's `conf` is the event, for example `{"type": "new_assembly", "genome": "
 - `<process>.submit` submits one job per event, to the hive of the event's plan. A retry finds the same jobs.
 - `<process>.wait` waits for these jobs and all their descendants. It is deferred and uses no worker slot. The
   triggerer also sends the follow-up events of a success.
-- `report` always runs. It stores missing outcomes, and finishes when RabbitMQ has confirmed all reports.
+- `report` always runs. It stores missing outcomes, and ends when RabbitMQ has confirmed all reports. It fails
+  if something in the run failed, and its log lists what.
 
 **If a `wait` failed**, its log shows the error message of the failed job. Fix the cause, then clear the
 `wait` with *Downstream*: the failed jobs run again, and the task waits for them. **To stop** jobs that
@@ -68,7 +69,7 @@ def process_event() -> None:
         emits=LOOKUPS.emits,
         doc_md="Store missing outcomes, and send all reports to RabbitMQ. It runs even after a failure.",
         retries=REPORT_RETRIES,
-    ).as_teardown()
+    ).as_teardown(on_failure_fail_dagrun=True)
     for process in LOOKUPS.processes.values():
         with TaskGroup(process.name):
             submit = EventSubmitOperator(

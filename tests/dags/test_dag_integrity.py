@@ -91,6 +91,7 @@ def test_each_process_is_a_task_group_of_submit_and_wait(dag_bag: DagBag) -> Non
         assert dag.task_dict[f"{process}.submit"].upstream_task_ids == {"route"}
         assert dag.task_dict[f"{process}.wait"].upstream_task_ids == {f"{process}.submit"}
     assert dag.task_dict["report"].is_teardown
+    assert dag.task_dict["report"].on_failure_fail_dagrun
 
 
 def test_waits_have_no_template_that_can_hang_the_triggerer(dag_bag: DagBag) -> None:

@@ -71,8 +71,7 @@ def test_events_are_reported_although_their_type_or_process_was_removed(system: 
 
     with changed(system, remove):
         system.wait(lambda: "old_style" not in list_offered_types(system), lambda: "the type stays")
-        for run_id in runs:
-            system.runs.wait_finished(run_id, WAIT_SECONDS)
+        assert [system.runs.wait_finished(run_id, WAIT_SECONDS) for run_id in runs] == ["failed", "success"]
     system.wait(lambda: "old_style" in list_offered_types(system), lambda: "the type does not return")
     assert system.list_routing_keys(event_type) == ["report.info"]
     reports = {report["routing_key"]: report["message"] for report in system.reports(process)}

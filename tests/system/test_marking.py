@@ -45,7 +45,7 @@ def test_marking_as_failed_stops_ready_jobs_and_clearing_resumes_them(system: Sy
         ]
         system.wait(lambda: "report.fatal" in system.list_routing_keys(genomes[marked]), lambda: "no report")  # noqa: B023
         system.wait_for_task(run_id, "dump_manual.wait", "failed")
-        system.wait_for_task(run_id, "report", "success")
+        system.wait_for_task(run_id, "report", "failed")
         assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "failed"
         system.clear_task(run_id, "dump_manual.wait")
     for marked, run_id in runs.items():

@@ -1,9 +1,15 @@
-"""The task `report`: record what no other task could record, and publish the pending reports of a run."""
+"""
+The task `report`: record what no other task could record, publish the pending reports, and end the run.
+
+This task alone decides whether Airflow shows the run as failed. The states of the other tasks do not suffice:
+an event can be rejected while the others of its run succeed, and a process can be removed from the DAG.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +17,12 @@ from airflow.sdk import BaseOperator
 
 from event_hooks import metrics, xcom
 from event_hooks.events import lookups
-from event_hooks.exceptions import EventInvalid
+from event_hooks.exceptions import EventInvalid, RunFailed
 from event_hooks.ledger import joins
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import load_run, load_run_events
 from event_hooks.ledger.processes import load_run_statuses
-from event_hooks.ledger.records import RunEvents
+from event_hooks.ledger.records import FAILURE_STATES, RunEvents
 from event_hooks.ledger.reports import count_pending_reports, store_reports
 from event_hooks.process_event import recording
 from event_hooks.process_event.route import accept_conf
@@ -46,9 +52,10 @@ class ReportOperator(BaseOperator):
     """
     Record an outcome of each process and event, and publish the reports.
 
-    Make it a teardown, so that it always runs. The waits record the outcomes of jobs as they arrive. This
-    task rejects events that were never planned, finishes stops, records that a job was not submitted or that
-    its outcome is unknown, and adds a summary of each event. A retry is idempotent.
+    Make it a teardown, so that it always runs, and have it decide the state of the run. The waits record the
+    outcomes of jobs as they arrive. This task rejects events that were never planned, finishes stops, records
+    that a job was not submitted or that its outcome is unknown, and adds a summary of each event. When all
+    reports are sent, it fails if something in the run failed. A retry is idempotent.
 
     :param emits: ``{process: types of its follow-up events}``.
     """
@@ -64,22 +71,30 @@ class ReportOperator(BaseOperator):
         :raises ReportNotPublished: reports are still pending, because the broker is unavailable.
         :raises HiveUnreachable: a hive is unavailable in which jobs are to be stopped; all reports so far are
             published.
+        :raises RunFailed: all reports are sent; an event was rejected, or a process or task failed. A process
+            whose ``wait`` a user has marked as success does not count.
         """
-        dag_run, ledger = context["dag_run"], Ledger()
-        try:
-            tasks = RunTasks.load(context["ti"], dag_run.run_id)
-            if tasks.states.get(ROUTE) != "success":
-                _reject_events(ledger, dag_run, tasks)
-            self._finish_processes(ledger, tasks)
-            self._store_summaries(ledger, dag_run.run_id)
-        finally:
-            self.log.info("%s reports are pending", count_pending_reports(ledger, dag_run.run_id))
-            self.log.info("%s reports are sent", send_pending_of_run(ledger, dag_run.run_id))
-            ledger.close()
+        run_id = context["dag_run"].run_id
+        with closing(Ledger()) as ledger:
+            try:
+                tasks = RunTasks.load(context["ti"], run_id)
+                if tasks.states.get(ROUTE) != "success":
+                    _reject_events(ledger, context["dag_run"], tasks)
+                while unfinished := _load_unfinished(ledger, tasks):
+                    self._finish_processes(ledger, tasks, unfinished)
+                    # A trigger may have started an attempt since, which alone may store an outcome
+                    tasks = RunTasks.load(context["ti"], run_id)
+                self._store_summaries(ledger, run_id)
+            finally:
+                self.log.info("%s reports are pending", count_pending_reports(ledger, run_id))
+                self.log.info("%s reports are sent", send_pending_of_run(ledger, run_id))
+            failures = list_failures(ledger, tasks)
+        if failures:
+            raise RunFailed(failures)
 
-    def _finish_processes(self, ledger: Ledger, tasks: RunTasks) -> None:
+    def _finish_processes(self, ledger: Ledger, tasks: RunTasks, unfinished: Sequence[ProcessStatus]) -> None:
         """Finish the stops, and record the other processes without an outcome."""
-        run, unfinished = load_run(ledger, tasks.run_id), _load_unfinished(ledger, tasks)
+        run = load_run(ledger, tasks.run_id)
         stopping = [status for status in unfinished if status.stop_requested_at]
         finish_stop(ledger, run, stopping, self.emits)
         for is_user_decision in (True, False):
@@ -131,8 +146,12 @@ class RunTasks:
         return has_job and self._wait_state(status) == "failed" and status.stop_requested_at is None
 
     def is_marked_as_success(self, status: ProcessStatus) -> bool:
-        """Return whether a user marked the wait as success; otherwise it records an outcome first."""
+        """Return whether the wait of a process that did not succeed is a success: a user marked it so."""
         return status.job_id is not None and self._wait_state(status) == "success"
+
+    def list_failed(self) -> list[str]:
+        """Return the failed tasks."""
+        return [task_id for task_id, state in self.states.items() if state in ("failed", "upstream_failed")]
 
     def explain_missing_outcome(self, status: ProcessStatus) -> str:
         """Return why a process has no outcome, after its tasks have ended."""
@@ -189,6 +208,23 @@ def _load_unfinished(ledger: Ledger, tasks: RunTasks) -> list[ProcessStatus]:
         if time.monotonic() > deadline or not any(map(tasks.may_be_stopping, unfinished)):
             return unfinished
         time.sleep(POLL_SECONDS)
+
+
+def list_failures(ledger: Ledger, tasks: RunTasks) -> list[str]:
+    """Return the rejected events and failed processes; if there are none, the failed tasks."""
+    rejected = [
+        f"event {event.id} was rejected: {event.rejected_reason}"
+        for event in load_run_events(ledger, tasks.run_id)
+        if event.rejected_reason
+    ]
+    failed = [
+        f"{status.process} of event {status.event_id}: {status.state}: {status.error or 'no error message'}"
+        for status in load_run_statuses(ledger, tasks.run_id)
+        if status.state in FAILURE_STATES and not tasks.is_marked_as_success(status)
+    ]
+    return [*rejected, *failed] or [
+        f"the task {task_id} failed: see its log" for task_id in tasks.list_failed()
+    ]
 
 
 def build_summaries(

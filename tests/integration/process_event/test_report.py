@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from event_hooks.exceptions import HiveUnreachable
+from event_hooks.exceptions import HiveUnreachable, RunFailed
 from event_hooks.ledger.database import Ledger
-from event_hooks.ledger.events import load_run_events
-from event_hooks.ledger.outcomes import request_stop, start_attempt
+from event_hooks.ledger.events import load_run, load_run_events
+from event_hooks.ledger.outcomes import request_stop, start_attempt, store_outcomes
 from event_hooks.ledger.processes import load_run_statuses
-from event_hooks.ledger.records import ProcessState
+from event_hooks.ledger.records import ProcessOutcome, ProcessState
+from event_hooks.process_event import recording
 from event_hooks.process_event import report as report_module
 from event_hooks.process_event.report import ReportOperator
 from tests.integration.hives import PracticeHive
@@ -33,8 +34,13 @@ pytestmark = pytest.mark.usefixtures("queue")
 ASSEMBLY: dict[str, Any] = {"type": "new_assembly"}
 
 
-def report(run: RunOfTasks) -> None:
-    ReportOperator(task_id="report", emits={}).execute(run.build_context("report"))
+def report(run: RunOfTasks) -> list[str]:
+    """Run the task, and return the failures that it lists."""
+    try:
+        ReportOperator(task_id="report", emits={}).execute(run.build_context("report"))
+    except RunFailed as error:
+        return str(error).splitlines()[1:]
+    return []
 
 
 def submit_one(ledger: Ledger, hive: PracticeHive, **states: str) -> RunOfTasks:
@@ -57,7 +63,7 @@ def test_events_that_were_never_planned_are_rejected(ledger: Ledger) -> None:
     run.states |= {"route": "failed", "dump.submit": "upstream_failed", "dump.wait": "upstream_failed"}
     run.xcoms["route", "error"] = "ledger 'event_ledger' is unavailable"
     for _ in range(2):
-        report(run)
+        assert report(run) == ["- event 1 was rejected: ledger 'event_ledger' is unavailable"]
     assert list_rejected(ledger) == {0: "ledger 'event_ledger' is unavailable"}
     assert list_reports(ledger) == [("report.fatal", "rejected")]
 
@@ -80,7 +86,7 @@ def test_events_of_a_triggered_run_whose_route_was_marked_as_failed_are_in_the_l
 
 def test_an_invalid_conf_is_reported_and_not_stored(ledger: Ledger) -> None:
     run = RunOfTasks(RUN_ID, {"type": "unknown_type"}, {"route": "failed", "report": None})
-    report(run)
+    assert report(run) == ["- the task route failed: see its log"]
     assert load_run_events(ledger, RUN_ID) == []
     assert list_reports(ledger) == [("report.fatal", "rejected")]
 
@@ -97,8 +103,50 @@ def test_an_error_of_submit_is_reported_again_after_it_was_cleared(ledger: Ledge
     assert load_only_status(ledger).state == ProcessState.NOT_SUBMITTED
 
 
+def test_one_rejected_event_of_a_run_fails_it(ledger: Ledger) -> None:
+    run = accept(ledger, [(ASSEMBLY, []), ({"type": "no_process"}, [])])
+    recording.record_rejections(ledger, load_run(ledger, RUN_ID), {1: "type: expected one of new_assembly"})
+    run.states |= {"route": "success", "dump.submit": "skipped", "dump.wait": "skipped"}
+    (event_id,) = [event.id for event in load_run_events(ledger, RUN_ID) if event.position == 1]
+    assert report(run) == [f"- event {event_id} was rejected: type: expected one of new_assembly"]
+
+
+def test_a_process_that_was_removed_while_its_job_ran_fails_the_run(
+    ledger: Ledger, hive: PracticeHive
+) -> None:
+    run = submit_one(ledger, hive, dump_wait="removed")
+    (failure,) = report(run)
+    assert failure.endswith(
+        "unknown: the process was removed from the lookup while its job ran, and no task waits: see its hive"
+    )
+
+
+def test_a_run_without_failures_succeeds(ledger: Ledger, hive: PracticeHive) -> None:
+    run = submit_one(ledger, hive, dump_wait="success")
+    outcome = ProcessOutcome(load_only_status(ledger).event_id, ProcessState.COMPLETE)
+    store_outcomes(ledger, "dump", [outcome], "", [], [])
+    assert report(run) == []
+
+
 def test_a_wait_that_was_marked_as_success_is_a_warning(ledger: Ledger, hive: PracticeHive) -> None:
-    report(submit_one(ledger, hive, dump_wait="success"))
+    assert report(submit_one(ledger, hive, dump_wait="success")) == []
+    assert load_only_status(ledger).state == ProcessState.UNKNOWN
+    assert ("report.warn", "process_finished") in list_reports(ledger)
+
+
+def test_an_outcome_is_recorded_although_a_trigger_starts_late(
+    ledger: Ledger, hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user has marked a wait as success before its trigger had started; only that trigger may write now."""
+    run = submit_one(ledger, hive, dump_wait="success")
+    record = recording.record_missing_outcomes
+
+    def start_and_record(*args: Any, **kwargs: Any) -> None:
+        start_attempt(ledger, "dump", [load_only_status(ledger).event_id], "try2")
+        record(*args, **kwargs)
+
+    monkeypatch.setattr(recording, "record_missing_outcomes", start_and_record)
+    assert report(run) == []
     assert load_only_status(ledger).state == ProcessState.UNKNOWN
     assert ("report.warn", "process_finished") in list_reports(ledger)
 
