@@ -15,14 +15,18 @@ from typing import Any
 
 import psutil
 
+from tests.faults.changing_hives import ChangingHive
 from tests.support.system import WAIT_SECONDS, System
 from tests.system.events import practice_event
 from tests.system.test_api import submit, wait_finished
 from tests.system.test_marking import do_jobs
 from tools.runs import DAG_PATH
 
-OLD_HIVE, NEW_HIVE = "hive_manual", "hive_test"
-"""No worker does the jobs of the old hive."""
+OLD_HIVE, NEW_HIVE = "hive_manual", "hive_change_1"
+"""No other test uses them at the same time."""
+
+PARSE_SECONDS = 60.0
+"""Longest time until the dag-processor parses a file by itself; every 30 s in these tests."""
 
 
 def list_dag_processors(system: System) -> list[psutil.Process]:
@@ -69,6 +73,17 @@ def load_last_job_id(system: System, hive: str) -> int:
         return int(connection.exec_driver_sql("SELECT COALESCE(MAX(job_id), 0) FROM job").scalar_one())
 
 
+@contextmanager
+def worker_of_new_hive(system: System) -> Iterator[None]:
+    """Do the jobs of the new hive."""
+    hive = ChangingHive(NEW_HIVE, system.hives[NEW_HIVE])
+    hive.start_worker()
+    try:
+        yield
+    finally:
+        hive.close()
+
+
 def load_attempt(system: System, event_id: int) -> str:
     """Return the task instance that waits for the job of an event."""
     statement = "SELECT attempt FROM event_process WHERE event_id = :event_id"
@@ -90,7 +105,7 @@ def test_each_event_keeps_the_hive_that_its_process_had_when_it_was_accepted(
     with suspended_dag_processor(system):
         early = submit(system, practice_event(early_genome, "manual"))
         system.wait_for_trigger(early["run_id"], "dump_manual.wait")
-        with changed_lookup(system, "process_lookup", move):
+        with changed_lookup(system, "process_lookup", move), worker_of_new_hive(system):
             set_next_job_id(system, NEW_HIVE, early["job_id"])
             late = submit(system, practice_event(late_genome, "manual", fail="entry"))
             assert early["job_id"] == late["job_id"]
@@ -120,20 +135,18 @@ def test_a_run_waits_for_the_tasks_of_a_new_process(system: System, genome: str)
     def add_process(processes: dict[str, Any]) -> None:
         processes["dump_new"] = {"analysis": "event_dump_dna", "hive_conn_id": "hive_test"}
 
-    def add_type(types: dict[str, Any]) -> None:
-        types["new_type"] = ["dump_new"]
+    def add_to_type(types: dict[str, Any]) -> None:
+        types["growing"] = ["dump_new"]
 
     with ExitStack() as changes:
-        changes.callback(system.parse_dag_files)
         with suspended_dag_processor(system):
             changes.enter_context(changed_lookup(system, "process_lookup", add_process))
-            changes.enter_context(changed_lookup(system, "event_lookup", add_type))
-            job = submit(system, practice_event(genome, "new_type"))
+            changes.enter_context(changed_lookup(system, "event_lookup", add_to_type))
+            job = submit(system, practice_event(genome, "growing"))
             wait_for_run(system, job["run_id"])
             system.wait_for_task(job["run_id"], "route", "up_for_retry")
             assert "dump_new.wait" not in system.runs.load_task_states(job["run_id"])
             assert "the run has no tasks yet for dump_new" in system.read_task_log(job["run_id"], "route")
-            system.parse_dag_files()
-        assert system.runs.wait_finished(job["run_id"], 2 * WAIT_SECONDS) == "success"
+        assert system.runs.wait_finished(job["run_id"], PARSE_SECONDS + WAIT_SECONDS) == "success"
     assert system.jobs(job["run_id"]) == [(job["job_id"], "DONE")]
     assert system.list_routing_keys(genome) == ["report.info"]

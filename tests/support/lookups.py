@@ -35,8 +35,8 @@ HIVES: Mapping[str, HivePlan] = {
 ``{connection id: hive}``.
 
 ``hive_old`` has no Airflow connection: its URL is in the process lookup. No test does a job in ``hive_idle``.
-Tests do the jobs of ``hive_manual`` themselves, so these tests are one xdist group. The test of random
-changes creates ``hive_change_1`` and ``hive_change_2`` again, and does their jobs.
+The tests of the group ``manual`` do the jobs of ``hive_manual`` themselves. ``hive_change_1`` and
+``hive_change_2`` are for tests that change lookups.
 """
 
 GUIHIVE = "http://guihive.invalid/?hive=idle"
@@ -69,6 +69,7 @@ EVENT_LOOKUP = {
     "new_late": [LATE_JOIN],
     "new_release": [{"process": "dump_joined", "once_per": ["genome", "assembly"]}],
     "new_collection": ["dump_collection"],
+    "growing": [],
     "changing_1": ["dump_changing_1"],
     "changing_2": ["dump_changing_1", "dump_changing_2"],
 }

@@ -24,15 +24,29 @@ from tests.support.session import SESSION
 GROUPS = {
     "tests/integration/reports/": "reports",  # they share a broker of their own, which takes 6 s to start
     "tests/faults/test_broker_outage.py": "last",
+    "tests/faults/test_changed_dag.py": "manual",  # they do the jobs of hive_manual
+    "tests/faults/test_slow_stops.py": "manual",
+    "tests/system/test_marking.py": "manual",
+    "tests/system/test_deleting.py": "manual",
     "tests/faults/": "faults",
     "tests/system/test_secrets.py": "last",  # searches the output of all other tests
     "tests/system/test_process_event.py": "process_event",
     "tests/system/test_board.py": "board",
     "tests/system/test_client.py": "client",
-    "tests/system/test_marking.py": "manual",
-    "tests/system/test_deleting.py": "manual",
 }
 """``{prefix of a path: group}``; one process runs the tests of a group, in their order."""
+
+EARLY = (
+    "tests/unit/",
+    "tests/dags/",
+    "tests/integration/hive/test_duplicates",
+    "tests/integration/hive/test_job",
+)
+"""
+Prefixes of the paths of tests that run while Airflow starts.
+
+The other tests without Airflow run beside those of the group ``faults``.
+"""
 
 
 def group_of(path: str) -> str | None:
@@ -82,8 +96,7 @@ def _position(item: pytest.Item) -> int:
         return 5
     if item.get_closest_marker("system"):
         return 3 if group == "faults" else 1 if group else 2
-    is_late = item.nodeid.startswith("tests/integration/") and "/hive/" not in item.nodeid
-    return 4 if is_late else 0
+    return 0 if item.nodeid.startswith(EARLY) else 4
 
 
 def is_alone(item: pytest.Item) -> bool:
