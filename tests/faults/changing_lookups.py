@@ -34,8 +34,8 @@ class ChangingLookups:
         self._events: dict[str, list[Any]] = json.loads(self._before["event_lookup"])
         self._processes: dict[str, dict[str, Any]] = json.loads(self._before["process_lookup"])
         self._versions = [(time.monotonic(), self._plans())]
-        self.removed: set[str] = set()
-        """Processes that a version does not have, although an earlier version has them."""
+        self.removed_at: dict[str, float] = {}
+        """``{process that has been removed: time in seconds since 1970}``; none is added again."""
 
     @property
     def _names(self) -> list[str]:
@@ -58,7 +58,7 @@ class ChangingLookups:
         if len(self._names) == 1:
             return self.add()
         name = self._chance.choice(self._names)
-        self.removed.add(name)
+        self.removed_at[name] = time.time()
         for event_type in TYPES:
             self._events[event_type] = [process for process in self._events[event_type] if process != name]
         self._write("event_lookup", self._events)

@@ -24,8 +24,8 @@ EVENTS = (
 )
 ROWS = (
     "SELECT genome, event.type, run_id, position, process, hive, analysis, job_id, state, result, error,"
-    " attempt FROM event JOIN event_process ON event.id = event_id WHERE genome LIKE :genome"
-    " ORDER BY event.id, process"
+    " attempt, EXTRACT(EPOCH FROM finished_at) FROM event JOIN event_process ON event.id = event_id"
+    " WHERE genome LIKE :genome ORDER BY event.id, process"
 )
 REPORTS = (
     "SELECT message_id, routing_key, body, sent_at IS NOT NULL FROM report"
@@ -52,6 +52,8 @@ class Row:
     result: str | None
     error: str | None
     attempt: str | None
+    finished_at: float | None
+    """Seconds since 1970."""
 
     @property
     def token(self) -> str:
@@ -94,10 +96,10 @@ class Verdict:
 
     def _load_task_states(self, run_id: str) -> dict[str, str]:
         path = f"/api/v2{DAG_PATH}/dagRuns/{run_id}/taskInstances"
-        tasks = self._client.request("GET", path).json()["task_instances"]
+        answer = self._client.request("GET", path).json()
         return {
             task["task_id"]: f"{task['state']} try {task['try_number']}"
-            for task in tasks
+            for task in answer.get("task_instances", ())  # none if the run does not exist yet
             if task["state"] != "skipped"
         }
 
@@ -195,9 +197,9 @@ class Verdict:
 
     def _has_valid_reason(self, row: Row) -> bool:
         """Return whether the error of a process without an outcome names a change that prevented it."""
-        error = row.error or ""
-        is_removed = row.process in self._changes.lookups.removed
-        return is_removed and any(text in error for text in REMOVED_ERRORS)
+        removed_at = self._changes.lookups.removed_at.get(row.process)
+        was_removed = removed_at is not None and removed_at <= float(row.finished_at or 0)
+        return was_removed and any(text in (row.error or "") for text in REMOVED_ERRORS)
 
     def _find_report_faults(self, rows: Sequence[Row], jobs: Sequence[HiveJob]) -> Iterator[str]:
         stored = self._system.ledger_rows(REPORTS, **self._genomes)

@@ -103,4 +103,4 @@ def test_pending_reports_are_sent_by_the_maintenance_dag(system: System, genome:
     )
     assert message_ids() == sent * 2
     pending = "SELECT count(*) FROM report WHERE sent_at IS NULL AND run_id = :run"
-    assert system.ledger_rows(pending, run=run_id) == [(0,)]
+    system.wait(lambda: system.ledger_rows(pending, run=run_id) == [(0,)], lambda: "reports stay pending")

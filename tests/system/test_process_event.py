@@ -229,7 +229,7 @@ def test_a_failed_run_sends_one_mail_with_the_next_step(system: System, genome: 
     [
         (
             {"type": "new_asembly"},
-            "type: expected one of changing_1, changing_2, half_wrong, idle, idle_for_long, manual,",
+            "type: expected one of changing_1, changing_2, growing, half_wrong, idle, idle_for_long,",
         ),
         ({"type": "new_assembly", "note": {"deep": ["#expr(1)expr#"]}}, "note.deep[0]: expected no '#expr('"),
     ],
