@@ -22,7 +22,7 @@ from tests.system.test_api import submit, wait_finished
 from tests.system.test_marking import do_jobs
 from tools.runs import DAG_PATH
 
-OLD_HIVE, NEW_HIVE = "hive_manual", "hive_change_1"
+OLD_HIVE, NEW_HIVE = "hive_manual", "hive_moved"
 """No other test uses them at the same time."""
 
 PARSE_SECONDS = 60.0

@@ -28,6 +28,7 @@ HIVES: Mapping[str, HivePlan] = {
     "hive_idle": HivePlan("secret_of_the_idle"),
     "hive_manual": HivePlan("secret_of_the_manual"),
     "hive_collection": HivePlan("secret_of_the_collection"),
+    "hive_moved": HivePlan("secret_of_the_moved"),
     "hive_change_1": HivePlan("secret_of_change_1"),
     "hive_change_2": HivePlan("secret_of_change_2"),
 }
@@ -35,8 +36,8 @@ HIVES: Mapping[str, HivePlan] = {
 ``{connection id: hive}``.
 
 ``hive_old`` has no Airflow connection: its URL is in the process lookup. No test does a job in ``hive_idle``.
-The tests of the group ``manual`` do the jobs of ``hive_manual`` themselves. ``hive_change_1`` and
-``hive_change_2`` are for tests that change lookups.
+The tests of the group ``manual`` do the jobs of ``hive_manual`` and ``hive_moved`` themselves. The test of
+random changes creates ``hive_change_1`` and ``hive_change_2`` again, and does their jobs.
 """
 
 GUIHIVE = "http://guihive.invalid/?hive=idle"

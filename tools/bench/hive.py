@@ -4,6 +4,7 @@ Benchmark of a hive with many jobs, on the MariaDB of MYSQL_URL.
 The server counts the SQL statements (``userstat``).
 """
 
+import gc
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -190,7 +191,12 @@ def bench(server: str, trees: int) -> Iterator[Bench]:
         hive_user(root, name),
         mock.patch.dict(os.environ, AIRFLOW_CONN_BENCH=hive_url),
     ):
-        yield Bench(root, name, trees)
+        gc.collect()
+        gc.freeze()  # a garbage collection shall not search the objects of other tests
+        try:
+            yield Bench(root, name, trees)
+        finally:
+            gc.unfreeze()
 
 
 def measure() -> Iterator[Measurement]:

@@ -53,7 +53,7 @@ async def test_operations_run_in_order_and_their_reports_are_sent(ledger: Ledger
     sent: list[str] = []
     for _ in range(SECONDS * 10):
         sent += drain_queue(queue)
-        if sent == names:
+        if sent == names and count_pending_reports(ledger) == 0:
             break
         await asyncio.sleep(0.1)
     assert sent == names
