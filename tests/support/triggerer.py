@@ -27,6 +27,7 @@ class Triggerer:
         self.states: dict[tuple[str, str], str] = {}
         """``{(run id, task id): state}``."""
 
+        self._ti_ids: dict[tuple[str, str], str] = {}
         for function in (self.load_xcom, self.store_xcom, self.load_task_state):
             monkeypatch.setattr(supervisor, function.__name__, function)
 
@@ -43,6 +44,8 @@ class Triggerer:
         """Make a trigger that of a task instance."""
         task_instance: Any = SimpleNamespace(id=ti_id, run_id=run_id, task_id=task_id, dag_id="process_event")
         trigger.task_instance = task_instance
+        if self._ti_ids.setdefault((run_id, task_id), ti_id) != ti_id:  # the task was cleared
+            self._ti_ids[run_id, task_id], self.states[run_id, task_id] = ti_id, "deferred"
 
     async def run(self, trigger: BaseTrigger) -> EndEvent:
         """Run a trigger to its end, and store its XComs as Airflow does."""

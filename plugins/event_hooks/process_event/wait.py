@@ -31,6 +31,15 @@ if TYPE_CHECKING:
     from event_hooks.ledger.records import ProcessStatus, RunEvents
 
 
+MARKED_STATES = ("success", "skipped")
+"""
+States of a task that a user marked before its trigger started.
+
+A trigger that starts its attempt after the task `report` has read the ledger would make the event unfinished.
+If the user marked the task as failed, the trigger has to start, so that it stops the jobs.
+"""
+
+
 class EventJobSensor(DeferredSensor):
     """
     Wait for the jobs of one process of a run, which the ledger names, with all their descendants.
@@ -132,6 +141,11 @@ class EventJobTrigger(BaseTrigger):
         """Yield one event, after the ledger has the outcomes of all jobs."""
         xcoms = links.build_link_xcoms(self._run_id, self.guihive)
         summary = WaitSummary.start(self._attempt)
+        state = await self._load_task_state()
+        if state in MARKED_STATES:
+            self.log.info("The task was marked as %s before its trigger started: no wait starts", state)
+            yield build_end_event(summary, xcoms)
+            return
         try:
             await self._store_xcoms({**xcoms, "return_value": summary.to_json()})
             wait = self._build_wait()
@@ -147,9 +161,12 @@ class EventJobTrigger(BaseTrigger):
         await supervisor.run_to_end(self._stop_if_failed())
 
     async def _stop_if_failed(self) -> None:
-        ids = supervisor.task_ids(self.task_instance)
-        if ids and await supervisor.load_task_state(**ids) == "failed":
+        if await self._load_task_state() == "failed":
             await self._build_wait().stop()
+
+    async def _load_task_state(self) -> str | None:
+        ids = supervisor.task_ids(self.task_instance)
+        return await supervisor.load_task_state(**ids) if ids else None
 
     def _build_wait(self) -> EventWait:
         return EventWait(self._run_id, self.process, self._attempt, self.ready_timeout, self.emits, self.log)

@@ -19,6 +19,7 @@ from tests.integration.process_event.conftest import (
     ANALYSIS,
     RUN_ID,
     accept,
+    build_trigger,
     list_reports,
     load_only_status,
     load_states,
@@ -125,6 +126,19 @@ async def test_a_second_trigger_of_a_task_instance_changes_nothing(
     assert {type(event) for event in (first, second, third)} == {TaskFailedEvent}
     assert list_reports(ledger) == reports
     assert [key for key, step in reports if step == OUTCOME] == ["report.fatal"]
+
+
+@pytest.mark.parametrize("state", ["success", "skipped"])
+async def test_a_trigger_that_starts_after_a_user_marked_its_task_records_nothing(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer, state: str
+) -> None:
+    """The task `report` may have recorded an outcome already."""
+    submit(accept(ledger, [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)])]))
+    before = load_only_status(ledger)
+    trigger = build_trigger(triggerer)
+    triggerer.states[RUN_ID, "dump.wait"] = state
+    await triggerer.run(trigger)
+    assert load_only_status(ledger) == before
 
 
 async def test_an_older_attempt_cannot_replace_the_outcome_of_a_newer_one(
