@@ -21,8 +21,6 @@ from tests.faults.test_kills import ledger_faults
 from tests.support.system import System
 from tests.system.events import practice_event, step
 
-pytestmark = pytest.mark.alone
-
 SUBMIT_SECONDS = 120.0
 """Timeout until all events that arrive before the outage have a job."""
 

@@ -97,21 +97,21 @@ def test_each_event_keeps_the_hive_that_its_process_had_when_it_was_accepted(
     """Both jobs have the same number, and the job in the new hive fails before the other one runs."""
 
     def move(processes: dict[str, Any]) -> None:
-        processes["dump_manual"]["hive_conn_id"] = NEW_HIVE
+        processes["dump_moving"]["hive_conn_id"] = NEW_HIVE
 
     early_genome, late_genome = f"{genome}_early", f"{genome}_late"
     last_ids = [load_last_job_id(system, hive) for hive in (OLD_HIVE, NEW_HIVE)]
     set_next_job_id(system, OLD_HIVE, max(last_ids) + 1000)  # earlier events may still submit jobs
     with suspended_dag_processor(system):
-        early = submit(system, practice_event(early_genome, "manual"))
-        system.wait_for_trigger(early["run_id"], "dump_manual.wait")
+        early = submit(system, practice_event(early_genome, "moving"))
+        system.wait_for_trigger(early["run_id"], "dump_moving.wait")
         with changed_lookup(system, "process_lookup", move), worker_of_new_hive(system):
             set_next_job_id(system, NEW_HIVE, early["job_id"])
-            late = submit(system, practice_event(late_genome, "manual", fail="entry"))
+            late = submit(system, practice_event(late_genome, "moving", fail="entry"))
             assert early["job_id"] == late["job_id"]
             assert wait_finished(system, late["id"]) == "failed"
             attempt = load_attempt(system, early["id"])
-            system.clear_task(early["run_id"], "dump_manual.wait")
+            system.clear_task(early["run_id"], "dump_moving.wait")
             system.wait(lambda: load_attempt(system, early["id"]) != attempt, lambda: "no second wait")
             do_jobs(system)
             assert wait_finished(system, early["id"]) == "complete"

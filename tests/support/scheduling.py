@@ -1,10 +1,11 @@
 """
 Which tests run at the same time, in which process, and in which order.
 
-Tests marked ``alone`` measure times, or stop a server that others use: no other test runs at the same time.
-Tests of the group ``faults`` stop or change parts of the running Airflow: no other test of Airflow runs at
-the same time. Tests without Airflow do; they use the processors while the others wait for a recovery. Locks
-ensure that. Without pytest-xdist there is one process, and the locks have no effect.
+Tests marked ``alone`` measure times: no other test runs at the same time. Tests of the group ``faults`` stop
+or change parts of the running Airflow: no other test of Airflow runs at the same time. Tests without Airflow
+do; they use the processors while the others wait for a recovery. While a test stops the broker, only tests
+without a broker run. Locks ensure that. Without pytest-xdist there is one process, and the locks have no
+effect.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from tests.support.session import SESSION
 
 GROUPS = {
     "tests/integration/reports/": "reports",  # they share a broker of their own, which takes 6 s to start
-    "tests/faults/test_broker_outage.py": "last",
     "tests/faults/test_changed_dag.py": "manual",  # they do the jobs of hive_manual
     "tests/faults/test_slow_stops.py": "manual",
     "tests/system/test_marking.py": "manual",
@@ -47,6 +47,11 @@ Prefixes of the paths of tests that run while Airflow starts.
 
 The other tests without Airflow run beside those of the group ``faults``.
 """
+
+STOPS_BROKER = "tests/faults/test_broker_outage.py"
+
+WITHOUT_BROKER = ("tests/unit/", "tests/dags/", "tests/integration/hive/")
+"""Prefixes of the paths of tests that use no broker; at least these run while a test stops it."""
 
 
 def group_of(path: str) -> str | None:
@@ -91,12 +96,12 @@ def _position(item: pytest.Item) -> int:
     """Return the position of a test in the order; Airflow starts during the first tests."""
     group = group_of(item.nodeid)
     if group == "last":
-        return 6
+        return 7
     if is_alone(item):
-        return 5
+        return 6
     if item.get_closest_marker("system"):
         return 3 if group == "faults" else 1 if group else 2
-    return 0 if item.nodeid.startswith(EARLY) else 4
+    return 0 if item.nodeid.startswith(EARLY) else 4 if item.nodeid.startswith(WITHOUT_BROKER) else 5
 
 
 def is_alone(item: pytest.Item) -> bool:
@@ -110,6 +115,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     with ExitStack() as stack:
         if item.get_closest_marker("system"):
             stack.enter_context(_lock("airflow", exclusive=group_of(item.nodeid) == "faults"))
+        if not item.nodeid.startswith(WITHOUT_BROKER):
+            stack.enter_context(_lock("broker", exclusive=item.nodeid.startswith(STOPS_BROKER)))
         stack.enter_context(_lock("machine", exclusive=is_alone(item)))
         return (yield)
 
@@ -128,5 +135,5 @@ def _lock_file(name: str) -> Path:
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the lock files at the end of the session."""
     if not hasattr(config, "workerinput"):
-        for name in ("airflow", "machine"):
+        for name in ("airflow", "broker", "machine"):
             _lock_file(name).unlink(missing_ok=True)
