@@ -12,7 +12,8 @@ from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent
 from event_hooks import xcom
 from event_hooks.runtime import supervisor
 
-LIMIT_SECONDS = 20
+LIMIT_SECONDS = 60
+"""Seconds after which a test that hangs fails; a hive is idle for three times the duration of a poll."""
 
 EndEvent = TaskSuccessEvent | TaskFailedEvent
 

@@ -240,6 +240,12 @@ class _Backoff:
         return self._delay
 
 
+def _measure(operation: Callable[[HiveReader], T], reader: HiveReader) -> tuple[T, float]:
+    """Run an operation; return its result and seconds, without those that an overloaded event loop adds."""
+    started = time.monotonic()
+    return operation(reader), time.monotonic() - started
+
+
 class _ReaderThread:
     """A ``HiveReader`` in a thread of its own; both are created when the first operation runs."""
 
@@ -258,21 +264,20 @@ class _ReaderThread:
         :param job_count: number of submitted jobs concerned; the timeout increases with it.
         :raises HiveUnreachable: the hive did not answer in time.
         """
-        started = time.monotonic()
         if self._session is None:
             engine_args = await resolve_hive_async(self.hive_conn_id)
             executor = ThreadPoolExecutor(1, thread_name_prefix=f"hive {self.hive_conn_id}")
             self._session = HiveReader(self.hive_conn_id, engine_args), executor
         reader, executor = self._session
         timeout = settings.hive_timeout() * (2 + job_count / 1000)
-        future = asyncio.get_running_loop().run_in_executor(executor, operation, reader)
+        future = asyncio.get_running_loop().run_in_executor(executor, _measure, operation, reader)
         try:
             async with asyncio.timeout(timeout):
-                result = await future
+                result, seconds = await future
         except TimeoutError:
             self.close()
             raise HiveUnreachable(self.hive_conn_id, f"no answer within {timeout:.0f} s") from None
-        self.idle_seconds = IDLE_FACTOR * (time.monotonic() - started)
+        self.idle_seconds = IDLE_FACTOR * seconds
         return result
 
     def close(self) -> None:
