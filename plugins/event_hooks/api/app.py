@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from event_hooks import metrics
@@ -50,6 +52,9 @@ _STATUSES: dict[type[EventHooksError], int] = {
 }
 """HTTP status of an error; the first matching class counts."""
 
+AIRFLOW_DATABASE_ERRORS = (OperationalError, InterfaceError, PoolTimeoutError)
+"""Errors of Airflow's own database, which the check of a login reads; those of ledger and hives are ours."""
+
 RETRY_AFTER_SECONDS = 10
 """Header ``Retry-After`` of a 503."""
 
@@ -87,6 +92,8 @@ def create_app(start_run: StartRun = start_run_from_api) -> FastAPI:
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
     app.add_exception_handler(EventHooksError, _handle_event_hooks_error)
+    for error_class in AIRFLOW_DATABASE_ERRORS:
+        app.add_exception_handler(error_class, _handle_airflow_database_error)
     app.add_exception_handler(Exception, _handle_unexpected_error)
     return app
 
@@ -122,9 +129,18 @@ async def _handle_event_hooks_error(request: Request, error: Exception) -> Respo
     status = next(status for error_class, status in _STATUSES.items() if isinstance(error, error_class))
     if status != 503:
         return _error_response(request, status, error.public_message)
+    return _unavailable_response(request, error, error.public_message)
+
+
+async def _handle_airflow_database_error(request: Request, error: Exception) -> Response:
+    cause = getattr(error, "orig", None) or error  # without the statement and its parameters
+    message = "Airflow's database does not answer; see the API server log"
+    return _unavailable_response(request, cause, message)
+
+
+def _unavailable_response(request: Request, error: BaseException, message: str) -> Response:
     log.warning("%s %s failed: %s", request.method, request.url.path, error)
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-    return _error_response(request, status, error.public_message, headers)
+    return _error_response(request, 503, message, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 async def _handle_unexpected_error(request: Request, error: Exception) -> Response:
@@ -138,6 +154,10 @@ def _error_response(
     """Return an error as a page for the event board, and as JSON for all other routes."""
     if request.method == "POST" and status in REJECTION_STATUSES:
         metrics.count_rejected("api")
-    if pages.is_page(request):
-        return pages.render_error(request, status, detail)
-    return JSONResponse({"error": detail}, status, headers=headers)
+    response = (
+        pages.render_error(request, status, detail)
+        if pages.is_page(request)
+        else JSONResponse({"error": detail}, status)
+    )
+    response.headers.update(headers or {})
+    return response
