@@ -16,7 +16,7 @@ from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from event_hooks import settings
 from event_hooks.database_url import make_engine, url_from_connection
@@ -35,6 +35,19 @@ MAX_ROWS_PER_STATEMENT = 1000
 
 _DRIVERS = {"postgres": "postgresql+psycopg2", "mysql": "mysql+mysqldb", "sqlite": "sqlite"}
 """SQLAlchemy driver of each supported connection type."""
+
+DEADLOCK_SECONDS = 30.0
+"""
+Seconds for which a transaction is retried after deadlocks.
+
+When many events arrive at once, MySQL 9.7 ended the same transaction more than five times.
+"""
+
+MAX_ATTEMPTS = 5
+"""Attempts of a transaction that fails with another retryable error."""
+
+MAX_RETRY_PAUSE_SECONDS = 2.0
+"""Upper bound of the random pauses between these attempts, which grow from 0.1 s."""
 
 _DEADLOCK_CODES = {"1213", "1205", "40P01", "55P03"}
 """Error codes of deadlocks and lock timeouts: two of MySQL, then two of PostgreSQL."""
@@ -71,15 +84,17 @@ class Ledger:
         is_retryable: Callable[[BaseException], bool] | None = None,
     ) -> T:
         """
-        Run an operation in a transaction, up to five times while it fails with a retryable error.
+        Run an operation in a transaction; retry it after retryable errors.
+
+        A deadlock is retried for ``DEADLOCK_SECONDS``, another error up to ``MAX_ATTEMPTS`` times.
 
         :param is_retryable: default :func:`is_deadlock`.
         """
         with translate_errors(self.conn_id):
             for attempt in Retrying(
                 retry=retry_if_exception(is_retryable or is_deadlock),
-                stop=stop_after_attempt(5),
-                wait=wait_random(0, 0.2),
+                stop=_is_exhausted,
+                wait=wait_random_exponential(multiplier=0.1, max=MAX_RETRY_PAUSE_SECONDS),
                 reraise=True,
             ):
                 with attempt, self._engine.begin() as connection:
@@ -251,6 +266,14 @@ def sanitize_text(value: str) -> str:
 def is_deadlock(error: BaseException) -> bool:
     """Return whether an error is a deadlock or a lock timeout, which a retry can resolve."""
     return isinstance(error, OperationalError) and error_code(error) in _DEADLOCK_CODES
+
+
+def _is_exhausted(state: RetryCallState) -> bool:
+    """Return whether a transaction that failed again is not retried any more."""
+    error = state.outcome and state.outcome.exception()
+    if error and is_deadlock(error):
+        return (state.seconds_since_start or 0.0) >= DEADLOCK_SECONDS
+    return state.attempt_number >= MAX_ATTEMPTS
 
 
 def error_code(error: OperationalError) -> str:

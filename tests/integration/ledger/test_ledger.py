@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import Connection, insert, select, text, update
 
 from event_hooks.exceptions import LedgerRejected
 from event_hooks.ledger import database
+from event_hooks.ledger.clock import utc_now
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events, list_unplanned_events
 from event_hooks.ledger.outcomes import start_attempt, store_outcomes
@@ -28,7 +29,7 @@ from event_hooks.ledger.records import (
 )
 from event_hooks.ledger.reports import count_pending_reports, publish_pending, store_reports
 from event_hooks.ledger.retention import prune_events
-from event_hooks.ledger.tables import event, event_process
+from event_hooks.ledger.tables import event, event_process, event_run
 
 
 def build_events(*names: str) -> list[NewEvent]:
@@ -92,6 +93,41 @@ def test_concurrent_accepts_write_each_event_once(ledger: Ledger, ledger_server:
         results = list(pool.map(accept, range(6)))
     assert sum(map(sum, results)) == len(names)
     assert len(list_unplanned_events(ledger, 1000)) == len(names)
+
+
+def lock_run(connection: Connection, run_id: str) -> None:
+    connection.execute(select(event_run).where(event_run.c.run_id == run_id).with_for_update())
+
+
+@pytest.mark.parametrize("ledger_server", ["mysql"], indirect=True)
+def test_a_transaction_is_retried_after_many_deadlocks(ledger: Ledger) -> None:
+    """The other transaction has changed a row, so MariaDB ends the one that has only locked rows."""
+    tries, deadlocks = 0, 8
+    engine, row = database.build_engine(), event_run.c
+    ledger.write(lambda connection: connection.execute(insert(event_run), [{"run_id": "a"}, {"run_id": "b"}]))
+
+    def lock_b_then_a(has_b: threading.Event) -> None:
+        with engine.begin() as connection:
+            connection.execute(update(event_run).where(row.run_id == "b").values(closed_at=utc_now()))
+            has_b.set()
+            lock_run(connection, "a")
+
+    def lock_a_then_b(connection: Connection) -> None:
+        nonlocal tries
+        tries += 1
+        lock_run(connection, "a")
+        if tries <= deadlocks:
+            has_b = threading.Event()
+            rivals.append(pool.submit(lock_b_then_a, has_b))
+            has_b.wait()
+        lock_run(connection, "b")
+
+    rivals: list[Future[None]] = []
+    with ThreadPoolExecutor(1) as pool:
+        ledger.write(lock_a_then_b)
+    assert tries == deadlocks + 1
+    assert [rival.exception() for rival in rivals] == [None] * deadlocks
+    engine.dispose()
 
 
 def test_events_submitted_with_a_run_belong_to_it(ledger: Ledger) -> None:
