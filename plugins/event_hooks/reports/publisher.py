@@ -36,6 +36,12 @@ BROKER_ERRORS = (AMQPError, AMQPConnectorException, OSError)
 CLOSE_SECONDS = 1.0
 """The longest wait for the broker's answer to the end of a connection."""
 
+ACCESS_REFUSED = 403
+"""Reply code of a broker that refuses an operation to a user."""
+
+_REFUSED: set[tuple[str, int, str, str, str]] = set()
+"""(host, port, user, vhost, exchange) for which the broker has refused to tell the type of the exchange."""
+
 
 class Message(Protocol):
     """A message to publish: a new report, or a pending report of the ledger."""
@@ -115,11 +121,17 @@ class Publisher:
         Check that an exchange exists and has the type of the settings; creates no exchange.
 
         A passive declaration does not compare the type (seen on RabbitMQ 3.10), and another one needs the
-        permission to configure the exchange: without it, the type is not checked.
+        permission to configure the exchange: without it, the type is not checked. The broker logs an error
+        about that, so this process asks only once.
         """
         declared = self._create_future()
         self._channel.exchange_declare(exchange, passive=True, callback=lambda _: _resolve(declared))
         self._wait(declared)
+        parameters = self._parameters
+        user, vhost = parameters.credentials.username, parameters.virtual_host
+        access = (parameters.host, parameters.port, user, vhost, exchange)
+        if access in _REFUSED:
+            return
         # An error closes the channel, so the type is checked on a channel of its own.
         checked = self._create_future()
         channel = self._open_channel(checked)
@@ -128,6 +140,8 @@ class Publisher:
         error = self._wait(checked)
         if isinstance(error, ChannelClosedByBroker) and "inequivalent arg 'type'" in error.reply_text:
             raise error
+        if isinstance(error, ChannelClosedByBroker) and error.reply_code == ACCESS_REFUSED:
+            _REFUSED.add(access)
 
     def publish(self, batch: Sequence[M], exchange: str) -> Answers[M]:
         """Publish messages, and wait for an answer to each of them."""

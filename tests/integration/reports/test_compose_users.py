@@ -73,6 +73,9 @@ def test_the_reports_user_has_write_permission_only(
         process="event_processing", resource=None, params={}, message="", report_type="INFO", key="1"
     )
     assert list(RabbitMQHook().publish([report], "report_exchange")) == [report]
+    RabbitMQHook().check_exchange("report_exchange")
+    refusal = "access to exchange 'report_exchange' in vhost 'reports' refused"
+    assert (broker.folder / "log").read_text().count(refusal) == 1
     with pytest.raises(ReportNotPublished, match="ACCESS_REFUSED"):
         topology.declare_topology(RabbitMQHook(), "another", {})
     with RabbitMQHook().channel() as channel, pytest.raises(pika.exceptions.ChannelClosedByBroker):
