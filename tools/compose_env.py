@@ -1,8 +1,9 @@
 """
 Create the file ``.env`` of ``docker-compose.yaml`` with random passwords and keys.
 
-It needs only Python. An existing file is not changed, since the volumes have its passwords already.
-``--renew`` moves it to ``.env.old`` and creates a file with new passwords.
+It needs only Python. Variables of an existing file are not changed, since the volumes have its passwords
+already; those that it lacks, because it is of an earlier version, are added. ``--renew`` moves it to
+``.env.old`` and creates a file with new passwords.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import hashlib
 import os
 import secrets
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 FILE = Path(__file__).resolve().parents[1] / ".env"
@@ -21,7 +23,10 @@ USERS = ("CELERY", "REPORTS", "RABBITMQ")
 
 def generate_values() -> dict[str, str]:
     """Return all variables, with new random secrets in each call."""
-    passwords = {name: secrets.token_hex(16) for name in (*USERS, "POSTGRES", "MYSQL", "ADMIN", "GRAFANA")}
+    passwords = {
+        name: secrets.token_hex(16)
+        for name in (*USERS, "POSTGRES", "MYSQL", "MYSQL_ROOT", "ADMIN", "GRAFANA")
+    }
     return {
         "AIRFLOW_URL": "http://localhost:8080",
         **{f"{name}_PASSWORD": password for name, password in passwords.items()},
@@ -39,24 +44,44 @@ def hash_password(password: str) -> str:
 
 
 def main(file: Path = FILE, *, renew: bool = False) -> int:
-    """Write the file, readable by its owner only, and return the exit status: 1 if it exists already."""
+    """
+    Write the file, readable by its owner only.
+
+    :return: the exit status: 1 if the file exists already, and has all variables.
+    """
     is_renewed = renew and file.exists()
     if is_renewed:
         file.replace(file.with_name(f"{file.name}.old"))
     try:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        print(f"{file} exists and was not changed; --renew creates a new one.")
-        return 1
+        return _add_missing(file)
     with os.fdopen(handle, "w") as target:
         target.write("# For docker-compose.yaml, by tools/compose_env.py\n")
-        target.writelines(f"{name}='{value}'\n" for name, value in generate_values().items())
+        target.writelines(_format_lines(generate_values()))
     print(f"{file} was created.")
     if is_renewed:
         print("The volumes still have the passwords of .env.old. To delete them with all their data:")
         print("docker compose down --volumes")
     print("Next: docker compose up --build --detach")
     print("The web page is then http://localhost:8080; user admin, password ADMIN_PASSWORD of that file.")
+    return 0
+
+
+def _format_lines(values: Mapping[str, str]) -> Iterator[str]:
+    return (f"{name}='{value}'\n" for name, value in values.items())
+
+
+def _add_missing(file: Path) -> int:
+    """Add the variables that a file lacks, and return the exit status."""
+    present = {line.partition("=")[0].strip() for line in file.read_text().splitlines()}
+    missing = {name: value for name, value in generate_values().items() if name not in present}
+    if not missing:
+        print(f"{file} exists and was not changed; --renew creates a new one.")
+        return 1
+    with file.open("a") as target:
+        target.writelines(_format_lines(missing))
+    print(f"{file} has these new variables: {', '.join(missing)}")
     return 0
 
 

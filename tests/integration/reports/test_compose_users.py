@@ -25,7 +25,7 @@ def passwords(broker: SeparateBroker, tmp_path_factory: pytest.TempPathFactory) 
     values = compose_env.generate_values()
     compose = yaml.safe_load((CHECKOUT / "docker-compose.yaml").read_text())
     text = re.sub(
-        r"\$\{(\w+):\?\}",
+        r"\$\{(\w+):\?[^}]*\}",
         lambda match: values[match[1]],
         compose["configs"]["rabbitmq-definitions"]["content"],
     )
