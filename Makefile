@@ -6,7 +6,7 @@ AUDIT := yes
 export PYTHONPATH := $(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-unit check-ledger bench faults lint format lock
+.PHONY: help setup demo up down status test test-unit test-mysql check-ledger bench faults lint format lock
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -45,6 +45,10 @@ bench: setup ## measure everything (25 minutes); writes docs/performance.md
 
 bench-%: setup ## measure one thing: bench-hive, bench-api, bench-runs, bench-collect, bench-ledger
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench $*
+
+test-mysql: setup ## as root: install MySQL of Debian unstable, and run the tests on it; writes docs/mysql.md
+	@command -v debootstrap >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes debootstrap
+	@$(BIN)/python -m tools.mysql $(ARGS)
 
 faults: setup ## kill each part 20 times, and change everything at random, while events run; writes docs/faults.md
 	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest $(FAULTS) -s --rounds 20 --record docs/faults.md $(ARGS)

@@ -134,21 +134,33 @@ def wait_until(condition: Callable[[], Any], seconds: float, name: str) -> None:
 
 
 def count_user_statements(root: Connection, user: str) -> int:
-    """Return the number of SQL statements that MariaDB has executed for a user since :func:`hive_user`."""
-    columns = "select_commands + update_commands + other_commands"
-    query = f"SELECT {columns} FROM information_schema.user_statistics WHERE user = '{user}'"
+    """Return the number of SQL statements that the server has executed for a user since :func:`hive_user`."""
+    if _is_mariadb(root):
+        columns = "select_commands + update_commands + other_commands"
+        query = f"SELECT {columns} FROM information_schema.user_statistics WHERE user = '{user}'"
+    else:
+        query = (
+            "SELECT SUM(count_star) FROM performance_schema.events_statements_summary_by_user_by_event_name"
+            f" WHERE user = '{user}' AND event_name LIKE 'statement/sql/%%'"
+        )
     return int(root.exec_driver_sql(query).scalar() or 0)
+
+
+def _is_mariadb(connection: Connection) -> bool:
+    """Return whether the server is MariaDB; MySQL always counts the statements of each user."""
+    return bool(getattr(connection.dialect, "is_mariadb", False))
 
 
 @contextmanager
 def hive_user(root: Connection, name: str) -> Iterator[None]:
     """
-    Create a user for the database of the same name, and have MariaDB count the user's statements.
+    Create a user for the database of the same name, and have the server count the user's statements.
 
     At the end, drop the database and the user, and restore the server's setting.
     """
-    previous = root.exec_driver_sql("SELECT @@GLOBAL.userstat").scalar()
-    root.exec_driver_sql("SET GLOBAL userstat = 1")
+    previous = root.exec_driver_sql("SELECT @@GLOBAL.userstat").scalar() if _is_mariadb(root) else None
+    if previous is not None:
+        root.exec_driver_sql("SET GLOBAL userstat = 1")
     root.exec_driver_sql(f"CREATE USER {name}@'%%' IDENTIFIED BY '{name}'")
     root.exec_driver_sql(f"GRANT SELECT, INSERT, UPDATE ON {name}.* TO {name}@'%%'")
     try:
@@ -156,7 +168,8 @@ def hive_user(root: Connection, name: str) -> Iterator[None]:
     finally:
         root.exec_driver_sql(f"DROP DATABASE {name}")
         root.exec_driver_sql(f"DROP USER {name}@'%%'")
-        root.exec_driver_sql(f"SET GLOBAL userstat = {previous}")
+        if previous is not None:
+            root.exec_driver_sql(f"SET GLOBAL userstat = {previous}")
 
 
 @contextmanager

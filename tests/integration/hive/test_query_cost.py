@@ -118,7 +118,9 @@ def test_no_poll_reads_a_whole_table(make_hive: MakeHive) -> None:
     assert len(queries) >= 5
     for statement, values in queries:
         with hive.engine.connect() as connection:
-            plan = connection.exec_driver_sql(f"EXPLAIN {statement}", values).mappings().all()
+            plan = (
+                connection.exec_driver_sql(f"EXPLAIN FORMAT=TRADITIONAL {statement}", values).mappings().all()
+            )
         plans = {row["type"] for row in plan if row["table"] in ("job", "result", "analysis_data")}
         assert not plans & {"ALL", "index"}, statement
 
