@@ -11,7 +11,7 @@ Errors of event hooks.
   + HiveRejected              the hive answers with an error              a retry may help
     - AnalysisNotFound        the hive lacks the analysis                 a retry may help, see there
     - HiveTooOld [1]          the hive's tables are of an early eHive     a retry cannot help
-  + JobInOtherHive [1]        the lookup changed after the submission     a retry cannot help
+  + StopWithdrawn             a stop is no longer wanted                  nothing was stopped
   + MetadataUnreachable       ensembl_metadata does not answer in time    a retry may help
   + EventServerUnreachable    the event server accepts no events now      a retry may help
   + EventRejected             the event server rejects an event           a retry cannot help
@@ -212,6 +212,13 @@ class RunClosed(EventHooksError):
     def __init__(self, run_id: str) -> None:
         super().__init__(f"run {run_id} has read its events already; store the events in another run")
         self.run_id = run_id
+
+
+class StopWithdrawn(EventHooksError):
+    """A stop waited in a hive, and the task was cleared meanwhile: nothing was stopped."""
+
+    def __init__(self, hive: str) -> None:
+        super().__init__(f"the task was cleared before hive {hive!r} stopped its jobs: none was stopped")
 
 
 class LedgerUnreachable(EventHooksError):

@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from event_hooks.database_url import EngineArgs, make_engine
-from event_hooks.exceptions import EventHooksError, HiveRejected, HiveUnreachable
+from event_hooks.exceptions import EventHooksError, HiveRejected, HiveUnreachable, StopWithdrawn
 from event_hooks.hive.connection import resolve_hive
 from event_hooks.hive.sql import beekeepers, control, job_views, submission
 
@@ -173,9 +173,24 @@ class HiveHook(BaseHook):
         """
         return self._write(lambda connection: control.reset_jobs(connection, jobs))
 
-    def stop_jobs(self, jobs: Mapping[int, str | None]) -> control.ControlResult:
-        """Stop the jobs of these trees that have not started; ``jobs`` is as in :meth:`reset_jobs`."""
-        return self._write(lambda connection: control.stop_jobs(connection, jobs))
+    def stop_jobs(
+        self, jobs: Mapping[int, str | None], is_wanted: Callable[[], bool] | None = None
+    ) -> control.ControlResult:
+        """
+        Stop the jobs of these trees that have not started, in one transaction.
+
+        :param jobs: as in :meth:`reset_jobs`.
+        :param is_wanted: asked before the commit, since the stop may have waited for locks.
+        :raises StopWithdrawn: it is not wanted; nothing was written. Other errors as in :meth:`reset_jobs`.
+        """
+
+        def stop(connection: DatabaseConnection) -> control.ControlResult:
+            result = control.stop_jobs(connection, jobs)
+            if is_wanted and not is_wanted():
+                raise StopWithdrawn(self.hive_conn_id)
+            return result
+
+        return self._write(stop)
 
     def _write(self, operation: Callable[[DatabaseConnection], T]) -> T:
         """

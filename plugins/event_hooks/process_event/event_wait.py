@@ -17,13 +17,20 @@ from tenacity import (
     wait_exponential,
 )
 
-from event_hooks.exceptions import EventHooksError, HiveRejected, HiveUnreachable
+from event_hooks.exceptions import (
+    EventHooksError,
+    HiveRejected,
+    HiveUnreachable,
+    LedgerUnreachable,
+    StopWithdrawn,
+)
 from event_hooks.hive.hook import HiveHook, format_job_ids
 from event_hooks.hive.poller import MAX_BACKOFF_SECONDS, MAX_REJECTION_SECONDS
 from event_hooks.hive.reader import read_final_outcomes
 from event_hooks.hive.sql.job_trees import JobState
 from event_hooks.hive.watch import call_hook, watch_jobs
 from event_hooks.ledger.clock import load_time
+from event_hooks.ledger.database import CONN_ID
 from event_hooks.ledger.events import load_run
 from event_hooks.ledger.outcomes import request_stop, start_attempt
 from event_hooks.ledger.processes import STATES_TO_WAIT_FOR, load_process_statuses, reopen_processes
@@ -31,7 +38,7 @@ from event_hooks.ledger.records import ProcessState
 from event_hooks.process_event import recording
 from event_hooks.process_event.ledger_writer import get_ledger_writer
 from event_hooks.process_event.planning import build_tokens
-from event_hooks.process_event.stopping import select_by_position, stop_jobs
+from event_hooks.process_event.stopping import is_stop_requested, select_by_position, stop_jobs
 from event_hooks.process_event.wait_recorder import WaitRecorder
 
 if TYPE_CHECKING:
@@ -41,6 +48,9 @@ if TYPE_CHECKING:
     from event_hooks.ledger.records import ProcessStatus, RunEvents
 
 T = TypeVar("T")
+
+CHECK_SECONDS = 5.0
+"""Timeout of the question whether a stop is still wanted."""
 
 REPEAT_SECONDS = 1.0
 """Pause before a wait is repeated, because another attempt has started meanwhile."""
@@ -191,14 +201,31 @@ class EventWait:
             await self._stop(run, hive, group)
 
     async def _stop(self, run: RunEvents, hive: str, statuses: Sequence[ProcessStatus]) -> None:
+        stop = partial(stop_jobs, is_wanted=partial(self._is_stop_wanted, asyncio.get_running_loop()))
         try:
-            outcomes, message = await call_hook(hive, stop_jobs, build_tokens(run.run_id, statuses))
+            outcomes, message = await call_hook(hive, stop, build_tokens(run.run_id, statuses))
+        except StopWithdrawn as error:
+            self.log.warning("%s", error)
+            return
         except EventHooksError as error:
             self.log.error("Marked as failed; the stop is retried: %s", error)  # noqa: TRY400
             return
         self.log.warning("The task was marked as failed; %s", message)
         arguments = (self.process, select_by_position(statuses, outcomes), self.attempt, self.emits)
         await self._write(lambda ledger: recording.record_outcomes(ledger, run, *arguments))
+
+    def _is_stop_wanted(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """
+        Read the ledger from the thread of the stop.
+
+        :raises LedgerUnreachable: it does not answer in time; meanwhile the hive's rows are locked.
+        """
+        loading = asyncio.run_coroutine_threadsafe(self.load_statuses(), loop)
+        try:
+            return is_stop_requested(loading.result(CHECK_SECONDS), self.attempt)
+        except TimeoutError:
+            loading.cancel()
+            raise LedgerUnreachable(CONN_ID, f"no answer within {CHECK_SECONDS:g} s") from None
 
 
 def is_waiting(status: ProcessStatus) -> bool:

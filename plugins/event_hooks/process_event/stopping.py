@@ -8,13 +8,16 @@ outcomes; if it cannot, the task `report` or the DAG `maintain_ledger` does it. 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from event_hooks.exceptions import StopWithdrawn
 from event_hooks.hive.hook import HiveHook, format_job_ids
 from event_hooks.hive.reader import read_final_outcomes
 from event_hooks.hive.sql.job_trees import JobState
+from event_hooks.ledger.processes import load_process_statuses
 from event_hooks.process_event import recording
 from event_hooks.process_event.planning import build_tokens
 
@@ -39,7 +42,12 @@ def finish_stop(
     :raises HiveRejected: a hive rejected the stop.
     """
     for (process, hive, attempt), group in _group(statuses).items():
-        outcomes, message = stop_jobs(HiveHook(hive), build_tokens(run.run_id, group))
+        is_wanted = partial(_is_wanted, ledger, run.run_id, process, attempt)
+        try:
+            outcomes, message = stop_jobs(HiveHook(hive), build_tokens(run.run_id, group), is_wanted)
+        except StopWithdrawn as error:
+            log.warning("Run %s: %s: %s", run.run_id, process, error)
+            continue
         log.warning("Run %s: %s was marked as failed; %s", run.run_id, process, message)
         for outcome in outcomes.values():  # the trigger may have stopped the jobs at the same time
             log.warning("Job %s: %s", outcome.job_id, outcome.error or outcome.state)
@@ -55,13 +63,23 @@ def _group(statuses: Iterable[ProcessStatus]) -> dict[tuple[str, str, str], list
     return groups
 
 
-def stop_jobs(hook: HiveHook, jobs: Jobs) -> tuple[dict[int, JobOutcome], str]:
-    """
-    Stop the jobs of these trees that have not started; errors as in :func:`finish_stop`.
+def _is_wanted(ledger: Ledger, run_id: str, process: str, attempt: str) -> bool:
+    return is_stop_requested(load_process_statuses(ledger, run_id, process), attempt)
 
+
+def is_stop_requested(statuses: Iterable[ProcessStatus], attempt: str) -> bool:
+    """Return whether jobs are to be stopped for this attempt: a task that was cleared has another one."""
+    return any(status.stop_requested_at and (status.attempt or "") == attempt for status in statuses)
+
+
+def stop_jobs(hook: HiveHook, jobs: Jobs, is_wanted: Callable[[], bool]) -> tuple[dict[int, JobOutcome], str]:
+    """
+    Stop the jobs of these trees that have not started.
+
+    :param is_wanted: as of :meth:`event_hooks.hive.hook.HiveHook.stop_jobs`, like the errors.
     :return: the outcome of each submitted job, and a message with the stopped and the running jobs.
     """
-    result = hook.stop_jobs(jobs)
+    result = hook.stop_jobs(jobs, is_wanted)
     stopped, running = format_job_ids(result.changed_ids), format_job_ids(result.running_ids)
     message = f"stopped before they started: {stopped}; still running: {running}"
     return {

@@ -15,6 +15,7 @@ from event_hooks.ledger.outcomes import request_stop, start_attempt
 from event_hooks.ledger.records import ProcessState
 from event_hooks.process_event.planning import build_tokens
 from event_hooks.process_event.stopping import finish_stop
+from tests.integration.hive.conftest import is_waiting_for_lock, wait_until
 from tests.integration.hives import PracticeHive
 from tests.integration.process_event.conftest import (
     ANALYSIS,
@@ -125,6 +126,34 @@ async def test_another_mark_or_a_clear_stops_no_job(
     await kill(triggerer)
     assert hive.fetch_rows("SELECT status FROM job") == [("READY",)]
     assert load_only_status(ledger).stop_requested_at is None
+
+
+async def test_a_stop_that_waits_in_the_hive_until_the_task_is_cleared_stops_no_job(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer
+) -> None:
+    start_wait(ledger, hive, triggerer)
+    with hive.engine.begin() as connection:
+        connection.exec_driver_sql("SELECT 1 FROM job FOR UPDATE")
+        killing = asyncio.create_task(kill(triggerer))
+        await asyncio.to_thread(wait_until, lambda: is_waiting_for_lock(hive))
+        start_attempt(ledger, "dump", [load_only_status(ledger).event_id], "try2")
+    await killing
+    assert hive.fetch_rows("SELECT status FROM job") == [("READY",)]
+    status = load_only_status(ledger)
+    assert (status.state, status.attempt) == (ProcessState.SUBMITTED, "try2")
+
+
+def test_finishing_a_stop_that_is_withdrawn_meanwhile_stops_no_job(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer
+) -> None:
+    start_wait(ledger, hive, triggerer)
+    event_ids = [load_only_status(ledger).event_id]
+    request_stop(ledger, "dump", event_ids, "try1")
+    requested = load_only_status(ledger)
+    start_attempt(ledger, "dump", event_ids, "try2")
+    finish_stop(ledger, load_run(ledger, RUN_ID), [requested], {})
+    assert hive.fetch_rows("SELECT status FROM job") == [("READY",)]
+    assert load_only_status(ledger).state == ProcessState.SUBMITTED
 
 
 async def test_a_stopped_job_runs_after_the_task_was_cleared(
