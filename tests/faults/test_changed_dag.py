@@ -1,7 +1,7 @@
 """
 Lookup files that change while the dag-processor is suspended, so Airflow's DAG is older than the lookups.
 
-The events arrive by the event API, which reads the lookups itself.
+Events of the event API have a plan when they arrive, events of other sources get it in the task `route`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
+import pytest
+from sqlalchemy import text
 
+from event_hooks.api import run_starter
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.events import accept_events
+from event_hooks.ledger.records import EventRequest, NewEvent, StoredEvent
 from tests.faults.changing_hives import ChangingHive
 from tests.support.system import WAIT_SECONDS, System
 from tests.system.events import practice_event
@@ -131,22 +138,106 @@ def wait_for_run(system: System, run_id: str) -> None:
     system.wait(lambda: system.runs.request("GET", path).ok, lambda: f"no run {run_id}")
 
 
-def test_a_run_waits_for_the_tasks_of_a_new_process(system: System, genome: str) -> None:
+@contextmanager
+def new_process(system: System, name: str) -> Iterator[Callable[[], None]]:
+    """
+    Suspend the dag-processor, add a process to the type ``growing``; provide a function that continues it.
+
+    :param name: of the process; the tasks of an earlier test's process may still be in Airflow's DAG.
+    """
+
     def add_process(processes: dict[str, Any]) -> None:
-        processes["dump_new"] = {"analysis": "event_dump_dna", "hive_conn_id": "hive_test"}
+        processes[name] = {"analysis": "event_dump_dna", "hive_conn_id": "hive_test"}
 
     def add_to_type(types: dict[str, Any]) -> None:
-        types["growing"] = ["dump_new"]
+        types["growing"] = [name]
 
-    with ExitStack() as changes:
-        with suspended_dag_processor(system):
-            changes.enter_context(changed_lookup(system, "process_lookup", add_process))
-            changes.enter_context(changed_lookup(system, "event_lookup", add_to_type))
-            job = submit(system, practice_event(genome, "growing"))
-            wait_for_run(system, job["run_id"])
-            system.wait_for_task(job["run_id"], "route", "up_for_retry")
-            assert "dump_new.wait" not in system.runs.load_task_states(job["run_id"])
-            assert "the run has no tasks yet for dump_new" in system.read_task_log(job["run_id"], "route")
+    with ExitStack() as suspension, ExitStack() as changes:
+        suspension.enter_context(suspended_dag_processor(system))
+        changes.enter_context(changed_lookup(system, "process_lookup", add_process))
+        changes.enter_context(changed_lookup(system, "event_lookup", add_to_type))
+        yield suspension.close
+
+
+def test_a_run_waits_for_the_tasks_of_a_new_process(system: System, genome: str) -> None:
+    process = f"dump_{genome}"
+    with new_process(system, process) as continue_dag_processor:
+        job = submit(system, practice_event(genome, "growing"))
+        wait_for_run(system, job["run_id"])
+        system.wait_for_task(job["run_id"], "route", "up_for_retry")
+        assert f"{process}.wait" not in system.runs.load_task_states(job["run_id"])
+        assert f"the run has no tasks yet for {process}" in system.read_task_log(job["run_id"], "route")
+        continue_dag_processor()
         assert system.runs.wait_finished(job["run_id"], PARSE_SECONDS + WAIT_SECONDS) == "success"
     assert system.jobs(job["run_id"]) == [(job["job_id"], "DONE")]
     assert system.list_routing_keys(genome) == ["report.info"]
+
+
+def make_old(system: System, genome: str) -> None:
+    """Make events so old that maintain_ledger starts their runs."""
+    statement = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome LIKE :genome"
+    system.ledger.execute(text(statement), {"genome": f"{genome}%"})
+
+
+def test_a_rejected_event_affects_no_other_event_of_its_run(
+    system: System, genome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The type of one event has left the lookup, and that of another has a new process."""
+    monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
+    types = ("new_genebuild", "removed_type", "growing", "new_genebuild")
+    payloads = [practice_event(f"{genome}_{position}", name) for position, name in enumerate(types)]
+    ledger, run_id = Ledger(), f"not_started__{uuid4().hex}"
+    new_events = [
+        NewEvent(uuid4().hex, payload["type"], payload["genome"], payload, "test") for payload in payloads
+    ]
+    accept_events(ledger, new_events, run_id)
+    ledger.close()
+    with new_process(system, f"dump_{genome}") as continue_dag_processor:
+        make_old(system, genome)
+        system.run_maintenance()
+        wait_for_run(system, run_id)
+        system.wait_for_task(run_id, "route", "up_for_retry")
+        continue_dag_processor()
+        keys = lambda: [system.list_routing_keys(payload["genome"]) for payload in payloads]  # noqa: E731
+        expected = [["report.fatal"] if name == "removed_type" else ["report.info"] for name in types]
+        system.runs.wait_until(lambda: keys() == expected, PARSE_SECONDS + WAIT_SECONDS, lambda: str(keys()))
+    assert len(system.jobs(run_id)) == 3
+
+
+def test_an_event_that_arrives_after_route_has_read_its_events_gets_another_run(
+    system: System, genome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API server keeps the run of the first event open, and maintain_ledger starts it meanwhile."""
+    monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", system.airflow.ledger_url)
+    monkeypatch.setattr(run_starter, "WINDOW_SECONDS", 10 * WAIT_SECONDS)
+    ledger, events = Ledger(), [practice_event(f"{genome}_{index}", "new_genebuild") for index in range(2)]
+    starter = run_starter.RunStarter(lambda: ledger, lambda run_id, *_: start_run(system, events[1], run_id))
+    with new_process(system, f"dump_{genome}"):
+        first = accept(starter, events[0])
+        make_old(system, genome)
+        system.run_maintenance()
+        path = f"{DAG_PATH}/dagRuns/{first.run_id}/taskInstances/route"
+        state = lambda: system.runs.request("GET", path).json().get("state")  # noqa: E731
+        system.wait(lambda: state() == "success", state)
+        second = accept(starter, events[1])
+        starter.close()
+        ledger.close()
+    assert second.run_id != first.run_id
+    for event, stored in zip(events, (first, second), strict=True):
+        assert system.runs.wait_finished(str(stored.run_id), WAIT_SECONDS) == "success"
+        assert len(system.jobs(str(stored.run_id))) == 1
+        assert system.list_routing_keys(event["genome"]) == ["report.info"]
+
+
+def accept(starter: run_starter.RunStarter, payload: dict[str, Any]) -> StoredEvent:
+    """Store an event as the API server does."""
+    new_event = NewEvent(uuid4().hex, payload["type"], payload["genome"], payload, "api")
+    request = EventRequest([new_event], [[("dump_peptide", "hive_test", "event_dump_peptide")]])
+    (result,) = starter.accept([(request, "admin")])
+    assert isinstance(result, list), result
+    return result[0]
+
+
+def start_run(system: System, event: dict[str, Any], run_id: str) -> None:
+    """Start a run; the ledger has its event already."""
+    system.runs.trigger(event, run_id).raise_for_status()
