@@ -70,7 +70,7 @@ class MySQL(MariaDB):
 
     def _command(self) -> list[str]:
         program = [find_program("chroot"), str(self.root), "/usr/sbin/mysqld"]
-        return [*program, "--no-defaults", "--user=root", f"--datadir=/{DATA}"]
+        return [*program, "--no-defaults", "--user=root", "--tmpdir=/tmp", f"--datadir=/{DATA}"]
 
     def prepare_command(self) -> Sequence[str]:
         """Write the file with the accounts, and return the command line."""
@@ -80,6 +80,7 @@ class MySQL(MariaDB):
             "port": self.port,
             "socket": "/tmp/mysql.sock",  # noqa: S108 (below the root folder)
             "mysqlx": "OFF",
+            "secure-file-priv": "NULL",  # the folder of its default does not exist
             "init-file": "/accounts.sql",
             "innodb-flush-log-at-trx-commit": 2,
             "max-connections": 200,

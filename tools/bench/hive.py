@@ -143,7 +143,8 @@ class Bench:
         )
         self._change(
             f"{new} SELECT prev_job_id, 2, CONCAT('p', prev_job_id, '.', seq), 'READY', semaphore_id"
-            f" FROM job JOIN semaphore ON dependent_job_id = job_id JOIN seq_1_to_{FAN_JOBS}"
+            " FROM job JOIN semaphore ON dependent_job_id = job_id JOIN (WITH RECURSIVE seqs (seq) AS"
+            f" (SELECT 1 UNION ALL SELECT seq + 1 FROM seqs WHERE seq < {FAN_JOBS}) SELECT seq FROM seqs) fan"
         )
         self._change("ANALYZE TABLE job, semaphore")
 

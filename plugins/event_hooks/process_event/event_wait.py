@@ -38,7 +38,7 @@ from event_hooks.ledger.records import ProcessState
 from event_hooks.process_event import recording
 from event_hooks.process_event.ledger_writer import get_ledger_writer
 from event_hooks.process_event.planning import build_tokens
-from event_hooks.process_event.stopping import is_stop_requested, select_by_position, stop_jobs
+from event_hooks.process_event.stopping import is_of_attempt, select_by_position, stop_jobs
 from event_hooks.process_event.wait_recorder import WaitRecorder
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ class EventWait:
         """
         loading = asyncio.run_coroutine_threadsafe(self.load_statuses(), loop)
         try:
-            return is_stop_requested(loading.result(CHECK_SECONDS), self.attempt)
+            return is_of_attempt(loading.result(CHECK_SECONDS), self.attempt)
         except TimeoutError:
             loading.cancel()
             raise LedgerUnreachable(CONN_ID, f"no answer within {CHECK_SECONDS:g} s") from None

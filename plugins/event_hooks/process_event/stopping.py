@@ -64,12 +64,12 @@ def _group(statuses: Iterable[ProcessStatus]) -> dict[tuple[str, str, str], list
 
 
 def _is_wanted(ledger: Ledger, run_id: str, process: str, attempt: str) -> bool:
-    return is_stop_requested(load_process_statuses(ledger, run_id, process), attempt)
+    return is_of_attempt(load_process_statuses(ledger, run_id, process), attempt)
 
 
-def is_stop_requested(statuses: Iterable[ProcessStatus], attempt: str) -> bool:
-    """Return whether jobs are to be stopped for this attempt: a task that was cleared has another one."""
-    return any(status.stop_requested_at and (status.attempt or "") == attempt for status in statuses)
+def is_of_attempt(statuses: Iterable[ProcessStatus], attempt: str) -> bool:
+    """Return whether the last wait for the jobs was this one; a task that was cleared starts another."""
+    return any((status.attempt or "") == attempt for status in statuses)
 
 
 def stop_jobs(hook: HiveHook, jobs: Jobs, is_wanted: Callable[[], bool]) -> tuple[dict[int, JobOutcome], str]:

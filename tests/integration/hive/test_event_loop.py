@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+from sqlalchemy import text
 
 from event_hooks.hive import poller
 from tests.integration.hive.conftest import MakeHive
@@ -21,11 +22,12 @@ LIMIT = 60
 
 
 def add_ready_jobs(hive: PracticeHive, count: int) -> list[int]:
-    """Insert READY jobs in one statement (MariaDB), and return their ids."""
-    hive.execute(
-        "INSERT INTO job (analysis_id, input_id, param_id_stack, accu_id_stack)"
-        f" SELECT 1, CONCAT('{{\"n\" => ', seq, '}}'), '', '' FROM seq_1_to_{count}"
+    """Insert READY jobs, and return their ids."""
+    insert = text(
+        "INSERT INTO job (analysis_id, input_id, param_id_stack, accu_id_stack) VALUES (1, :input, '', '')"
     )
+    with hive.engine.begin() as connection:
+        connection.execute(insert, [{"input": f'{{"n" => {number}}}'} for number in range(count)])
     return [job_id for (job_id,) in hive.fetch_rows("SELECT job_id FROM job ORDER BY job_id")]
 
 

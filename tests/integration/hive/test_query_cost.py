@@ -107,7 +107,10 @@ def test_no_poll_reads_a_whole_table(make_hive: MakeHive) -> None:
     insert_trees(hive, 2000)
     with hive.engine.begin() as connection:
         connection.execute(text("UPDATE job SET status = 'RUN' WHERE job_id = 5"))
-        connection.execute(text("ANALYZE TABLE job, log_message, result, job_progress")).all()
+        data = [{"sum": f"{number:032}", "data": f"{{'n' => {number}}}"} for number in range(2000)]
+        connection.execute(text("INSERT INTO analysis_data (md5sum, data) VALUES (:sum, :data)"), data)
+        tables = "job, log_message, result, job_progress, analysis_data"
+        connection.execute(text(f"ANALYZE TABLE {tables}")).all()
     queries: list[tuple[str, Any]] = []
     with open_reader(hive) as reader:
         event.listen(

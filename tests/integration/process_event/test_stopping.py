@@ -143,6 +143,19 @@ async def test_a_stop_that_waits_in_the_hive_until_the_task_is_cleared_stops_no_
     assert (status.state, status.attempt) == (ProcessState.SUBMITTED, "try2")
 
 
+def test_a_stop_that_another_process_has_finished_meanwhile_is_logged(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer, caplog: pytest.LogCaptureFixture
+) -> None:
+    start_wait(ledger, hive, triggerer)
+    request_stop(ledger, "dump", [load_only_status(ledger).event_id], "try1")
+    requested, run = load_only_status(ledger), load_run(ledger, RUN_ID)
+    finish_stop(ledger, run, [requested], {})
+    caplog.clear()
+    finish_stop(ledger, run, [requested], {})
+    assert f"Job {requested.job_id}: stopped by a user" in caplog.text
+    assert [key for key, step in list_reports(ledger) if step == "process_finished"] == ["report.fatal"]
+
+
 def test_finishing_a_stop_that_is_withdrawn_meanwhile_stops_no_job(
     ledger: Ledger, hive: PracticeHive, triggerer: Triggerer
 ) -> None:
