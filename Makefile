@@ -47,7 +47,8 @@ bench-%: setup ## measure one thing: bench-hive, bench-api, bench-runs, bench-co
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench $*
 
 test-mysql: setup ## as root: install MySQL of Debian unstable, and run the tests on it; writes docs/mysql.md
-	@command -v debootstrap >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes debootstrap
+	@[ "$$(id -u)" = 0 ] || { echo "make test-mysql installs MySQL with debootstrap, which needs root" >&2; exit 2; }
+	@command -v debootstrap >/dev/null || { apt-get -qq update && apt-get -qq install --yes debootstrap; }
 	@$(BIN)/python -m tools.mysql $(ARGS)
 
 faults: setup ## kill each part 20 times, and change everything at random, while events run; writes docs/faults.md

@@ -14,6 +14,7 @@ import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 FILE = Path(__file__).resolve().parents[1] / ".env"
 
@@ -21,10 +22,14 @@ USERS = ("CELERY", "REPORTS", "RABBITMQ")
 """Users of RabbitMQ: for tasks, for reports, and the administrator."""
 
 
-def generate_values() -> dict[str, str]:
-    """Return all variables, with new random secrets in each call."""
+def generate_values(present: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """
+    Return all variables, with new random secrets in each call.
+
+    :param present: variables that have a value; the hash of a password that is present is of this password.
+    """
     passwords = {
-        name: secrets.token_hex(16)
+        name: present.get(f"{name}_PASSWORD") or secrets.token_hex(16)
         for name in (*USERS, "POSTGRES", "MYSQL", "MYSQL_ROOT", "ADMIN", "GRAFANA")
     }
     return {
@@ -74,12 +79,15 @@ def _format_lines(values: Mapping[str, str]) -> Iterator[str]:
 
 def _add_missing(file: Path) -> int:
     """Add the variables that a file lacks, and return the exit status."""
-    present = {line.partition("=")[0].strip() for line in file.read_text().splitlines()}
-    missing = {name: value for name, value in generate_values().items() if name not in present}
+    text = file.read_text()
+    lines = [line.partition("=") for line in text.splitlines()]
+    present = {name.strip(): value.strip().strip("'") for name, _, value in lines}
+    missing = {name: value for name, value in generate_values(present).items() if name not in present}
     if not missing:
         print(f"{file} exists and was not changed; --renew creates a new one.")
         return 1
     with file.open("a") as target:
+        target.write("" if text.endswith("\n") else "\n")
         target.writelines(_format_lines(missing))
     print(f"{file} has these new variables: {', '.join(missing)}")
     return 0

@@ -103,12 +103,13 @@ class MySQL(MariaDB):
 
 
 def run_tests(server: MySQL, arguments: Sequence[str]) -> int:
-    """Run the tests, write the record if all of them ran, and return the exit status."""
+    """Run the tests, write the record unless there are arguments, and return the exit status."""
     results = server.folder / "results.xml"
+    results.unlink(missing_ok=True)
     pytest = [str(Path(sys.executable).with_name("pytest")), f"--junitxml={results}", "-n", "3", *TESTS]
     command = [sys.executable, "-m", "tools.stack", "run", "--", *pytest, *arguments]
     status = subprocess.run(command, env={**os.environ, "MYSQL_URL": server.url}, check=False).returncode
-    if not arguments:
+    if not arguments and results.exists():
         RECORD.write_text(_build_record(server.load_version(), results))
         print(f"Written to {RECORD}")
     return status
@@ -133,9 +134,6 @@ def _build_record(version: str, results: Path) -> str:
 
 def main() -> int:
     """Run the tests with MySQL, stop it, and return the exit status."""
-    if os.geteuid():
-        print("make test-mysql installs MySQL with debootstrap, which needs root", file=sys.stderr)
-        return 2
     server = MySQL(CHECKOUT / ".stack" / "mysql")
     try:
         server.ensure_running()

@@ -101,12 +101,24 @@ def test_variables_that_an_env_file_lacks_are_added(
     file = tmp_path / ".env"
     compose_env.main(file)
     complete = file.read_text()
-    earlier = "".join(line for line in complete.splitlines(True) if "MYSQL_ROOT" not in line) + "WORKERS=4\n"
+    earlier = "".join(line for line in complete.splitlines(True) if "MYSQL_ROOT" not in line) + "WORKERS=4"
     file.write_text(earlier)
     assert compose_env.main(file) == 0
     assert "has these new variables: MYSQL_ROOT_PASSWORD\n" in capsys.readouterr().out
-    assert re.fullmatch(re.escape(earlier) + r"MYSQL_ROOT_PASSWORD='\w{32}'\n", file.read_text())
+    assert re.fullmatch(re.escape(earlier) + r"\nMYSQL_ROOT_PASSWORD='\w{32}'\n", file.read_text())
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_hash_that_is_added_is_of_the_password_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compose_env, "hash_password", "hash of {}".format)
+    file = tmp_path / ".env"
+    compose_env.main(file)
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if "REPORTS_HASH" not in line))
+    assert compose_env.main(file) == 0
+    values = dict(re.findall(r"^(\w+)='(.*)'$", file.read_text(), re.M))
+    assert values["REPORTS_HASH"] == f"hash of {values['REPORTS_PASSWORD']}"
 
 
 def test_an_env_file_is_renewed_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,7 @@ EARLY = (
 """
 Prefixes of the paths of tests that run while Airflow starts.
 
-The other tests without Airflow run beside those of the group ``faults``.
+The other tests without Airflow run at the same time as those of the group ``faults``.
 """
 
 STOPS_BROKER = "tests/faults/test_broker_outage.py"

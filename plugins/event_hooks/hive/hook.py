@@ -180,7 +180,7 @@ class HiveHook(BaseHook):
         Stop the jobs of these trees that have not started, in one transaction.
 
         :param jobs: as in :meth:`reset_jobs`.
-        :param is_wanted: asked before the commit, since the stop may have waited for locks.
+        :param is_wanted: called before the commit, since the stop may have waited for locks.
         :raises StopWithdrawn: it is not wanted; nothing was written. Other errors as in :meth:`reset_jobs`.
         """
 
