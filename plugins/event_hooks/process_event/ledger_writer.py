@@ -41,6 +41,9 @@ Failures after which an operation is parked for ``MAX_RETRY_SECONDS``: other pen
 SERVER_PAUSE_SECONDS = 60.0
 """After an error of RabbitMQ or the event server, only the DAG `maintain_ledger` sends for this time."""
 
+CONNECTION_SECONDS = 60.0
+"""Seconds after which the connection to RabbitMQ is loaded from Airflow again."""
+
 T = TypeVar("T")
 
 Operation = Callable[[Ledger], object]
@@ -62,7 +65,7 @@ class LedgerWriter:
         self._task: asyncio.Task[None] | None = None
         self._ledger: Ledger | None = None
         self._senders = (
-            BackgroundSender("Reports", _send_reports),
+            BackgroundSender("Reports", ReportSender()),
             BackgroundSender("Follow-up events", _send_follow_ups),
         )
 
@@ -200,12 +203,37 @@ class BackgroundSender:
             self._task = None
 
 
-async def _send_reports(thread: ThreadPoolExecutor, ledger: Ledger) -> None:
-    hook = RabbitMQHook(parameters=await RabbitMQHook.load_parameters_async())
-    try:
-        await _run_in(thread, send_pending, ledger, hook)
-    except ReportRejected as error:  # the broker accepts other reports
-        _log_retry("Reports", error)
+class ReportSender:
+    """
+    Send pending reports.
+
+    The supervisor of a triggerer answers one request after another, some tens per second, so the connection
+    is not loaded for each call, but again after an error or ``CONNECTION_SECONDS``: it may have changed.
+    """
+
+    def __init__(self) -> None:
+        self._hook: RabbitMQHook | None = None
+        self._loaded_at = 0.0
+
+    async def __call__(self, thread: ThreadPoolExecutor, ledger: Ledger) -> None:
+        """
+        Send the reports that are pending in the ledger.
+
+        :raises ReportNotPublished: RabbitMQ is unavailable, or Airflow does not have its connection.
+        """
+        hook = await self._load_hook()
+        self._hook = None  # until the call has succeeded
+        try:
+            await _run_in(thread, send_pending, ledger, hook)
+        except ReportRejected as error:  # the broker accepts other reports
+            _log_retry("Reports", error)
+        self._hook = hook
+
+    async def _load_hook(self) -> RabbitMQHook:
+        if self._hook is None or time.monotonic() > self._loaded_at + CONNECTION_SECONDS:
+            self._hook = RabbitMQHook(parameters=await RabbitMQHook.load_parameters_async())
+            self._loaded_at = time.monotonic()
+        return self._hook
 
 
 async def _send_follow_ups(thread: ThreadPoolExecutor, ledger: Ledger) -> None:

@@ -45,4 +45,5 @@ def build_board_url(run_id: str) -> str:
 
 def build_link_xcoms(run_id: str, guihive: str | None) -> dict[str, Any]:
     """Return the links as the XComs that Airflow's pages read, for a task that ends in the triggerer."""
-    return {BoardLink().xcom_key: build_board_url(run_id), GuiHiveLink().xcom_key: guihive or ""}
+    board = {BoardLink().xcom_key: build_board_url(run_id)}
+    return {**board, GuiHiveLink().xcom_key: guihive} if guihive else board

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import select, text
 
-from event_hooks.exceptions import LedgerRejected
+from event_hooks.exceptions import LedgerRejected, ReportNotPublished
 from event_hooks.ledger import database
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.records import PendingReport
@@ -18,7 +19,9 @@ from event_hooks.ledger.reports import count_pending_reports, store_reports
 from event_hooks.ledger.tables import event, report
 from event_hooks.process_event import ledger_writer as writer_module
 from event_hooks.process_event.ledger_writer import get_ledger_writer
+from event_hooks.reports.hook import RabbitMQHook
 from tests.integration.ledger.test_sender import drain_queue
+from tools.ports import find_free_port
 
 SECONDS = 20
 
@@ -121,3 +124,30 @@ async def test_a_broker_that_does_not_answer_delays_no_operation(
         connection, _ = await asyncio.to_thread(server.accept)
         await asyncio.wait_for(writer.write(list_events), 2)
         connection.close()
+
+
+async def test_the_connection_to_the_broker_is_loaded_again_only_after_an_error(
+    ledger: Ledger, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each load is a request to the supervisor of the triggerer, which answers few requests per second."""
+    load, loads = RabbitMQHook.load_parameters_async, []
+
+    async def load_and_count() -> object:
+        loads.append(1)
+        return await load()
+
+    monkeypatch.setattr(RabbitMQHook, "load_parameters_async", load_and_count)
+    store_reports(ledger, build_pending("m0"))
+    with ThreadPoolExecutor(1) as thread:
+        sender = writer_module.ReportSender()
+        for _ in range(3):
+            await sender(thread, ledger)
+        assert (len(loads), drain_queue(queue)) == (1, ["m0"])
+        store_reports(ledger, build_pending("m1"))
+        with monkeypatch.context() as patch:
+            patch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", f"amqp://127.0.0.1:{find_free_port()}/%2F")
+            patch.setattr(writer_module, "CONNECTION_SECONDS", -1.0)
+            with pytest.raises(ReportNotPublished):
+                await sender(thread, ledger)
+        await sender(thread, ledger)
+        assert (len(loads), drain_queue(queue)) == (3, ["m1"])
