@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.support import installation
+from tests.support import installation, log_excerpts
 from tests.support.log_excerpts import LogExcerpts
 from tests.support.session import SESSION
 from tests.support.system import System
@@ -33,8 +33,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop Airflow, in the process that ends the session."""
+    """Stop Airflow, in the process that ends the session, after printing which services had ended already."""
     if not hasattr(config, "workerinput") and folder().exists():
+        if (folder() / "ready").exists():
+            for line in log_excerpts.list_ended(installation.Installation.read(folder()).airflow()):
+                print(line)
         installation.remove(folder())
 
 

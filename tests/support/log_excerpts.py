@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.support.system import System
+from tools.airflow_services import AirflowServices
 
 MAX_LINES = 25
 """Of each log, only the last lines are shown."""
@@ -47,6 +48,14 @@ class LogExcerpts:
             for log in sorted((self._system.airflow.folder / "logs").glob(f"*/run_id={run_id}/*/*.log")):
                 title = f"task log {log.relative_to(self._system.airflow.folder)}"
                 yield title, "\n".join(_read(log, 0).splitlines()[-MAX_LINES:])
+
+
+def list_ended(airflow: AirflowServices) -> Iterator[str]:
+    """Iterate over lines about the services that have ended, each with the last problems in its log."""
+    for name, folder in airflow.process_folders.items():
+        if folder.leader() is None:
+            problems = _select_lines(_read(folder.log, 0).splitlines(), ())
+            yield from (f"Airflow's {name} has ended ({folder.log})", *list(problems)[-MAX_LINES:])
 
 
 def _size(log: Path) -> int:
