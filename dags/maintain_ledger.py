@@ -8,6 +8,8 @@ its jobs run, records processes that no task will finish, and finishes stops tha
 A process that waits for several events has a time limit. When it has passed, the process runs with the
 events that arrived, or a report is sent, as the event lookup says.
 
+A process that is not finished at its deadline, as the process lookup says, is reported as late.
+
 A report is pending while the ledger has it and RabbitMQ has not confirmed it, for example because the
 broker was unavailable or the sender was killed. A follow-up event is pending in the same way until the
 event server has accepted it. While sending fails, the log of this DAG shows the reason, and reports and
@@ -40,7 +42,7 @@ def maintain_ledger() -> None:
 
     @task(execution_timeout=timedelta(minutes=10))
     def maintain(**context: Any) -> None:
-        """Resume unfinished work; costs three queries if there is no such work."""
+        """Resume unfinished work; costs a few queries if there is no such work."""
         maintenance.maintain(context["ti"])
 
     maintain()

@@ -26,7 +26,7 @@ from airflow.sdk import TaskGroup, dag, task
 
 from event_hooks import settings
 from event_hooks.events import lookups
-from event_hooks.process_event import deadlines, failure_mail
+from event_hooks.process_event import failure_mail
 from event_hooks.process_event.params import build_params
 from event_hooks.process_event.report import ReportOperator
 from event_hooks.process_event.route import route_events
@@ -52,7 +52,6 @@ REPORT_RETRIES = 300  # over two days: while RabbitMQ is unavailable, reports st
     is_paused_upon_creation=False,
     tags=["event"],
     on_failure_callback=failure_mail.build_failure_callbacks(),
-    deadline=deadlines.build_deadlines(LOOKUPS.processes.values()),
     doc_md=__doc__,
 )
 def process_event() -> None:

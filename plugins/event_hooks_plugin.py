@@ -15,7 +15,7 @@ def wrap_api_server(app: Any) -> Any:
 
 
 class EventHooksPlugin(AirflowPlugin):
-    """The app, middleware, links and deadline reference of event hooks."""
+    """The app, middleware and links of event hooks."""
 
     name = "event_hooks"
     external_views = [
@@ -40,13 +40,6 @@ class EventHooksPlugin(AirflowPlugin):
         from event_hooks.process_event.links import LINKS
 
         return list(LINKS)
-
-    @property
-    def deadline_references(self) -> list[Any]:  # type: ignore[override]
-        """Register the reference of our deadlines, which Airflow reads from the serialized DAG."""
-        from event_hooks.process_event.deadlines import RunCreation
-
-        return [RunCreation]
 
     @property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]  # only the API server reads it

@@ -85,16 +85,19 @@ def process_lookup(old_hive_url: str) -> dict[str, dict[str, Any]]:
     """
     return {
         "dump_dna": {"analysis": "event_dump_dna", "hive_conn_id": "hive_test"},
-        # Its deadline is still pending when the tests clear the tasks of a run
-        "dump_peptide": {"analysis": "event_dump_peptide", "hive_conn_id": "hive_test", "deadline": 3600},
+        "dump_peptide": {"analysis": "event_dump_peptide", "hive_conn_id": "hive_test"},
         "dump_old": {"analysis": "event_dump_dna", "hive_uri": old_hive_url},
         "dump_nothing": {"analysis": "event_dump_nothing", "hive_conn_id": "hive_test"},
-        "dump_idle": {"analysis": "event_dump_dna", "hive_conn_id": "hive_idle", "guihive": GUIHIVE},
+        "dump_idle": {
+            "analysis": "event_dump_dna",
+            "hive_conn_id": "hive_idle",
+            "guihive": GUIHIVE,
+            "deadline": 3600,
+        },
         "dump_idle_for_long": {
             "analysis": "event_dump_dna",
             "hive_conn_id": "hive_idle",
             "ready_timeout": 1,
-            "deadline": 3,
             "job_timeout": 8,
         },
         "dump_manual": {"analysis": "event_dump_dna", "hive_conn_id": "hive_manual"},

@@ -56,7 +56,7 @@ class Process(BaseModel):
     """Seconds that a job with its job tree may take; ``None`` for the setting."""
 
     deadline: float | None = None
-    """Seconds after the run's start at which an unfinished job is reported as late; ``None`` for never."""
+    """Seconds after the plan at which an unfinished process is reported as late; ``None`` for never."""
 
     pool: str = "default_pool"
     """Airflow pool that limits how many tasks submit to the hive at the same time."""

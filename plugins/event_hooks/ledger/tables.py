@@ -121,6 +121,7 @@ event_process = Table(
     Column("wait_started_at", Instant),  # when the present attempt began to wait for the job
     Column("stalls", _LONG_TEXT),  # its present stalls, JSON: {Stall.key: text}; null without one
     Column("stop_requested_at", Instant),  # when a user marked its wait as failed; null unless it is stopping
+    Column("late_at", Instant),  # when it was reported as late; null unless it was
     Column("once_digest", String(KEY_LENGTH)),  # OnceClaim.values_digest of its claim; null without once_per
     Index("event_process_job", "hive", "job_id"),
     Index("event_process_by_state", "state", "finished_at"),

@@ -17,6 +17,7 @@ from event_hooks.ledger.records import RunEvents, StoredEvent
 from event_hooks.ledger.retention import prune_events
 from event_hooks.maintain_ledger.resumption import resume_runs
 from event_hooks.process_event import runs
+from event_hooks.process_event.deadlines import report_late_processes
 from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.outbox import send_pending, to_pending
 
@@ -33,18 +34,17 @@ PRUNE_MINUTE = 30
 
 def maintain(ti: Any) -> None:
     """
-    Resume unfinished work; costs three queries if there is no such work.
+    Resume unfinished work, and report late processes; costs a few queries if there is no such work.
 
     :param ti: the present task instance.
     """
     ledger = Ledger()
-    # ExitStack runs every operation even if an earlier one fails; the last error fails the task.
+    # ExitStack runs every operation, the last one first, even if an earlier one fails. The last error fails
+    # the task.
     with ExitStack() as operations:
         operations.callback(resume_runs, ledger, ti)
-        if overview.has_pending_work(ledger):
-            operations.callback(lambda: log.info("%s pending reports sent", send_pending(ledger)))
-            operations.callback(lambda: log.info("%s follow-up events sent", send_follow_ups(ledger)))
-            operations.callback(close_expired_joins, ledger)
+        operations.callback(send_pending_work, ledger)
+        operations.callback(lambda: report_late_processes(ledger, lookups.load_cached().processes.values()))
     if metrics.is_enabled():
         hives = {process.hive_conn_id for process in lookups.load_cached().processes.values()}
         send_backlog_metrics(hives, overview.load_backlogs(ledger), overview.count_pending(ledger))
@@ -52,6 +52,16 @@ def maintain(ti: Any) -> None:
         count = prune_events(ledger, timedelta(days=settings.ledger_retention_days()))
         log.info("%s old events pruned", count)
     ledger.close()
+
+
+def send_pending_work(ledger: Ledger) -> None:
+    """Send pending reports and follow-up events, after the joins have been closed whose time is over."""
+    if not overview.has_pending_work(ledger):
+        return
+    with ExitStack() as operations:
+        operations.callback(lambda: log.info("%s pending reports sent", send_pending(ledger)))
+        operations.callback(lambda: log.info("%s follow-up events sent", send_follow_ups(ledger)))
+        operations.callback(close_expired_joins, ledger)
 
 
 def close_expired_joins(ledger: Ledger) -> None:

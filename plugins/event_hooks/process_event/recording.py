@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from event_hooks.follow_ups.build import build_follow_ups
 from event_hooks.hive.sql.job_trees import JobState
+from event_hooks.ledger.lateness import store_late
 from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.processes import reject_events, store_jobs, store_plan
 from event_hooks.ledger.progress import Stalls, store_progress, store_stalls
@@ -24,6 +25,7 @@ from event_hooks.reports.outbox import to_pending
 if TYPE_CHECKING:
     from event_hooks.hive.sql.outcomes import JobOutcome
     from event_hooks.ledger.database import Ledger
+    from event_hooks.ledger.lateness import LateProcess
     from event_hooks.ledger.records import FollowUpEvent, OnceClaims, ProgressUpdate, RunEvents
     from event_hooks.reports.report import Report
 
@@ -160,6 +162,21 @@ def _build_stall_report(
 def _now() -> str:
     """Return the time, which distinguishes the reports on a condition that passes and returns."""
     return datetime.now(UTC).isoformat()
+
+
+def record_late(ledger: Ledger, run: RunEvents, process: str, seconds: float) -> None:
+    """
+    Record that a process of a run is late, with one WARN report under the first of its unfinished events.
+
+    :param seconds: its deadline, from the plan on.
+    """
+
+    def build_reports(late: Sequence[LateProcess]) -> list[PendingReport]:
+        first = late[0]
+        report = ReportBuilder(run).late(first.position, process, first.job_id, len(late), seconds)
+        return to_pending([report], run.run_id)
+
+    store_late(ledger, run.run_id, process, build_reports)
 
 
 def record_outcomes(

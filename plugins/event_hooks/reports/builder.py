@@ -151,7 +151,7 @@ class ReportBuilder:
         Report that a process misses its deadline, under the first of its unfinished events.
 
         :param count: number of unfinished events.
-        :param seconds: the deadline, from the run's start.
+        :param seconds: the deadline, from the plan of the run on.
         """
         to_do = "check the event board for a stall; if there is none, increase the deadline of the process"
         facts = self._facts(

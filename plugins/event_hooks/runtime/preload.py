@@ -22,7 +22,6 @@ import event_hooks.ledger.joins
 import event_hooks.ledger.overview
 import event_hooks.ledger.retention
 import event_hooks.maintain_ledger.maintenance
-import event_hooks.process_event.deadlines
 import event_hooks.process_event.failure_mail
 import event_hooks.process_event.params
 import event_hooks.process_event.planning
