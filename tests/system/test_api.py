@@ -28,10 +28,10 @@ def submit(system: System, body: dict[str, Any], status: int = 201) -> dict[str,
     return dict(answer.json())
 
 
-def wait_finished(system: System, event_id: int) -> str:
+def wait_finished(system: System, event_id: int, seconds: float = WAIT_SECONDS) -> str:
     """Wait until an event has finished, and return its state."""
     load = lambda: system.api("GET", f"/events/{event_id}").json()  # noqa: E731
-    system.runs.wait_until(lambda: load()["is_finished"], WAIT_SECONDS, lambda: str(load()))
+    system.runs.wait_until(lambda: load()["is_finished"], seconds, lambda: str(load()))
     return str(load()["state"])
 
 
