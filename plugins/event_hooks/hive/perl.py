@@ -19,7 +19,13 @@ from event_hooks.exceptions import UnsafeValue
 MAX_DEPTH = 50
 """Maximum nesting of hashes and arrays: far above real events, and far below Python's recursion limit."""
 
-_REPLACED_BY_EHIVE = re.compile(r"#[\w:]+#|#expr\(|\)expr#")
+_REPLACED_BY_EHIVE = re.compile(r"#[A-Za-z0-9_:\x80-\U0010ffff]+#|#expr\(|\)expr#")
+"""
+Text that eHive replaces, and more: each character beyond ASCII counts as a letter.
+
+Perl's ``\\w`` also matches combining marks, joiners and enclosed letters, which Python's does not.
+"""
+
 _PERL_INTEGERS = range(-(2**63), 2**64)
 _CHARACTERS_TO_ESCAPE = re.compile(r'[\\"$@]|[^\x20-\x7e]')
 

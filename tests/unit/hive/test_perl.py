@@ -33,8 +33,21 @@ while (my $line = <STDIN>) {
 """
 """Evaluates lines of Perl, as an eHive worker does with ``input_id``, and prints the values as JSON."""
 
+REPLACER = r"""
+use strict; use warnings; use JSON::PP;
+my $json = JSON::PP->new->ascii->allow_nonref;
+$| = 1;
+while (my $line = <STDIN>) {
+    print $json->decode($line) =~ /#(expr\(.+?\)expr|[\w:]+)#/s ? 1 : 0, "\n";
+}
+"""
+"""Prints whether eHive 2.5 to 2.8 would replace a part of a text (``Bio::EnsEMBL::Hive::Params``)."""
+
+REPLACEMENT_PARTS = ["#", "a", ":", "expr(", ")expr", "\u0301", "\u203f", "\u200c", "\u200d", "\u24b6", " "]
+
 # Without "#": eHive replaces a name between two of them, so such a text may be rejected.
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="#"), max_size=12)
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="#")
+TEXT = st.text(CHARACTERS, max_size=12)
 SCALARS = (
     st.none()
     | st.booleans()
@@ -66,6 +79,25 @@ def read() -> Iterator[Callable[[str], dict[str, Any]]]:
             return result
 
         yield evaluate
+        stdin.close()
+
+
+@pytest.fixture(scope="module")
+def replaces() -> Iterator[Callable[[str], bool]]:
+    """A function that returns whether eHive would replace a part of a text."""
+    with subprocess.Popen(
+        ["perl", "-e", REPLACER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        stdin, stdout = process.stdin, process.stdout
+
+        def match(text: str) -> bool:
+            stdin.write(json.dumps(text) + "\n")
+            stdin.flush()
+            return stdout.readline() == "1\n"
+
+        yield match
         stdin.close()
 
 
@@ -118,6 +150,17 @@ def test_an_exploit_arrives_as_data(
     assert not file.exists()
 
 
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(parts=st.lists(st.sampled_from(REPLACEMENT_PARTS) | CHARACTERS, max_size=8))
+def test_all_text_that_ehive_would_replace_is_rejected(
+    replaces: Callable[[str], bool], parts: list[str]
+) -> None:
+    text = f"#{''.join(parts)}#"
+    if replaces(text):
+        with pytest.raises(UnsafeValue):
+            perl.dumps({"comment": text})
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -130,6 +173,10 @@ def test_an_exploit_arrives_as_data(
         ")expr# after",
         "#expr(two\nlines)expr#",
         "#größe#",
+        "#incomplete:x\u0301#",
+        "#a\u203fb#",
+        "#\u200d#",
+        "#\u24b6#",
     ],
 )
 @pytest.mark.parametrize("as_key", [False, True], ids=["value", "key"])
