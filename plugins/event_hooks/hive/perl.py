@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from event_hooks.exceptions import UnsafeValue
+from event_hooks.field_path import FieldPath
 
 MAX_DEPTH = 50
 """Maximum nesting of hashes and arrays: far above real events, and far below Python's recursion limit."""
@@ -42,7 +43,7 @@ def dumps(value: object, field: str = "") -> str:
     :raises UnsafeValue: for a string or key that eHive would evaluate, a lone surrogate, NaN or an infinite
         number, a key that is no string, another type, or more than :data:`MAX_DEPTH` levels.
     """
-    return _dump_value(value, field, 0)
+    return _dump_value(value, FieldPath(field), 0)
 
 
 def loads(text: str) -> Any:
@@ -139,29 +140,29 @@ def _unescape(match: re.Match[str]) -> str:
         raise ValueError(f"expected a character, not {match[0]!r}") from None
 
 
-def _dump_value(value: object, field: str, depth: int) -> str:
+def _dump_value(value: object, field: FieldPath, depth: int) -> str:
     if depth > MAX_DEPTH:
-        raise UnsafeValue(field, f"expected at most {MAX_DEPTH} levels of objects and arrays")
+        raise UnsafeValue(str(field), f"expected at most {MAX_DEPTH} levels of objects and arrays")
     if isinstance(value, Mapping):
         return _dump_hash(value, field, depth)
     if isinstance(value, list | tuple):
-        items = (_dump_value(item, f"{field}[{index}]", depth + 1) for index, item in enumerate(value))
+        items = (_dump_value(item, field.child(index), depth + 1) for index, item in enumerate(value))
         return "[" + ",".join(items) + "]"
     return _dump_scalar(value, field)
 
 
-def _dump_hash(value: Mapping[Any, Any], field: str, depth: int) -> str:
+def _dump_hash(value: Mapping[Any, Any], field: FieldPath, depth: int) -> str:
     for key in value:
         if not isinstance(key, str):
-            raise UnsafeValue(field, f"expected keys that are strings, not {key!r}")
+            raise UnsafeValue(str(field), f"expected keys that are strings, not {key!r}")
     pairs = (
-        f"{_quote(key, field)} => {_dump_value(value[key], f'{field}.{key}' if field else key, depth + 1)}"
+        f"{_quote(key, field)} => {_dump_value(value[key], field.child(key), depth + 1)}"
         for key in sorted(value)
     )
     return "{" + ",".join(pairs) + "}"
 
 
-def _dump_scalar(value: object, field: str) -> str:
+def _dump_scalar(value: object, field: FieldPath) -> str:
     if value is None:
         return "undef"
     if isinstance(value, bool):
@@ -170,22 +171,22 @@ def _dump_scalar(value: object, field: str) -> str:
         return str(value) if value in _PERL_INTEGERS else f'"{value}"'
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise UnsafeValue(field, f"expected a finite number, not {value}")
+            raise UnsafeValue(str(field), f"expected a finite number, not {value}")
         return repr(value)
     if isinstance(value, str):
         return _quote(value, field)
-    raise UnsafeValue(field, f"expected a JSON value, not a {type(value).__name__}")
+    raise UnsafeValue(str(field), f"expected a JSON value, not a {type(value).__name__}")
 
 
-def _quote(text: str, field: str) -> str:
+def _quote(text: str, field: FieldPath) -> str:
     if match := _REPLACED_BY_EHIVE.search(text):
-        raise UnsafeValue(field, f"expected no {match[0]!r}, which eHive would run as code")
+        raise UnsafeValue(str(field), f"expected no {match[0]!r}, which eHive would run as code")
     return '"' + _CHARACTERS_TO_ESCAPE.sub(lambda match: _escape(match[0], field), text) + '"'
 
 
-def _escape(character: str, field: str) -> str:
+def _escape(character: str, field: FieldPath) -> str:
     if character in '\\"$@':
         return "\\" + character
     if "\ud800" <= character <= "\udfff":
-        raise UnsafeValue(field, "expected Unicode text, not a lone surrogate")
+        raise UnsafeValue(str(field), "expected Unicode text, not a lone surrogate")
     return f"\\x{{{ord(character):x}}}"

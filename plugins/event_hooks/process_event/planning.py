@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from event_hooks.events.models import build_token
 from event_hooks.exceptions import EventInvalid
+from event_hooks.field_path import FieldPath
 from event_hooks.hive import perl
 from event_hooks.ledger.records import OnceClaim
 
@@ -32,7 +33,7 @@ def plan_batch(batch: EventBatch, lookups: Lookups) -> dict[str, list[int]]:
     plan = lookups.select_processes(batch)
     for position, event in enumerate(batch.events):
         field, payload = f"events[{position}]" if len(batch.events) > 1 else "", event.payload()
-        _check_is_preserved(payload, field)
+        _check_is_preserved(payload, FieldPath(field))
         perl.dumps(payload, field)
     return plan
 
@@ -83,7 +84,7 @@ def _build_claim(payload: Mapping[str, Any], fields: Sequence[str]) -> OnceClaim
     return OnceClaim({name: payload.get(name) for name in fields}, bool(payload.get("force")))
 
 
-def _check_is_preserved(value: object, field: str) -> None:
+def _check_is_preserved(value: object, field: FieldPath) -> None:
     """
     Raise if Airflow would change a value: it stores ``conf`` as JSONB, and sends it to tasks as msgpack.
 
@@ -93,14 +94,15 @@ def _check_is_preserved(value: object, field: str) -> None:
         case dict():
             for key, item in value.items():
                 _check_is_preserved(key, field)
-                _check_is_preserved(item, f"{field}.{key}" if field else str(key))
+                _check_is_preserved(item, field.child(key))
         case list():
             for index, item in enumerate(value):
-                _check_is_preserved(item, f"{field}[{index}]")
+                _check_is_preserved(item, field.child(index))
         case str() if "\0" in value:
-            raise EventInvalid(field or "event", "expected text without the character NUL")
+            raise EventInvalid(str(field) or "event", "expected text without the character NUL")
         case int() if not -(2**63) <= value < 2**64:
-            raise EventInvalid(field, "expected a whole number of 64 bits at most; send it as text instead")
+            message = "expected a whole number of 64 bits at most; send it as text instead"
+            raise EventInvalid(str(field), message)
         case float() if value.is_integer() and (abs(value) >= 1e16 or math.copysign(1, value) < 0 == value):
             message = f"expected a number that JSON preserves, not {value!r}; send it as text instead"
-            raise EventInvalid(field, message)
+            raise EventInvalid(str(field), message)
