@@ -193,7 +193,9 @@ write_through_timeout = Setting(
     "write_through_timeout", NUMBER, "2", "seconds that a hive may take before the answer is 202"
 )
 view_timeout = Setting("view_timeout", NUMBER, "10", "seconds that a hive may take to show a job")
-max_body_bytes = Setting("max_body_bytes", COUNT, "1048576", "bytes of a request to `/event-hooks`")
+max_body_bytes = Setting(
+    "max_body_bytes", COUNT, "1048576", "bytes of a request to `/event-hooks`, or to trigger a run"
+)
 ledger_timeout = Setting(
     "ledger_timeout", NUMBER, "10", "seconds to connect to the ledger, and for each statement"
 )

@@ -250,6 +250,20 @@ def test_validation_errors_are_hidden_without_a_login(system: System) -> None:
     assert "type" not in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("user", ["viewer", "no_role"])
+def test_validation_errors_are_hidden_without_the_permission_to_trigger(system: System, user: str) -> None:
+    address = f"{system.runs.url}/api/v2/dags/process_event/dagRuns"
+    headers = {"Authorization": f"Bearer {system.airflow.log_in(user)}"}
+    body = {"logical_date": None, "conf": {"type": "new_asembly"}}
+    answer = requests.post(address, json=body, headers=headers, timeout=10)
+    assert (answer.status_code, "new_assembly" in answer.text) == (403, False)
+
+
+def test_a_body_that_is_too_long_is_rejected(system: System) -> None:
+    answer = system.runs.trigger({"type": "new_assembly", "note": "x" * 2**20}, "never_made")
+    assert (answer.status_code, answer.json()) == (413, {"detail": "body: expected at most 1048576 bytes"})
+
+
 def test_a_body_that_is_not_json_gets_the_response_of_airflow(system: System) -> None:
     assert system.runs.request("POST", f"{DAG_PATH}/dagRuns", data=b"{").status_code == 422
 

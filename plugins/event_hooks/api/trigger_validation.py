@@ -16,11 +16,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from event_hooks import metrics, settings
+from event_hooks.api.security import PERMISSION_CHECKS
 from event_hooks.events import lookups
 from event_hooks.events.models import EventBatch
 from event_hooks.exceptions import EventInvalid, LookupInvalid
 from event_hooks.process_event import planning, runs
-from event_hooks.runtime.api_server import COOKIE_NAME_JWT_TOKEN, is_authenticated
+from event_hooks.runtime.api_server import COOKIE_NAME_JWT_TOKEN, find_user, is_permitted
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,7 +33,11 @@ ROUTE = f"/api/v2/dags/{settings.DAG_ID}/dagRuns"
 
 
 class TriggerValidation:
-    """Respond with 400 and the reason if a logged-in user triggers a run with invalid events in ``conf``."""
+    """
+    Respond with 400 and the reason if a user who may trigger runs sends invalid events in ``conf``.
+
+    A body that is longer than the setting ``max_body_bytes`` gets 413.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -43,11 +48,16 @@ class TriggerValidation:
             await self.app(scope, receive, send)
             return
         request = Request(scope, receive)
-        body = await request.body()
-        # Airflow answers all other users with its own 401. In a thread: the validation of a large batch
-        # would block the event loop.
-        is_checked = await _is_authenticated(request)
-        if is_checked and (reason := await asyncio.to_thread(_find_problem, body)):
+        if not await _may_trigger(request):  # Airflow answers with its own 401 or 403
+            await self.app(scope, receive, send)
+            return
+        body = await _read_body(request)
+        if body is None:
+            detail = f"body: expected at most {settings.max_body_bytes()} bytes"
+            await JSONResponse({"detail": detail}, 413)(scope, receive, send)
+            return
+        # In a thread: the validation of a large batch would block the event loop.
+        if reason := await asyncio.to_thread(_find_problem, body):
             log.info("Rejected an event: %s", reason)
             metrics.count_rejected("api")
             await JSONResponse({"detail": reason}, 400)(scope, receive, send)
@@ -75,11 +85,25 @@ def _find_problem(body: bytes) -> str | None:
     return None
 
 
-async def _is_authenticated(request: Request) -> bool:
-    """Return whether the request has the token of a logged-in user."""
+async def _may_trigger(request: Request) -> bool:
+    """Return whether the request has the token of a user who may trigger runs."""
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     token = bearer if scheme.lower() == "bearer" else request.cookies.get(COOKIE_NAME_JWT_TOKEN)
-    return await is_authenticated(token)
+    user = await find_user(token)
+    # In a thread: an auth manager may read its database.
+    return user is not None and await asyncio.to_thread(
+        is_permitted, PERMISSION_CHECKS["POST"], request, user
+    )
+
+
+async def _read_body(request: Request) -> bytes | None:
+    """Return the body; ``None`` as soon as it is longer than the setting ``max_body_bytes``."""
+    limit, body = settings.max_body_bytes(), bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            return None
+    return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

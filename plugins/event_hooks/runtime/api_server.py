@@ -22,15 +22,16 @@ from airflow.exceptions import DagRunAlreadyExists
 from airflow.jobs.job import Job, JobState
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType
-from fastapi import HTTPException
+from fastapi import HTTPException, Request
 from sqlalchemy import select
 
 __all__ = [
     "COOKIE_NAME_JWT_TOKEN",
     "BaseUser",
     "count_alive_triggerers",
+    "find_user",
     "get_user",
-    "is_authenticated",
+    "is_permitted",
     "require_run_permission",
     "trigger_run",
 ]
@@ -41,12 +42,21 @@ def require_run_permission(method: Literal["GET", "POST", "PUT"], dag_id: str) -
     return requires_access_dag(method, DagAccessEntity.RUN, dag_id)
 
 
-async def is_authenticated(token: str | None) -> bool:
-    """Return whether a token of Airflow's login is valid."""
+async def find_user(token: str | None) -> BaseUser | None:
+    """Return the user of a token of Airflow's login; ``None`` if the token is invalid."""
     try:
-        return bool(await resolve_user_from_token(token))
+        return await resolve_user_from_token(token)
+    except HTTPException:
+        return None
+
+
+def is_permitted(check: Callable[..., Any], request: Request, user: BaseUser) -> bool:
+    """Return whether a user has the permission that a dependency of :func:`require_run_permission` checks."""
+    try:
+        check(request, user)
     except HTTPException:
         return False
+    return True
 
 
 def trigger_run(dag_id: str, run_id: str, conf: dict[str, Any], note: str | None, user: str | None) -> bool:
