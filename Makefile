@@ -6,7 +6,7 @@ AUDIT := yes
 export PYTHONPATH := $(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-unit test-mysql check-ledger bench faults lint format lock
+.PHONY: help setup demo up down status test test-unit test-mysql test-compose check-ledger bench faults lint format lock
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -35,6 +35,12 @@ ALL_TESTS := -n 4 tests
 
 test-unit: setup ## the tests that need no server
 	@$(BIN)/pytest tests/unit $(ARGS)
+
+test-compose: setup ## as root: run docker-compose.yaml on a Docker Engine, kill each container; writes docs/compose.md
+	@[ "$$(id -u)" = 0 ] || { echo "make test-compose starts a Docker Engine, which needs root" >&2; exit 2; }
+	@for program in debootstrap dockerd docker iptables; do command -v $$program; done | wc --lines | grep --quiet 4 || \
+		{ apt-get -qq update && apt-get -qq install --yes --no-install-recommends debootstrap docker.io iptables; }
+	@$(BIN)/python -m tools.compose
 
 check-ledger: setup ## compare the ledger of `make up` with hives and reports; ARGS="--hours 48"
 	@test -e .stack/env || { echo "Nothing runs here: make up" >&2; exit 2; }

@@ -189,6 +189,35 @@ def test_metrics_flow_from_the_worker_to_grafana(
     assert data_source["uid"] in dashboard_sources
 
 
+SECRETS = {
+    "set-up": {"FERNET_KEY", "ADMIN_PASSWORD", "POSTGRES_PASSWORD", "MYSQL_PASSWORD", "RABBITMQ_PASSWORD"}
+    | {"REPORTS_PASSWORD"},
+    "api-server": {"FERNET_KEY", "JWT_SECRET", "API_SECRET", "POSTGRES_PASSWORD", "MYSQL_PASSWORD"}
+    | {"REPORTS_PASSWORD"},
+    "scheduler": {"FERNET_KEY", "JWT_SECRET", "POSTGRES_PASSWORD", "CELERY_PASSWORD"},
+    "dag-processor": {"FERNET_KEY", "POSTGRES_PASSWORD"},
+    "triggerer": {"FERNET_KEY", "API_SECRET", "POSTGRES_PASSWORD", "MYSQL_PASSWORD", "REPORTS_PASSWORD"}
+    | {"ADMIN_PASSWORD"},
+    "worker": {"API_SECRET", "POSTGRES_PASSWORD", "CELERY_PASSWORD", "MYSQL_PASSWORD", "REPORTS_PASSWORD"}
+    | {"ADMIN_PASSWORD"},
+    "postgres": {"POSTGRES_PASSWORD"},
+    "mysql": {"MYSQL_PASSWORD", "MYSQL_ROOT_PASSWORD"},
+    "beekeeper": {"MYSQL_PASSWORD"},
+    "grafana": {"GRAFANA_PASSWORD"},
+}
+"""``{service: variables of .env that its container has}``; the others have none."""
+
+
+def test_each_service_has_only_the_secrets_that_it_needs(
+    services: dict[str, dict[str, Any]], values: dict[str, str]
+) -> None:
+    secrets = {name: value for name, value in values.items() if name != "AIRFLOW_URL"}
+    for service, settings_ in services.items():
+        environment = " ".join(map(str, settings_.get("environment", {}).values()))
+        found = {name for name, value in secrets.items() if value in environment}
+        assert found == SECRETS.get(service, set()), service
+
+
 def test_services_restart_and_have_limits(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         assert service["logging"] == {"driver": "local"}, name

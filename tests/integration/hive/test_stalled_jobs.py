@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.integration.hive.conftest import (
     submit_job,
 )
 from tests.integration.hives import PracticeHive
+from tests.support.practice_hive.worker import Worker
 
 LONG_AGO = "2001-01-01 00:00:00"
 
@@ -80,6 +82,17 @@ def test_a_running_job_of_a_dead_worker_is_stalled(hive: PracticeHive) -> None:
     (stall,) = find_stalls(hive, root_id)
     assert stall.reason == "in RUN, and its worker 1 on node7 (process 99) is gone: KILLED_BY_USER"
     assert stall.advice == f"beekeeper.pl -url <URL of connection {hive.conn_id}> -dead"
+
+
+def test_a_restarted_practice_hive_does_the_jobs_of_its_killed_workers_again(
+    hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root_id = add_running_job(hive, status="RUN")
+    monkeypatch.setattr(socket, "gethostname", lambda: "node7")
+    with Worker(hive.url) as worker:
+        worker.release_lost_jobs()
+    statement = "SELECT status, retry_count FROM job WHERE job_id = :id"
+    assert hive.fetch_rows(statement, id=root_id) == [("READY", 1)]
 
 
 def test_a_running_job_of_a_finished_role_is_stalled(hive: PracticeHive) -> None:

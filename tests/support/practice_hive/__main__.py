@@ -71,7 +71,9 @@ def work(url: str, threads: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     log.info("Working in %s", mask_passwords(url))
-    Worker(url, threads=threads, retry_seconds=float("inf")).run(stop)
+    worker = Worker(url, threads=threads, retry_seconds=float("inf"))
+    worker.release_lost_jobs()
+    worker.run(stop)
     log.info("Stopped")
 
 

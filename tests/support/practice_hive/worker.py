@@ -13,7 +13,7 @@ from tests.support.practice_hive import jobs
 from tests.support.practice_hive.attempt import Attempt
 from tests.support.practice_hive.hive import Hive
 from tests.support.practice_hive.perl import Perl
-from tests.support.practice_hive.workers import BeekeeperRecord, WorkerRecord
+from tests.support.practice_hive.workers import BeekeeperRecord, WorkerRecord, release_lost_jobs
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,11 @@ class Worker:
                 thread.start()
             for thread in threads:
                 thread.join()
+
+    def release_lost_jobs(self) -> None:
+        """Have the jobs done again that workers of this host did when they were killed."""
+        for job_id in release_lost_jobs(self._hive):
+            log.info("Job %s: READY, its worker was killed", job_id)
 
     def run_until_idle(self) -> list[AttemptResult]:
         """Do jobs until there are no more, and return the attempts in their order."""

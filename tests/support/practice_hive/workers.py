@@ -104,5 +104,35 @@ class WorkerRecord:
             connection.execute(text(f"{change} WHERE analysis_id=:analysis_id"), {"analysis_id": analysis_id})
 
 
+def release_lost_jobs(hive: Hive) -> list[int]:
+    """
+    Set the jobs of this host's workers that have not recorded their end to READY, and return their ids.
+
+    This is what eHive's garbage collector does after a crash. Another process on this host that works in the
+    same hive would lose its jobs.
+    """
+    values = {"host": socket.gethostname()}
+    lost = (
+        "FROM job JOIN role USING (role_id) JOIN worker USING (worker_id) WHERE worker.meadow_host=:host"
+        " AND worker.status<>'DEAD' AND job.status NOT IN ('SEMAPHORED','READY','DONE','FAILED','PASSED_ON')"
+    )
+    rows = hive.read(f"SELECT job_id, job.analysis_id {lost}", **values)
+    changes = [
+        *(
+            f"UPDATE job SET status='READY', retry_count=retry_count+1 WHERE job_id={row.job_id}"
+            for row in rows
+        ),
+        "UPDATE worker SET status='DEAD', cause_of_death='UNKNOWN', when_died=CURRENT_TIMESTAMP"
+        " WHERE meadow_host=:host AND status<>'DEAD'",
+        "UPDATE beekeeper SET cause_of_death='DISAPPEARED'"
+        " WHERE meadow_host=:host AND cause_of_death IS NULL",
+    ]
+    for change in changes:
+        hive.write(lambda connection: connection.execute(text(change), values))  # noqa: B023
+    for analysis_id in {row.analysis_id for row in rows}:
+        hive.synchronize(analysis_id)
+    return [row.job_id for row in rows]
+
+
 def _describe_host() -> dict[str, str]:
     return {"host": socket.gethostname(), "user": getpass.getuser(), "process": str(os.getpid())}

@@ -1,0 +1,1 @@
+"""`make test-compose`: run docker-compose.yaml on a Docker Engine, kill each container, and count."""

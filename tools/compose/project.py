@@ -1,0 +1,161 @@
+"""The services of docker-compose.yaml, from a copy of the checkout."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tools.airflow_api import AirflowApi
+from tools.airflow_services import CHECKOUT
+from tools.compose.engine import Engine
+from tools.exceptions import StackError
+
+START_SECONDS = 900.0
+REQUEST_SECONDS = 300.0
+"""Seconds for which a request is repeated while a server is unavailable."""
+
+
+class Project:
+    """
+    A copy of the checkout, without files that git does not know, and its containers.
+
+    :param engine: a started engine.
+    """
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self.engine = engine
+        self.folder = folder
+
+    def copy_checkout(self) -> None:
+        """Copy the files of the git index, and create ``.env``; remove an earlier copy and its containers."""
+        if self.folder.exists():
+            self.remove()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        copy = ["git", "checkout-index", "--all", f"--prefix={self.folder}/"]
+        subprocess.run(copy, cwd=CHECKOUT, check=True, umask=0o022)
+        subprocess.run(["python3", "tools/compose_env.py"], cwd=self.folder, check=True, capture_output=True)
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The variables of ``.env``."""
+        return dict(re.findall(r"^(\w+)='(.*)'$", (self.folder / ".env").read_text(), re.MULTILINE))
+
+    def compose(self, *arguments: str, standard_input: str | None = None) -> str:
+        """
+        Run a command of ``docker compose``, and return its output.
+
+        :raises StackError: it failed; with its last lines.
+        """
+        command = ["docker", "compose", "--project-name", "event-hooks", *arguments]
+        result = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.engine.environment,
+            input=standard_input,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode:
+            lines = (result.stdout + result.stderr).splitlines()[-30:]
+            raise StackError("\n".join([f"docker compose {' '.join(arguments)} failed:", *lines]))
+        return result.stdout
+
+    def start(self) -> float:
+        """Start all services as the README says, and return the seconds until all are healthy."""
+        started = time.monotonic()
+        self.compose("up", "--build", "--detach")
+        wait_until(self._is_healthy, START_SECONDS, self.list_states)
+        return time.monotonic() - started
+
+    def remove(self) -> None:
+        """Remove all containers and volumes."""
+        self.compose("down", "--volumes", "--timeout", "60")
+
+    def list_containers(self) -> list[dict[str, Any]]:
+        """Return the containers of all services, by name."""
+        lines = self.compose("ps", "--format", "json").splitlines()
+        return sorted((json.loads(line) for line in lines), key=lambda container: str(container["Name"]))
+
+    def list_states(self) -> str:
+        """Return a line with the state of each container."""
+        return ", ".join(f"{item['Name']}: {item['Status']}" for item in self.list_containers())
+
+    def _is_healthy(self) -> bool:
+        return all(container["Health"] == "healthy" for container in self.list_containers())
+
+    def kill(self, name: str) -> None:
+        """Send SIGKILL to the first process of a container; ``docker kill`` would prevent its restart."""
+        pid = int(self.engine.docker("inspect", "--format", "{{.State.Pid}}", name))
+        if pid:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def run_python(self, script: Path) -> Any:
+        """Run a script in a container of the service ``set-up``, and return the JSON that it prints last."""
+        output = self.compose("run", "--rm", "-T", "set-up", "python -", standard_input=script.read_text())
+        return json.loads(output.splitlines()[-1])
+
+    def check_ledger(self) -> str:
+        """Return what ``check-ledger`` prints last: the number of events and faults."""
+        command = "python -m event_hooks.maintain_ledger.consistency"
+        return self.compose("run", "--rm", "-T", "set-up", command).splitlines()[-1]
+
+    def run_curl_of_readme(self) -> dict[str, Any]:
+        """Run the curl commands of the README's "Send an event", and return the answer."""
+        text = (self.folder / "README.md").read_text()
+        section = text[text.index("\n## Send an event\n") :]
+        block = section[section.index("```bash\n") + 8 :]
+        commands = block[: block.index("```")].replace(". .stack/env", ". ./.env")
+        result = subprocess.run(
+            ["bash", "-ec", commands], cwd=self.folder, capture_output=True, text=True, check=True
+        )
+        return dict(json.loads(result.stdout))
+
+    def request(self, method: str, path: str, **options: Any) -> Any:
+        """
+        Send a request to the API server, repeatedly while a server is unavailable, and return the JSON.
+
+        :raises StackError: it is not successful within ``REQUEST_SECONDS``; with the last error.
+        """
+        address, deadline = self.variables["AIRFLOW_URL"], time.monotonic() + REQUEST_SECONDS
+        while True:
+            try:
+                token = AirflowApi(address).log_in("admin", self.variables["ADMIN_PASSWORD"])
+                headers = {"Authorization": f"Bearer {token}"}
+                response = requests.request(method, address + path, headers=headers, timeout=30, **options)
+                response.raise_for_status()
+                return response.json()
+            except requests.RequestException as error:
+                if time.monotonic() > deadline:
+                    raise StackError(f"{method} {path}: {error}") from error
+                time.sleep(1)
+
+    def find_secrets_in_logs(self) -> Sequence[str]:
+        """Return the names of passwords and keys that are in the output of a container."""
+        logs = self.compose("logs", "--no-color")
+        secrets = {name: value for name, value in self.variables.items() if name != "AIRFLOW_URL"}
+        return [name for name, value in secrets.items() if value in logs]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, describe: Callable[[], str]) -> None:
+    """
+    Poll until a condition holds.
+
+    :param describe: returns the text of the error.
+    :raises StackError: it does not hold within ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise StackError(f"not within {seconds:.0f} s: {describe()}")
+        time.sleep(1)
