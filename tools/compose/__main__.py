@@ -30,8 +30,8 @@ FINISH_SECONDS = 900.0
 """
 Timeout of the events of a kill.
 
-A task is queued again after ``[scheduler] task_queued_timeout``, 10 minutes, if the scheduler was killed before
-it sent the task's message to Celery.
+If the scheduler is killed before it has sent the message of a task to Celery, the task is queued again after
+``[scheduler] task_queued_timeout``, 10 minutes.
 """
 
 
