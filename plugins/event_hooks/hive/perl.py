@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from event_hooks.exceptions import UnsafeValue
@@ -52,10 +52,7 @@ def loads(text: str) -> Any:
 
     :raises ValueError: the text contains anything else, or more than :data:`MAX_DEPTH` levels.
     """
-    tokens = [(match.lastgroup or "", match[0]) for match in _TOKEN.finditer(text)]
-    if any(kind == "other" for kind, _ in tokens):
-        raise ValueError("expected a Perl hash, array or scalar without code")
-    tokens = [token for token in tokens if token[0] != "space"]
+    tokens = list(_iter_tokens(text))
     value, end = _parse_value(tokens, 0, 0)
     if end != len(tokens):
         raise ValueError(f"expected one value, not {tokens[end][1]!r} after it")
@@ -82,6 +79,15 @@ _CONTROL_CHARACTERS = {
     "a": "\a",
     "e": "\x1b",
 }
+
+
+def _iter_tokens(text: str) -> Iterator[_Token]:
+    """Yield the tokens without spaces, and stop at the first invalid one: each may take long to find."""
+    for match in _TOKEN.finditer(text):
+        if match.lastgroup == "other":
+            raise ValueError("expected a Perl hash, array or scalar without code")
+        if match.lastgroup != "space":
+            yield str(match.lastgroup), match[0]
 
 
 def _parse_value(tokens: Sequence[_Token], position: int, depth: int) -> tuple[Any, int]:

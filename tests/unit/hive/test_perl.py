@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -223,3 +224,10 @@ def test_large_numbers_keep_their_digits() -> None:
     assert perl.dumps([2**64 - 1, 2**64, -(2**63), -(2**63) - 1]) == (
         '[18446744073709551615,"18446744073709551616",-9223372036854775808,"-9223372036854775809"]'
     )
+
+
+def test_text_with_many_unclosed_quotes_is_rejected_at_once() -> None:
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match="expected a Perl hash"):
+        perl.loads("\\'" * 20_000)
+    assert time.perf_counter() - started < 0.5
