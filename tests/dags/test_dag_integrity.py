@@ -94,6 +94,19 @@ def test_each_process_is_a_task_group_of_submit_and_wait(dag_bag: DagBag) -> Non
     assert dag.task_dict["report"].on_failure_fail_dagrun
 
 
+def test_a_deadline_of_the_lookup_is_no_deadline_alert_of_airflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its call in a triggerer ends the triggerer of Airflow 3.3.2 if the run is deleted meanwhile."""
+    lookup = tmp_path / "process_lookup.json"
+    process = {"analysis": "dump", "hive_conn_id": "hive", "deadline": 60}
+    lookup.write_text(json.dumps({"dump_dna": process, "dump_peptide": process}))
+    monkeypatch.setenv("PROCESS_LOOKUP", str(lookup))
+    bag = DagBag(DAGS / "process_event.py")
+    assert bag.import_errors == {}
+    assert bag.dags["process_event"].deadline is None
+
+
 def test_waits_have_no_template_that_can_hang_the_triggerer(dag_bag: DagBag) -> None:
     """In Airflow 3.3.2, xcom_pull without map_indexes sends a message that hangs the triggerer."""
     for dag in dag_bag.dags.values():
