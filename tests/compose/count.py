@@ -26,7 +26,9 @@ def main() -> None:
     states = ledger.read(text("SELECT state, count(*) FROM event_process GROUP BY state"))
     reports = ledger.read(text("SELECT message_id, sent_at FROM report WHERE NOT is_transient"))
     finished = ledger.read(text("SELECT count(*) FROM report WHERE body LIKE '%process_finished%'"))
-    hive = create_engine(os.environ["AIRFLOW_CONN_HIVE_EVENT_HANDLING"].replace("mysql:", "mysql+mysqldb:"))
+    hive = create_engine(
+        os.environ["AIRFLOW_CONN_HIVE_EVENT_HANDLING"].replace("mysql:", "mysql+mysqldb:", 1)
+    )
     with hive.connect() as connection:
         jobs = connection.execute(text("SELECT count(*) FROM job WHERE prev_job_id IS NULL")).scalar_one()
     received = read_message_ids()
