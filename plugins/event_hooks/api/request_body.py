@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any, NoReturn
 
 from fastapi import HTTPException, Request
@@ -53,7 +54,8 @@ async def read_json(request: Request) -> Any:
     Return the JSON value of a request's body.
 
     :raises HTTPException: 415 if the Content-Type is not JSON or the body is compressed, 413 if the body is
-        longer than the setting ``max_body_bytes``, 400 if it is not JSON.
+        longer than the setting ``max_body_bytes``, 400 if it is not JSON in UTF-8, or an object has a key
+        twice.
     """
     content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
@@ -68,11 +70,21 @@ async def read_json(request: Request) -> Any:
         if len(body) > limit:
             raise HTTPException(413, f"body: expected at most {limit} bytes")
     try:
-        return json.loads(body, parse_constant=_reject_constant)
+        text = body.decode("utf-8")  # json.loads would accept UTF-16 and UTF-32 as well
+        return json.loads(text, parse_constant=_reject_constant, object_pairs_hook=_build_object)
     except RecursionError:
         raise HTTPException(400, "body: expected fewer levels of objects and arrays") from None
     except ValueError as error:
         raise HTTPException(400, f"body: expected JSON: {error}") from None
+
+
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Reject a key that occurs twice; Python's parser would keep the last value."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {key[:100]!r} occurs twice in an object")
+    return value
 
 
 def _reject_constant(name: str) -> NoReturn:

@@ -213,8 +213,11 @@ def test_a_result_longer_than_a_text_column_keeps_its_events(make_hive: MakeHive
         ("x" * (MAX_RESULT_CHARS + 1), "is longer than 1,048,576 characters"),
         (json.dumps({"events": [{"type": "new_assembly"}]})[:-1], "cannot be parsed as JSON"),
         (' ["cut', "cannot be parsed as JSON"),
+        ('{"size": NaN}', "cannot be parsed as JSON"),
+        ('{"size": [-Infinity]}', "cannot be parsed as JSON"),
+        ('{"size": 1e999}', "cannot be parsed as JSON"),
     ],
-    ids=["long JSON", "long text", "cut object", "cut array"],
+    ids=["long JSON", "long text", "cut object", "cut array", "NaN", "infinity", "large"],
 )
 def test_a_result_that_is_not_parsed_is_a_text_with_a_warning(
     make_hive: MakeHive, output: str, problem: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from more_itertools import sliced
 from sqlalchemy import Connection, func, select
@@ -152,11 +153,22 @@ def _parse_output(text: str | None) -> _Output:
         problem = f"is longer than {MAX_RESULT_CHARS:,} characters"
     else:
         try:
-            return _Output(mask_passwords(json.loads(text)))
+            value = json.loads(text, parse_constant=_reject_number, parse_float=_parse_float)
+            return _Output(mask_passwords(value))
         except (ValueError, RecursionError):
             problem = "cannot be parsed as JSON" if text.lstrip().startswith(("{", "[")) else ""
     warning = f"its result {problem}: it is stored as text, and events that it returned were not submitted"
     return _Output(mask_passwords(text[:MAX_RESULT_CHARS]), warning if problem else None)
+
+
+def _reject_number(text: str) -> NoReturn:
+    """Reject NaN and infinity, which Python's parser accepts: a report with them would not be JSON."""
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _reject_number(text)
 
 
 def _add_counts(tree: JobTree, outcome: JobOutcome) -> JobOutcome:
