@@ -227,7 +227,7 @@ def test_large_numbers_keep_their_digits() -> None:
 
 
 def test_text_with_many_unclosed_quotes_is_rejected_at_once() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ValueError, match="expected a Perl hash"):
         perl.loads("\\'" * 20_000)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from more_itertools import sliced
 from sqlalchemy import Connection, func, select
@@ -153,7 +153,8 @@ def _parse_output(text: str | None) -> _Output:
         problem = f"is longer than {MAX_RESULT_CHARS:,} characters"
     else:
         try:
-            value = json.loads(text, parse_constant=_reject_number, parse_float=_parse_float)
+            # NaN and infinity become texts: a report with these numbers would not be JSON.
+            value = json.loads(text, parse_constant=str, parse_float=_parse_float)
             return _Output(mask_passwords(value))
         except (ValueError, RecursionError):
             problem = "cannot be parsed as JSON" if text.lstrip().startswith(("{", "[")) else ""
@@ -161,14 +162,10 @@ def _parse_output(text: str | None) -> _Output:
     return _Output(mask_passwords(text[:MAX_RESULT_CHARS]), warning if problem else None)
 
 
-def _reject_number(text: str) -> NoReturn:
-    """Reject NaN and infinity, which Python's parser accepts: a report with them would not be JSON."""
-    raise ValueError(f"{text} is not a JSON number")
-
-
-def _parse_float(text: str) -> float:
+def _parse_float(text: str) -> float | str:
+    """Return a number, or its text if it is infinite."""
     value = float(text)
-    return value if math.isfinite(value) else _reject_number(text)
+    return value if math.isfinite(value) else text
 
 
 def _add_counts(tree: JobTree, outcome: JobOutcome) -> JobOutcome:
