@@ -38,8 +38,8 @@ test-unit: setup ## the tests that need no server
 
 test-compose: setup ## as root: run docker-compose.yaml on a Docker Engine, kill each container; writes docs/compose.md
 	@[ "$$(id -u)" = 0 ] || { echo "make test-compose starts a Docker Engine, which needs root" >&2; exit 2; }
-	@for program in debootstrap dockerd docker iptables; do command -v $$program; done | wc --lines | grep --quiet 4 || \
-		{ apt-get -qq update && apt-get -qq install --yes --no-install-recommends debootstrap docker.io iptables; }
+	@{ command -v debootstrap && command -v dockerd && command -v docker && command -v iptables; } >/dev/null || \
+		{ apt-get -qq update && apt-get -qq install --yes debootstrap docker.io iptables; }
 	@$(BIN)/python -m tools.compose
 
 check-ledger: setup ## compare the ledger of `make up` with hives and reports; ARGS="--hours 48"

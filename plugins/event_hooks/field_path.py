@@ -28,9 +28,10 @@ class FieldPath:
 
     def __str__(self) -> str:
         """Return the path, such as ``events[3].genome``."""
-        steps, field = [], self
+        steps: list[str] = []
+        field: FieldPath | None = self
         while field is not None:
             steps.append(f"[{field._step}]" if isinstance(field._step, int) else f".{field._step}")
-            field = field._parent  # type: ignore[assignment]
-        path = "".join(reversed(steps)).strip(".")
+            field = field._parent
+        path = "".join(reversed(steps)).lstrip(".")
         return path if len(path) <= MAX_CHARACTERS else f"{path[:MAX_CHARACTERS]}…"

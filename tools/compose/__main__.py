@@ -1,10 +1,10 @@
 """
 Run docker-compose.yaml on a Docker Engine, kill each container while events are processed, and count.
 
-It installs an engine's data, the Compose plugin and images below ``.stack/compose`` (some 10 GB), which takes
-some 20 minutes and root. The images have the names of the official ones, which no registry provides on a
-machine without the internet, and are built from Debian's packages; the practice hive is in the place of
-eHive. The result is written to ``docs/compose.md``.
+It needs root, and takes 15 to 40 minutes: some tasks go on only after a timeout of Airflow. The data of the
+engine, the Compose plugin and the images are below ``.stack/compose`` (5 GB). The images have the names of
+the official ones, since no image registry may be reachable, and are built from Debian's packages; the
+practice hive replaces eHive. The result is written to ``docs/compose.md``.
 """
 
 import random
@@ -18,8 +18,9 @@ from uuid import uuid4
 from tools.airflow_services import CHECKOUT
 from tools.bench.environment import describe_machine
 from tools.compose.engine import Engine
-from tools.compose.project import Project, wait_until
+from tools.compose.project import Project
 from tools.exceptions import StackError
+from tools.runs import Runs
 
 RECORD = CHECKOUT / "docs" / "compose.md"
 EVENTS_PER_KILL = 5
@@ -88,7 +89,7 @@ def wait_complete(project: Project, event_ids: Sequence[int]) -> None:
     """
     Wait until events are complete.
 
-    :raises StackError: they are not within ``FINISH_SECONDS``.
+    :raises TimeoutError: they are not within ``FINISH_SECONDS``.
     """
     states: dict[int, str] = {}
 
@@ -97,7 +98,7 @@ def wait_complete(project: Project, event_ids: Sequence[int]) -> None:
             states[event_id] = project.request("GET", f"/event-hooks/events/{event_id}")["state"]
         return set(states.values()) == {"complete"}
 
-    wait_until(are_complete, FINISH_SECONDS, lambda: f"events complete: {states}; {project.list_states()}")
+    Runs.wait_until(are_complete, FINISH_SECONDS, lambda: f"events: {states}; {project.list_states()}")
 
 
 def find_restart_faults(project: Project) -> list[str]:
@@ -133,7 +134,7 @@ def build_record(result: Result, versions: Sequence[str]) -> str:
             "# docker-compose.yaml on a Docker Engine",
             "",
             "Written by `make test-compose`; do not edit. The images have the names of the official ones and"
-            " are built from Debian's packages; the practice hive is in the place of eHive.",
+            " are built from Debian's packages; the practice hive replaces eHive.",
             "",
             f"- {describe_machine('; '.join(versions))}",
             f"- All services were healthy {result.start_seconds:.0f} s after `docker compose up`.",
@@ -166,7 +167,7 @@ def main() -> int:
         print("\n".join([*result.faults, f"{len(result.faults)} faults; written to {RECORD}"]))
         project.remove()
         return 1 if result.faults else 0
-    except StackError as error:
+    except (StackError, TimeoutError) as error:
         print(error, file=sys.stderr)
         return 1
     finally:

@@ -1,4 +1,4 @@
-"""A Docker Engine with the Compose plugin, and images in the place of those of docker-compose.yaml."""
+"""A Docker Engine with the Compose plugin, and images that replace those of docker-compose.yaml."""
 
 import os
 import shutil
@@ -94,7 +94,7 @@ class Engine:
         return result.stdout.strip()
 
     def build_images(self) -> None:
-        """Build the images in the place of those that no registry provides here; a repetition is fast."""
+        """Build the images; a repetition is fast."""
         for suite in SUITES:
             if not self.docker("images", "--quiet", f"debian:{suite}"):
                 self._import_debian(suite)

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tools.airflow_api import AirflowApi
 from tools.airflow_services import CHECKOUT
 from tools.compose.engine import Engine
 from tools.exceptions import StackError
+from tools.runs import Runs
 
 START_SECONDS = 900.0
 REQUEST_SECONDS = 300.0
@@ -71,10 +72,14 @@ class Project:
         return result.stdout
 
     def start(self) -> float:
-        """Start all services as the README says, and return the seconds until all are healthy."""
+        """
+        Start all services as the README says, and return the seconds until all are healthy.
+
+        :raises TimeoutError: they are not within ``START_SECONDS``; with their states.
+        """
         started = time.monotonic()
         self.compose("up", "--build", "--detach")
-        wait_until(self._is_healthy, START_SECONDS, self.list_states)
+        Runs.wait_until(self._is_healthy, START_SECONDS, self.list_states)
         return time.monotonic() - started
 
     def remove(self) -> None:
@@ -145,17 +150,3 @@ class Project:
         logs = self.compose("logs", "--no-color")
         secrets = {name: value for name, value in self.variables.items() if name != "AIRFLOW_URL"}
         return [name for name, value in secrets.items() if value in logs]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, describe: Callable[[], str]) -> None:
-    """
-    Poll until a condition holds.
-
-    :param describe: returns the text of the error.
-    :raises StackError: it does not hold within ``seconds``.
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise StackError(f"not within {seconds:.0f} s: {describe()}")
-        time.sleep(1)

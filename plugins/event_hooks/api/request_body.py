@@ -64,11 +64,7 @@ async def read_json(request: Request) -> Any:
         )
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise HTTPException(415, "Content-Encoding: expected an uncompressed body")
-    limit, body = settings.max_body_bytes(), bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise HTTPException(413, f"body: expected at most {limit} bytes")
+    body = await read_bytes(request)
     try:
         text = body.decode("utf-8")  # json.loads would accept UTF-16 and UTF-32 as well
         return json.loads(text, parse_constant=_reject_constant, object_pairs_hook=_build_object)
@@ -76,6 +72,20 @@ async def read_json(request: Request) -> Any:
         raise HTTPException(400, "body: expected fewer levels of objects and arrays") from None
     except ValueError as error:
         raise HTTPException(400, f"body: expected JSON: {error}") from None
+
+
+async def read_bytes(request: Request) -> bytes:
+    """
+    Return a request's body.
+
+    :raises HTTPException: 413, as soon as it is longer than the setting ``max_body_bytes``.
+    """
+    limit, body = settings.max_body_bytes(), bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise HTTPException(413, f"body: expected at most {limit} bytes")
+    return bytes(body)
 
 
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,10 +12,12 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+from fastapi import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from event_hooks import metrics, settings
+from event_hooks.api.request_body import read_bytes
 from event_hooks.api.security import PERMISSION_CHECKS
 from event_hooks.events import lookups
 from event_hooks.events.models import EventBatch
@@ -34,7 +36,7 @@ ROUTE = f"/api/v2/dags/{settings.DAG_ID}/dagRuns"
 
 class TriggerValidation:
     """
-    Respond with 400 and the reason if a user who may trigger runs sends invalid events in ``conf``.
+    Respond with 400 and the reason to invalid events in ``conf``, if the user has the permission to trigger.
 
     A body that is longer than the setting ``max_body_bytes`` gets 413.
     """
@@ -51,10 +53,10 @@ class TriggerValidation:
         if not await _may_trigger(request):  # Airflow answers with its own 401 or 403
             await self.app(scope, receive, send)
             return
-        body = await _read_body(request)
-        if body is None:
-            detail = f"body: expected at most {settings.max_body_bytes()} bytes"
-            await JSONResponse({"detail": detail}, 413)(scope, receive, send)
+        try:
+            body = await read_bytes(request)
+        except HTTPException as error:
+            await JSONResponse({"detail": error.detail}, error.status_code)(scope, receive, send)
             return
         # In a thread: the validation of a large batch would block the event loop.
         if reason := await asyncio.to_thread(_find_problem, body):
@@ -86,7 +88,7 @@ def _find_problem(body: bytes) -> str | None:
 
 
 async def _may_trigger(request: Request) -> bool:
-    """Return whether the request has the token of a user who may trigger runs."""
+    """Return whether the request has the token of a user with the permission to trigger runs."""
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
     token = bearer if scheme.lower() == "bearer" else request.cookies.get(COOKIE_NAME_JWT_TOKEN)
     user = await find_user(token)
@@ -94,16 +96,6 @@ async def _may_trigger(request: Request) -> bool:
     return user is not None and await asyncio.to_thread(
         is_permitted, PERMISSION_CHECKS["POST"], request, user
     )
-
-
-async def _read_body(request: Request) -> bytes | None:
-    """Return the body; ``None`` as soon as it is longer than the setting ``max_body_bytes``."""
-    limit, body = settings.max_body_bytes(), bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            return None
-    return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -20,6 +20,9 @@ from event_hooks.field_path import FieldPath
 MAX_DEPTH = 50
 """Maximum nesting of hashes and arrays: far above real events, and far below Python's recursion limit."""
 
+MAX_SHOWN_CHARACTERS = 100
+"""Characters of a rejected text in its error message; the text may have a megabyte."""
+
 _REPLACED_BY_EHIVE = re.compile(r"#[A-Za-z0-9_:\x80-\U0010ffff]+#|#expr\(|\)expr#")
 """
 Text that eHive replaces, and more: each character beyond ASCII counts as a letter.
@@ -186,7 +189,8 @@ def _dump_scalar(value: object, field: FieldPath) -> str:
 
 def _quote(text: str, field: FieldPath) -> str:
     if match := _REPLACED_BY_EHIVE.search(text):
-        raise UnsafeValue(str(field), f"expected no {match[0]!r}, which eHive would run as code")
+        shown = match[0][:MAX_SHOWN_CHARACTERS]
+        raise UnsafeValue(str(field), f"expected no {shown!r}, which eHive would run as code")
     return '"' + _CHARACTERS_TO_ESCAPE.sub(lambda match: _escape(match[0], field), text) + '"'
 
 

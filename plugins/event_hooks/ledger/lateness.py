@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 class LateProcess(NamedTuple):
     """An unfinished process of an event."""
 
-    event_id: int
     position: int
     job_id: int | None
 
@@ -60,7 +59,7 @@ def store_late(
     """
     joined = event.join(event_process, event_process.c.event_id == event.c.id)
     statement = (
-        select(event.c.id, event.c.position, event_process.c.job_id)
+        select(event.c.position, event_process.c.job_id)
         .select_from(joined)
         .where(event.c.run_id == run_id, event_process.c.process == process, _is_unreported())
         .order_by(event.c.position)
@@ -70,9 +69,10 @@ def store_late(
     def write(connection: Connection) -> None:
         late = [LateProcess(*row) for row in connection.execute(statement)]
         if late:
-            ids = [process_of_event.event_id for process_of_event in late]
-            in_events = (event_process.c.event_id.in_(ids)) & (event_process.c.process == process)
-            connection.execute(update(event_process).where(in_events).values(late_at=utc_now()))
+            event_ids = select(event.c.id).where(event.c.run_id == run_id)
+            is_late = event_process.c.event_id.in_(event_ids) & (event_process.c.process == process)
+            mark_late = update(event_process).where(is_late, _is_unreported())
+            connection.execute(mark_late.values(late_at=utc_now()))
             insert_reports(connection, build_reports(late))
 
     ledger.write(write)

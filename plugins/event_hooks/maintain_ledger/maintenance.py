@@ -55,7 +55,7 @@ def maintain(ti: Any) -> None:
 
 
 def send_pending_work(ledger: Ledger) -> None:
-    """Send pending reports and follow-up events, after the joins have been closed whose time is over."""
+    """Close expired joins, and send pending reports and follow-up events."""
     if not overview.has_pending_work(ledger):
         return
     with ExitStack() as operations:

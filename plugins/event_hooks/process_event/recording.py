@@ -1,5 +1,5 @@
 """
-Record what happened to the events of a run: the only writer of plans, jobs, progress, stalls and outcomes.
+Record plans, jobs, progress, stalls, late processes and outcomes of the events of a run; the only writer.
 
 Each function stores its facts together with their reports and follow-up events in one transaction, and is
 idempotent, so every step can be retried.

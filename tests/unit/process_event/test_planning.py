@@ -1,4 +1,4 @@
-"""The checks of an event take a time that is linear in its length, whatever its shape."""
+"""The time of the checks is linear in the length of an event, for events of any shape."""
 
 from __future__ import annotations
 
@@ -65,6 +65,12 @@ def test_an_event_of_any_shape_is_checked_in_linear_time(lookups: Lookups, shape
     loads = max(measure(lambda: json.loads(text)), measure(lambda: json.loads(numbers)))
     checks = measure(lambda: plan_batch(EventBatch.from_conf(event), lookups))
     assert checks < MAX_RATIO * loads
+
+
+def test_a_long_text_in_a_message_is_cut(lookups: Lookups) -> None:
+    event = {"type": "new_assembly", "comment": f"#{'a' * 1000}#"}
+    with pytest.raises(EventInvalid, match=r"^comment: expected no '#a{99}', which eHive"):
+        plan_batch(EventBatch.from_conf(event), lookups)
 
 
 def test_a_long_path_in_a_message_is_cut(lookups: Lookups) -> None:
