@@ -33,6 +33,8 @@ from collections.abc import Sequence
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from event_hooks.field_path import FieldPath
+
 
 class EventHooksError(AirflowException):
     """Base class of all errors of this package."""
@@ -52,12 +54,38 @@ class LookupInvalid(EventHooksError):
 
 
 class EventInvalid(EventHooksError, AirflowFailException):
-    """An event, or a batch of events, is invalid; the message names the field and the expected value."""
+    """
+    An event, or a batch of events, is invalid; the message names the first field and the expected value.
 
-    def __init__(self, field: str, expected: str) -> None:
-        # The message is logged: a line break in a value must not start a new line of the log.
-        message = f"{field}: {expected}"
-        super().__init__("".join(char if char.isprintable() else repr(char)[1:-1] for char in message))
+    :param field: the invalid field, or its name.
+    :param expected: begins with ``expected``, and names the valid values.
+    :param further: further invalid fields; their number is in the message.
+    :ivar fields: all invalid fields.
+    """
+
+    def __init__(self, field: FieldPath | str, expected: str, further: Sequence[InvalidField] = ()) -> None:
+        path = field if isinstance(field, FieldPath) else FieldPath().child(field)
+        self.fields: list[InvalidField] = [(path, _escape_controls(expected)), *further]
+        more = f" (and {len(further)} more invalid fields)" if further else ""
+        super().__init__(f"{_escape_controls(str(path)) or 'event'}: {self.fields[0][1]}{more}")
+
+
+InvalidField = tuple[FieldPath, str]
+"""(field, what is expected)."""
+
+
+def combine_invalid(errors: Sequence[EventInvalid]) -> EventInvalid:
+    """Return one error for the fields of all errors: an ``EventTypeUnknown`` if all of them are."""
+    if len(errors) == 1:
+        return errors[0]
+    are_unknown = all(isinstance(error, EventTypeUnknown) for error in errors)
+    (path, expected), *further = (item for error in errors for item in error.fields)
+    return (EventTypeUnknown if are_unknown else EventInvalid)(path, expected, further)
+
+
+def _escape_controls(text: str) -> str:
+    """Escape control characters: a line break in a value must not start a new line of the log."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 class EventTypeUnknown(EventInvalid):
@@ -199,11 +227,12 @@ class EventKeyConflict(EventHooksError):
     Another event, with other content, has the same key.
 
     :param position: index of the rejected event in its batch.
+    :param field: field of the key.
     """
 
-    def __init__(self, position: int) -> None:
-        super().__init__("another event has the same event_id or Idempotency-Key")
-        self.position = position
+    def __init__(self, position: int, field: FieldPath | None = None) -> None:
+        self.position, self.field = position, field or FieldPath("event_id or Idempotency-Key")
+        super().__init__(f"{self.field}: expected a new key: another event, with other content, has this one")
 
 
 class RunClosed(EventHooksError):

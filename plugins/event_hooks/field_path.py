@@ -12,8 +12,8 @@ class FieldPath:
 
     With a text for each field, a long key before a long list would take a time that is quadratic.
 
-    :param step: a key, or the index of an item.
-    :param parent: the field that contains this one.
+    :param step: a key, or the index of an item; of the value itself, its name, which may be empty.
+    :param parent: the field that contains this one; ``None`` for the value itself.
     """
 
     __slots__ = ("_parent", "_step")
@@ -28,10 +28,25 @@ class FieldPath:
 
     def __str__(self) -> str:
         """Return the path, such as ``events[3].genome``."""
-        steps: list[str] = []
+        name, *steps = self._list_steps()
+        texts = [f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps]
+        return _truncate(f"{name}{''.join(texts)}".removeprefix("."))
+
+    @property
+    def pointer(self) -> str:
+        """The JSON pointer (RFC 6901), such as ``/3/genome``, without the name of the value itself."""
+        steps = [str(step).replace("~", "~0").replace("/", "~1") for step in self._list_steps()[1:]]
+        return _truncate("".join(f"/{step}" for step in steps))
+
+    def _list_steps(self) -> list[str | int]:
+        """Return the steps from the value to the field; the first is the name of the value."""
+        steps: list[str | int] = []
         field: FieldPath | None = self
         while field is not None:
-            steps.append(f"[{field._step}]" if isinstance(field._step, int) else f".{field._step}")
+            steps.append(field._step)
             field = field._parent
-        path = "".join(reversed(steps)).lstrip(".")
-        return path if len(path) <= MAX_CHARACTERS else f"{path[:MAX_CHARACTERS]}…"
+        return steps[::-1]
+
+
+def _truncate(text: str) -> str:
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"

@@ -264,6 +264,22 @@ def test_a_body_that_is_too_long_is_rejected(system: System) -> None:
     assert (answer.status_code, answer.json()) == (413, {"detail": "body: expected at most 1048576 bytes"})
 
 
+@pytest.mark.parametrize("run_id", ["api__1", "joined__1", "collect__1", "API__1", " api__1"])
+def test_no_user_starts_a_run_with_an_id_of_event_hooks(system: System, run_id: str) -> None:
+    answer = system.runs.trigger({"type": "new_assembly"}, run_id)
+    assert (answer.status_code, answer.json()["detail"][:12]) == (400, "dag_run_id: ")
+
+
+@pytest.mark.parametrize("header", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
+def test_a_page_of_another_site_cannot_trigger_a_run(system: System, header: dict[str, str]) -> None:
+    address = f"{system.runs.url}/api/v2/dags/process_event/dagRuns"
+    cookies = {"_token": system.airflow.log_in()}
+    body = {"logical_date": None, "conf": {"type": "new_asembly"}}
+    answer = requests.post(address, json=body, headers=header, cookies=cookies, timeout=10)
+    assert (answer.status_code, answer.json()["detail"]) == (403, "Origin: expected a page of this site")
+    assert requests.post(address, json=body, cookies=cookies, timeout=10).status_code == 400
+
+
 def test_a_body_that_is_not_json_gets_the_response_of_airflow(system: System) -> None:
     assert system.runs.request("POST", f"{DAG_PATH}/dagRuns", data=b"{").status_code == 422
 

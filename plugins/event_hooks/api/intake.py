@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import structlog
 
@@ -16,7 +15,8 @@ from event_hooks.api.hive_pool import HivePool
 from event_hooks.api.run_starter import RunStarter, StartRun
 from event_hooks.events import lookups
 from event_hooks.events.models import Event, EventBatch, build_job_input
-from event_hooks.exceptions import EventHooksError, EventInvalid
+from event_hooks.exceptions import EventHooksError, EventInvalid, EventKeyConflict
+from event_hooks.field_path import FieldPath
 from event_hooks.hive import perl
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.processes import load_statuses, store_jobs
@@ -28,6 +28,7 @@ from event_hooks.ledger.records import (
     StoredEvent,
     event_key,
     idempotency_event_key,
+    random_event_key,
 )
 from event_hooks.process_event import planning
 
@@ -40,6 +41,8 @@ MAX_LOGGED_IDS = 20
 """Ids of each kind in one log line."""
 
 SOURCE = "api"
+
+KEY_HEADER = "Idempotency-Key"
 
 ProcessKey = tuple[int, str]
 """(event id, process)."""
@@ -100,8 +103,14 @@ class EventIntake:
         :raises LedgerUnreachable: the events may or may not be stored. The request can be repeated safely if
             its events have an ``event_id``, or it has an ``Idempotency-Key``.
         """
-        request = await asyncio.to_thread(_build_request, batch, lookups.load_cached(), idempotency_key)
-        events = await self._event_batcher.submit((request, user))
+        request = await asyncio.to_thread(_build_request, batch, lookups.load_cached(), user, idempotency_key)
+        try:
+            events = await self._event_batcher.submit((request, user))
+        except EventKeyConflict as error:
+            field = batch.find_field(error.position).child("event_id")
+            raise EventKeyConflict(
+                error.position, FieldPath(KEY_HEADER) if idempotency_key else field
+            ) from None
         statuses = await self._load_statuses(request, events)
         accepted = await self._submit_jobs(events, statuses)
         _log_accepted(accepted, user)
@@ -219,14 +228,19 @@ def parse_events(body: object) -> EventBatch:
 
     :raises EventInvalid: the message names the first invalid field and the expected value.
     """
-    if isinstance(body, dict) and "events" in body:
+    if isinstance(body, list):
+        batch = EventBatch.from_list(body, FieldPath("events"))
+    elif isinstance(body, dict) and "events" in body:
         raise EventInvalid("events", "expected an event's fields; a batch is an array of events")
-    batch = EventBatch.from_conf({"events": body} if isinstance(body, list) else body)
+    else:
+        batch = EventBatch.from_event(body)
     batch.reject_internal_fields()
     return batch
 
 
-def _build_request(batch: EventBatch, loaded: Lookups, idempotency_key: str | None) -> EventRequest:
+def _build_request(
+    batch: EventBatch, loaded: Lookups, user: str, idempotency_key: str | None
+) -> EventRequest:
     planned = planning.plan_batch(batch, loaded)
     processes: list[list[tuple[str, str, str]]] = [[] for _ in batch.events]
     for name, positions in planned.items():
@@ -235,7 +249,7 @@ def _build_request(batch: EventBatch, loaded: Lookups, idempotency_key: str | No
     payloads = {position: event.payload() for position, event in enumerate(batch.events)}
     new_events = [
         NewEvent(
-            find_event_key(event, position, idempotency_key) or idempotency_event_key(uuid4().hex, position),
+            find_event_key(event, position, user, idempotency_key) or random_event_key(),
             event.type,
             event.genome,
             payloads[position],
@@ -244,20 +258,22 @@ def _build_request(batch: EventBatch, loaded: Lookups, idempotency_key: str | No
         for position, event in enumerate(batch.events)
     ]
     claims = planning.build_claims(payloads, planned, loaded)
-    conflict_key = idempotency_event_key(idempotency_key, len(new_events)) if idempotency_key else None
+    conflict_key = idempotency_event_key(user, idempotency_key, len(new_events)) if idempotency_key else None
     return EventRequest(new_events, processes, claims, conflict_key)
 
 
-def find_event_key(event: Event, position: int, idempotency_key: str | None) -> str | None:
+def find_event_key(event: Event, position: int, user: str, idempotency_key: str | None) -> str | None:
     """
     Return the key that identifies an event, or ``None`` if its sender has not identified it.
 
     :param position: in its request, from 0.
+    :param user: the user that sends it: each user has idempotency keys of its own.
     :param idempotency_key: the request's header ``Idempotency-Key``, if it has one.
     :raises EventInvalid: both the event and the request are identified.
     """
     if event.event_id is None:
-        return idempotency_event_key(idempotency_key, position) if idempotency_key else None
+        return idempotency_event_key(user, idempotency_key, position) if idempotency_key else None
     if idempotency_key:
-        raise EventInvalid("event_id", "expected either an event_id or the header Idempotency-Key, not both")
+        expected = f"expected either an event_id or the header {KEY_HEADER}, not both"
+        raise EventInvalid("event_id", expected)
     return event_key(event.type, event.event_id)

@@ -8,10 +8,23 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class ErrorResponse(BaseModel):
-    """Reason why a request failed."""
+class FieldError(BaseModel):
+    """An invalid field of a body, or an invalid parameter."""
 
-    error: str = Field(description="Names the field and the expected value.", examples=["type: expected …"])
+    detail: str = Field(description="What is expected.")
+    pointer: str | None = Field(None, description="JSON pointer (RFC 6901) to the field in the body.")
+    parameter: str | None = Field(None, description="Name of the parameter of the path, query or header.")
+
+
+class Problem(BaseModel):
+    """Reason why a request failed (RFC 9457)."""
+
+    type: str = Field(description="Always about:blank: the status says which kind of problem it is.")
+    title: str = Field(description="Name of the status.")
+    status: int = Field(description="HTTP status.")
+    detail: str = Field(description="Names the first invalid field and the expected value.")
+    error: str = Field(description="The same as detail, for clients of the old event app.")
+    errors: list[FieldError] = Field([], description="All invalid fields, at most 100.")
 
 
 class ComponentHealth(BaseModel):
@@ -187,11 +200,12 @@ class StopResponse(BaseModel):
 
 
 _ERRORS = {
-    400: "Invalid JSON, or an invalid combination of query parameters",
+    400: "The body is not JSON",
     401: "Not logged in",
     403: "Permission denied",
     404: "Unknown event type, process, analysis or job",
     409: "Another event has this event_id or Idempotency-Key",
+    408: "The body was sent too slowly",
     413: "The body is too long",
     415: "The Content-Type is not JSON",
     422: "A field is invalid",
@@ -210,5 +224,5 @@ def describe_responses(successes: dict[int, str], *errors: int) -> dict[int | st
         status: {"description": text} for status, text in successes.items()
     }
     return described | {
-        status: {"model": ErrorResponse, "description": _ERRORS[status]} for status in (401, 403, *errors)
+        status: {"model": Problem, "description": _ERRORS[status]} for status in (401, 403, *errors)
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from event_hooks.api.security import MAY_READ
 router = APIRouter(include_in_schema=False)
 
 FOLDER = Path(str(files("fastapi_swagger.resources")))
+PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
 FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 
 
@@ -22,7 +26,19 @@ FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 async def openapi(request: Request) -> dict[str, Any]:
     """Return the OpenAPI document."""
     document: dict[str, Any] = request.app.openapi()
+    _set_problem_type(document)
     return {**document, "servers": [{"url": request.scope.get("root_path") or "/"}]}
+
+
+def _set_problem_type(document: dict[str, Any]) -> None:
+    """Set the media type of all errors, idempotent; FastAPI documents them as ``application/json``."""
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for response in operation["responses"].values():
+                content = response.get("content", {})
+                is_problem = content.get("application/json", {}).get("schema") == PROBLEM_SCHEMA
+                if is_problem:
+                    content["application/problem+json"] = content.pop("application/json")
 
 
 @router.get("/apidocs", dependencies=[MAY_READ])
@@ -30,12 +46,26 @@ async def apidocs(request: Request) -> HTMLResponse:
     """Return the Swagger UI page, on which each example can be sent."""
     root = request.scope.get("root_path", "")
     script, style, icon = (f"{root}/apidocs/{name}" for name in FILES)
-    return get_swagger_ui_html(
+    page = get_swagger_ui_html(
         openapi_url=f"{root}/openapi.json",
         title="event hooks",
         swagger_js_url=script,
         swagger_css_url=style,
         swagger_favicon_url=icon,
+    )
+    page.headers["Content-Security-Policy"] = _build_policy(bytes(page.body).decode())
+    return page
+
+
+def _build_policy(page: str) -> str:
+    """Return a Content-Security-Policy with which only the page's own inline script runs."""
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    ]
+    return (
+        f"default-src 'none'; script-src 'self' {' '.join(hashes)}; style-src 'self' 'unsafe-inline';"
+        " connect-src 'self'; img-src 'self' data:; frame-ancestors 'self'; base-uri 'none'"
     )
 
 

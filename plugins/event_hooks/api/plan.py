@@ -51,19 +51,20 @@ class _Plan:
 
 
 async def build_plan(
-    batch: EventBatch, intake: EventIntake, idempotency_key: str | None
+    batch: EventBatch, intake: EventIntake, user: str, idempotency_key: str | None
 ) -> list[dict[str, Any]]:
     """
     Return for each event the processes that would run, and the reasons why the others would not.
 
-    :param idempotency_key: the header ``Idempotency-Key`` of the submission.
+    :param user: the user of the submission.
+    :param idempotency_key: its header ``Idempotency-Key``, if it has one.
     :return: the fields of :class:`event_hooks.api.models.PlannedEvent` for each event.
     :raises EventInvalid: as :func:`event_hooks.process_event.planning.plan_batch`.
     :raises LedgerUnreachable: duplicates cannot be detected.
     """
     loaded = lookups.load_cached()
     planned = await asyncio.to_thread(planning.plan_batch, batch, loaded)
-    duplicates = await asyncio.to_thread(_find_duplicates, batch, intake, idempotency_key)
+    duplicates = await asyncio.to_thread(_find_duplicates, batch, intake, user, idempotency_key)
     planned = planning.exclude_positions(planned, duplicates)
     reasons = await asyncio.to_thread(_find_skips, batch, planned, loaded, intake)
     processes = {
@@ -81,13 +82,13 @@ async def build_plan(
 
 
 def _find_duplicates(
-    batch: EventBatch, intake: EventIntake, idempotency_key: str | None
+    batch: EventBatch, intake: EventIntake, user: str, idempotency_key: str | None
 ) -> dict[int, str | None]:
     """Return the events that the ledger has already: ``{position: run id}``."""
     keys = {
         position: key
         for position, event in enumerate(batch.events)
-        if (key := find_event_key(event, position, idempotency_key))
+        if (key := find_event_key(event, position, user, idempotency_key))
     }
     if not keys:
         return {}

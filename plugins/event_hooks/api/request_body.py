@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from typing import Any, NoReturn
@@ -9,6 +10,9 @@ from typing import Any, NoReturn
 from fastapi import HTTPException, Request
 
 from event_hooks import settings
+
+BODY_SECONDS = 30
+"""Maximum time in which a request sends its body."""
 
 _EXAMPLES = {
     "event": {
@@ -54,8 +58,8 @@ async def read_json(request: Request) -> Any:
     Return the JSON value of a request's body.
 
     :raises HTTPException: 415 if the Content-Type is not JSON or the body is compressed, 413 if the body is
-        longer than the setting ``max_body_bytes``, 400 if it is not JSON in UTF-8, or an object has a key
-        twice.
+        longer than the setting ``max_body_bytes``, 408 if it is sent too slowly, 400 if it is not JSON in
+        UTF-8, or an object has a key twice.
     """
     content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
@@ -78,13 +82,19 @@ async def read_bytes(request: Request) -> bytes:
     """
     Return a request's body.
 
-    :raises HTTPException: 413, as soon as it is longer than the setting ``max_body_bytes``.
+    :raises HTTPException: 413, as soon as it is longer than the setting ``max_body_bytes``; 408 if it is not
+        complete within ``BODY_SECONDS``.
     """
     limit, body = settings.max_body_bytes(), bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise HTTPException(413, f"body: expected at most {limit} bytes")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise HTTPException(413, f"body: expected at most {limit} bytes")
+    except TimeoutError:
+        message = f"body: expected all of it within {BODY_SECONDS} s"
+        raise HTTPException(408, message, {"Connection": "close"}) from None
     return bytes(body)
 
 

@@ -92,14 +92,16 @@ async def submit_events(request: Request, user: User, idempotency_key: Idempoten
     openapi_extra=EVENT_BODY,
     responses=describe_responses({}, 400, 404, 413, 415, 422, 503),
 )
-async def plan_events(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+async def plan_events(request: Request, user: User, idempotency_key: IdempotencyKey = None) -> Response:
     """
     Plan events without submitting them.
 
     Returns the processes that would run, and the reasons why the others would not. Nothing is written.
     """
     batch = parse_events(await read_json(request))
-    return JSONResponse({"events": await build_plan(batch, request.app.state.intake, idempotency_key)})
+    return JSONResponse(
+        {"events": await build_plan(batch, request.app.state.intake, user.get_name(), idempotency_key)}
+    )
 
 
 @router.get("/events", dependencies=[MAY_READ], responses=describe_responses({}, 503))

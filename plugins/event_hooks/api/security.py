@@ -1,5 +1,5 @@
 """
-Permission checks: Airflow's login, and its permissions on ``process_event``.
+Permission checks, by Airflow's login and its permissions on ``process_event``, and security headers.
 
 Every route names one of the three checks, because Airflow mounts the apps of plugins without any.
 """
@@ -23,3 +23,11 @@ MAY_EDIT = Depends(PERMISSION_CHECKS["PUT"])
 
 User = Annotated[BaseUser, Depends(get_user)]
 """The user that sent the request."""
+
+RESPONSE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Headers of each response that does not set them itself."""

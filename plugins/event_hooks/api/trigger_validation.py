@@ -2,7 +2,8 @@
 Reject an invalid event when a run is triggered, through the REST API and through the web UI.
 
 Airflow validates each param of a DAG on its own. It cannot check their combination (either an event type or a
-batch must be set, not both), and would start a run that fails. This middleware validates ``conf`` first.
+batch must be set, not both), and would start a run that fails. This middleware validates ``conf`` first. It
+also rejects the ids of runs that event hooks starts itself, since their events may belong to other users.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from event_hooks import metrics, settings
+from event_hooks.api.middleware import is_cross_site
 from event_hooks.api.request_body import read_bytes
 from event_hooks.api.security import PERMISSION_CHECKS
 from event_hooks.events import lookups
@@ -38,7 +40,8 @@ class TriggerValidation:
     """
     Respond with 400 and the reason to invalid events in ``conf``, if the user has the permission to trigger.
 
-    A body that is longer than the setting ``max_body_bytes`` gets 413.
+    A body that is longer than the setting ``max_body_bytes`` gets 413, a slow body 408, and a request that a
+    page of another site has sent 403.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -50,6 +53,9 @@ class TriggerValidation:
             await self.app(scope, receive, send)
             return
         request = Request(scope, receive)
+        if is_cross_site(scope):
+            await JSONResponse({"detail": "Origin: expected a page of this site"}, 403)(scope, receive, send)
+            return
         if not await _may_trigger(request):  # Airflow answers with its own 401 or 403
             await self.app(scope, receive, send)
             return
@@ -70,7 +76,10 @@ class TriggerValidation:
 def _find_problem(body: bytes) -> str | None:
     """Return why the events of a request are invalid; ``None`` if Airflow itself rejects the request."""
     try:
-        conf = json.loads(body).get("conf") or {}
+        fields = json.loads(body)
+        conf = fields.get("conf") or {}
+        if runs.is_own(str(fields.get("dag_run_id"))):
+            return f"dag_run_id: expected no id with a prefix of event hooks: {', '.join(runs.OWN_PREFIXES)}"
         if runs.is_reference(conf):
             return f"conf.{runs.REFERENCE_KEY}: expected an event; only event hooks refers to the ledger"
         batch = EventBatch.from_conf(conf)

@@ -159,7 +159,7 @@ def _select_candidates(
             continue
         payload = event.payload(_is_safe)
         try:
-            plan = planning.plan_batch(EventBatch.from_conf({"events": [payload]}), lookups)
+            plan = planning.plan_batch(EventBatch.from_event(payload), lookups)
         except EventInvalid as error:
             if is_in_window:
                 _count_rejected(event, error, summary)

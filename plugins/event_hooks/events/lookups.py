@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import jsonschema
 from pydantic import BaseModel, ConfigDict, SecretStr
@@ -19,9 +19,12 @@ from sqlalchemy.exc import ArgumentError
 
 from event_hooks import settings
 from event_hooks.events import rules
-from event_hooks.events.models import Event, EventBatch, field_prefix
 from event_hooks.events.rules import EventRules
 from event_hooks.exceptions import EventInvalid, EventTypeUnknown, LookupInvalid
+from event_hooks.field_path import FieldPath
+
+if TYPE_CHECKING:
+    from event_hooks.events.models import Event
 
 log = logging.getLogger(__name__)
 
@@ -94,50 +97,40 @@ class Lookups(BaseModel):
         process = self.processes[name]
         return name, process.hive_conn_id, process.analysis
 
-    def select_processes(self, batch: EventBatch) -> dict[str, list[int]]:
+    def select_names(self, event: Event, path: FieldPath | None = None) -> Sequence[str]:
         """
-        Return the processes that react to the events of a batch.
+        Return the names of the processes that react to one event by itself.
 
-        :return: ``{process: [position of an event in the batch, …]}``, without the processes that have no
-            event, and without those that wait for further events (joins).
-        :raises EventTypeUnknown: the event lookup does not have the type of an event.
-        :raises EventInvalid: an event lacks a field of ``once_per``, or its join's process was removed.
-        """
-        positions: dict[str, list[int]] = {}
-        for position, event in enumerate(batch.events):
-            for name in self.select_names(event, field_prefix(position, len(batch.events))):
-                positions.setdefault(name, []).append(position)
-        return positions
+        Processes that wait for further events (joins) are left out.
 
-    def select_names(self, event: Event, prefix: str = "") -> Sequence[str]:
+        :param path: of the event in error messages.
+        :raises EventTypeUnknown: the event lookup does not have the type of the event.
+        :raises EventInvalid: the event lacks a field of ``once_per``, or its join's process was removed.
         """
-        Return the names of the processes that react to one event by itself; errors as above.
-
-        :param prefix: of the event's fields in error messages.
-        """
+        path = path or FieldPath()
         if event.type not in self.rules.process_names:
             expected = f"expected one of {', '.join(self.event_types)}, not {event.type[:100]!r}"
-            raise EventTypeUnknown(f"{prefix}type", expected)
+            raise EventTypeUnknown(path.child("type"), expected)
         if not event.joined:
             # A join starts at its first event, so the once_per of its process is checked here as well.
-            self._check_once_fields(event, prefix, self.rules.processes_for(event.type))
+            self._check_once_fields(event, path, self.rules.processes_for(event.type))
             return self.rules.process_names[event.type]
         if event.joined.process not in self.processes:
             expected = (
                 f"expected one of {', '.join(sorted(self.processes))}, not {event.joined.process[:100]!r}: "
                 "it was removed from the lookup while it waited"
             )
-            raise EventInvalid(f"{prefix}joined.process", expected)
-        self._check_once_fields(event, prefix, [event.joined.process])
+            raise EventInvalid(path.child("joined").child("process"), expected)
+        self._check_once_fields(event, path, [event.joined.process])
         return [event.joined.process]
 
-    def _check_once_fields(self, event: Event, prefix: str, names: Sequence[str]) -> None:
+    def _check_once_fields(self, event: Event, path: FieldPath, names: Sequence[str]) -> None:
         payload = event.payload()
         for name in names:
             fields = self.rules.once_per.get(name, ())
             if missing := [field for field in fields if field not in payload]:
                 expected = f"expected a value, or null: {name} runs once per {', '.join(fields)}"
-                raise EventInvalid(f"{prefix}{missing[0]}", expected)
+                raise EventInvalid(path.child(missing[0]), expected)
 
 
 def load(event_lookup: Path, process_lookup: Path) -> Lookups:

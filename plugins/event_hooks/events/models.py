@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from event_hooks import settings
-from event_hooks.exceptions import EventInvalid
+from event_hooks.exceptions import EventInvalid, combine_invalid
+from event_hooks.field_path import FieldPath
 
 EXTRA_FIELDS_PARAM = "further_fields"
 """The field of the trigger form that holds an event's further fields as one object."""
@@ -59,7 +61,7 @@ class Event(BaseModel):
     genome: str | None = Field(
         None, description="Production name, as in homo_sapiens; empty for a release event."
     )
-    event_id: str | int | None = Field(
+    event_id: Annotated[str, Field(min_length=1)] | int | None = Field(
         None, description="Chosen by the sender. Two events of one type with the same id are duplicates."
     )
     force: bool | None = Field(
@@ -74,12 +76,13 @@ class Event(BaseModel):
         return self.model_dump(exclude_unset=True)
 
 
-class EventBatch(BaseModel):
+@dataclass(frozen=True)
+class EventBatch:
     """The events of one run, in order of arrival."""
 
-    model_config = ConfigDict(frozen=True)
-
     events: tuple[Event, ...]
+    list_field: FieldPath | None = field(default=None, compare=False, repr=False)
+    """The field with the list of events; ``None`` if the batch was given as the fields of one event."""
 
     @classmethod
     def from_conf(cls, conf: object) -> EventBatch:
@@ -89,7 +92,7 @@ class EventBatch(BaseModel):
         The trigger form's conf is also valid: it has null for empty fields, and an event's further fields as
         one object.
 
-        :raises EventInvalid: names the first invalid field and the expected value.
+        :raises EventInvalid: names the invalid fields and the expected values.
         """
         if not isinstance(conf, Mapping):
             raise EventInvalid("conf", f"expected an object with the event's fields, not {_describe(conf)}")
@@ -97,10 +100,46 @@ class EventBatch(BaseModel):
         if fields.get("events") == [] and len(fields) > 1:
             del fields["events"]  # The trigger form also sends the empty list.
         if "events" not in fields:
-            return cls(events=(_parse_event(_merge_extra_fields(fields), ""),))
+            return cls.from_event(fields)
         if others := sorted(set(fields) - {"events"}):
             raise EventInvalid(others[0], "expected either 'events' or the fields of one event, not both")
-        return cls(events=tuple(_parse_events(fields["events"])))
+        return cls.from_list(fields["events"], FieldPath().child("events"))
+
+    @classmethod
+    def from_event(cls, fields: object) -> EventBatch:
+        """
+        Parse the fields of one event.
+
+        :raises EventInvalid: names the invalid fields and the expected values.
+        """
+        return cls((parse_event(fields, FieldPath()),))
+
+    @classmethod
+    def from_list(cls, events: object, list_field: FieldPath) -> EventBatch:
+        """
+        Parse a list of events.
+
+        :param list_field: the field with the list.
+        :raises EventInvalid: names the invalid fields and the expected values.
+        """
+        if not isinstance(events, list) or not events:
+            raise EventInvalid(list_field, f"expected a list of at least one event, not {_describe(events)}")
+        if len(events) > settings.max_events():
+            expected = f"expected at most {settings.max_events()} events, not {len(events)}"
+            raise EventInvalid(list_field, expected)
+        parsed, errors = [], []
+        for position, fields in enumerate(events):
+            try:
+                parsed.append(parse_event(fields, list_field.child(position)))
+            except EventInvalid as error:
+                errors.append(error)
+        if errors:
+            raise combine_invalid(errors)
+        return cls(tuple(parsed), list_field)
+
+    def find_field(self, position: int) -> FieldPath:
+        """Return the field of an event, for error messages."""
+        return FieldPath() if self.list_field is None else self.list_field.child(position)
 
     def reject_internal_fields(self) -> None:
         """
@@ -109,18 +148,11 @@ class EventBatch(BaseModel):
         :raises EventInvalid: an event has ``joined``.
         """
         for position, event in enumerate(self.events):
-            if event.joined:
-                prefix = field_prefix(position, len(self.events))
-                raise EventInvalid(f"{prefix}joined", "expected no such field: only event hooks set it")
+            reject_internal_fields(event, self.find_field(position))
 
     def build_job_input(self, position: int, run_id: str, task_id: str) -> dict[str, Any]:
         """Return the result of :func:`build_job_input` for one of these events."""
         return build_job_input(self.events[position].payload(), position, run_id, task_id)
-
-
-def field_prefix(position: int, count: int) -> str:
-    """Return the prefix of an event's field in an error message: empty if the event is the only one."""
-    return f"events[{position}]." if count > 1 else ""
 
 
 def event_reference(run_id: str, position: int) -> str:
@@ -168,65 +200,76 @@ def build_token(run_id: str, position: int, task_id: str) -> str:
 _FORM_FIELDS = {"type", "genome", "event_id", EXTRA_FIELDS_PARAM, "events"}
 
 
-def _merge_extra_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Move the further fields of the trigger form to the top level."""
-    extra = fields.get(EXTRA_FIELDS_PARAM, {})
-    if not isinstance(extra, Mapping):
-        raise EventInvalid(EXTRA_FIELDS_PARAM, f"expected an object, not {_describe(extra)}")
-    named = {key: value for key, value in fields.items() if key != EXTRA_FIELDS_PARAM}
-    if duplicates := sorted(set(extra) & set(named)):
-        name = duplicates[0]
-        raise EventInvalid(f"{EXTRA_FIELDS_PARAM}.{name}", f"expected no second {name!r}")
-    return {**named, **extra}
-
-
-def _parse_events(events: object) -> Iterable[Event]:
-    if not isinstance(events, list) or not events:
-        raise EventInvalid("events", f"expected a list of at least one event, not {_describe(events)}")
-    if len(events) > settings.max_events():
-        raise EventInvalid("events", f"expected at most {settings.max_events()} events, not {len(events)}")
-    return (_parse_event(fields, f"events[{position}]") for position, fields in enumerate(events))
-
-
-def _parse_event(fields: object, name: str) -> Event:
+def parse_event(fields: object, path: FieldPath) -> Event:
     """
-    Return the event with these fields.
+    Return the event with these fields; further fields in one object are merged with the others.
 
-    :param name: of the event in error messages; empty if it is the only one.
+    :param path: of the event in error messages.
+    :raises EventInvalid: names the invalid fields and the expected values.
     """
     if not isinstance(fields, Mapping):
-        raise EventInvalid(name, f"expected an object with the event's fields, not {_describe(fields)}")
-    prefix = f"{name}." if name else ""
+        raise EventInvalid(path, f"expected an object with the event's fields, not {_describe(fields)}")
     try:
-        event = Event.model_validate(dict(fields))
+        event = Event.model_validate(_merge_extra_fields(fields, path))
     except ValidationError as error:
-        raise _invalid_field(prefix, error.errors()[0]) from None
+        by_field = {_invalid_name(item): item for item in reversed(error.errors())}
+        errors = [_invalid_field(path, *item) for item in reversed(by_field.items())]
+        raise combine_invalid(errors) from None
     if event.force and not (event.reason or "").strip():
-        raise EventInvalid(f"{prefix}reason", "expected a reason, which is required with force")
+        raise EventInvalid(path.child("reason"), "expected a reason, which is required with force")
     if event.follows and event.follows.hops > MAX_HOPS:
         chain = " → ".join([*event.follows.chain, event.type])
         expected = f"expected at most {MAX_HOPS}, not {event.follows.hops}: {chain}"
-        raise EventInvalid(f"{prefix}follows.hops", expected)
+        raise EventInvalid(path.child("follows").child("hops"), expected)
     return event
+
+
+def reject_internal_fields(event: Event, path: FieldPath) -> None:
+    """
+    Reject the field that only event hooks may set.
+
+    :param path: of the event in error messages.
+    :raises EventInvalid: the event has ``joined``.
+    """
+    if event.joined:
+        raise EventInvalid(path.child("joined"), "expected no such field: only event hooks set it")
+
+
+def _merge_extra_fields(fields: Mapping[str, Any], path: FieldPath) -> dict[str, Any]:
+    """Move the further fields of the trigger form to the top level."""
+    extra = fields.get(EXTRA_FIELDS_PARAM)
+    if extra is not None and not isinstance(extra, Mapping):
+        raise EventInvalid(path.child(EXTRA_FIELDS_PARAM), f"expected an object, not {_describe(extra)}")
+    named = {key: value for key, value in fields.items() if key != EXTRA_FIELDS_PARAM}
+    if duplicates := sorted(set(extra or ()) & set(named)):
+        name = duplicates[0]
+        raise EventInvalid(path.child(EXTRA_FIELDS_PARAM).child(name), f"expected no second {name!r}")
+    return {**named, **(extra or {})}
 
 
 _EXPECTED_KINDS = {
     "type": "a string that is not empty",
     "genome": "a string or null",
-    "event_id": "a string, a whole number or null",
+    "event_id": "a string that is not empty, a whole number or null",
     "force": "true, false or null",
     "reason": "a string or null",
 }
 
 
-def _invalid_field(prefix: str, error: Mapping[str, Any]) -> EventInvalid:
-    """Return the exception for one of pydantic's errors."""
+def _invalid_name(error: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """Return the steps to the field of one of pydantic's errors."""
     # Pydantic's path of a union also names its member: only the first step is the field. The path of a nested
     # object is kept, because it names the invalid field inside.
-    steps = error["loc"] if error["loc"][:1] in (("follows",), ("joined",)) else error["loc"][:1]
-    name = ".".join(map(str, steps)) or "event"
+    steps: tuple[str | int, ...] = error["loc"]
+    return steps if steps[:1] in (("follows",), ("joined",)) else steps[:1]
+
+
+def _invalid_field(path: FieldPath, steps: tuple[str | int, ...], error: Mapping[str, Any]) -> EventInvalid:
+    for step in steps:
+        path = path.child(step)
     problem = "but it is missing" if error["type"] == "missing" else f"not {_describe(error['input'])}"
-    return EventInvalid(f"{prefix}{name}", f"expected {_EXPECTED_KINDS.get(name, error['msg'])}, {problem}")
+    expected = _EXPECTED_KINDS.get(".".join(map(str, steps)), error["msg"])
+    return EventInvalid(path, f"expected {expected}, {problem}")
 
 
 def _describe(value: object) -> str:

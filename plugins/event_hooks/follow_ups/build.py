@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from event_hooks.events.models import EventBatch, build_causation
+from event_hooks.events.models import build_causation, parse_event, reject_internal_fields
 from event_hooks.exceptions import EventInvalid
+from event_hooks.field_path import FieldPath
 from event_hooks.ledger.records import FollowUpEvent
 
 NOT_INHERITED_FIELDS = ("type", "event_id", "force", "reason", "follows", "joined")
@@ -70,15 +71,11 @@ def _build_payload(
     own_fields = {"event_id": hashlib.sha256(identity).hexdigest()[:32], "follows": dict(follows)}
     is_object = isinstance(fields, dict)
     payload = {**fields, **own_fields} if is_object else {"returned": fields, **own_fields}
+    path = FieldPath("event")
+    if index >= emitted_count:
+        path = FieldPath(RETURNED_EVENTS_KEY).child(index - emitted_count)
     try:
-        batch = EventBatch.from_conf({"events": [payload if is_object else fields]})
-        batch.reject_internal_fields()
+        reject_internal_fields(parse_event(payload if is_object else fields, path), path)
     except EventInvalid as error:
-        name = "event" if index < emitted_count else f"{RETURNED_EVENTS_KEY}[{index - emitted_count}]"
-        return payload, _name_event(str(error), name)
+        return payload, str(error)
     return payload, None
-
-
-def _name_event(error: str, name: str) -> str:
-    """Return an error message on the only event of a batch with the event's name."""
-    return error.replace("events[0]", name, 1) if "events[0]" in error else f"{name}.{error}"

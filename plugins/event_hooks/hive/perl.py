@@ -34,7 +34,7 @@ _PERL_INTEGERS = range(-(2**63), 2**64)
 _CHARACTERS_TO_ESCAPE = re.compile(r'[\\"$@]|[^\x20-\x7e]')
 
 
-def dumps(value: object, field: str = "") -> str:
+def dumps(value: object, field: FieldPath | None = None) -> str:
     """
     Serialize a value as one line of ASCII Perl; equal values have equal texts.
 
@@ -42,11 +42,11 @@ def dumps(value: object, field: str = "") -> str:
     Perl would round become strings.
 
     :param value: a value with the types of JSON: dict, list, str, int, float, bool, ``None``.
-    :param field: name of the value in error messages.
+    :param field: of the value in error messages.
     :raises UnsafeValue: for a string or key that eHive would evaluate, a lone surrogate, NaN or an infinite
         number, a key that is no string, another type, or more than :data:`MAX_DEPTH` levels.
     """
-    return _dump_value(value, FieldPath(field), 0)
+    return _dump_value(value, field or FieldPath(), 0)
 
 
 def loads(text: str) -> Any:
@@ -151,7 +151,7 @@ def _unescape(match: re.Match[str]) -> str:
 
 def _dump_value(value: object, field: FieldPath, depth: int) -> str:
     if depth > MAX_DEPTH:
-        raise UnsafeValue(str(field), f"expected at most {MAX_DEPTH} levels of objects and arrays")
+        raise UnsafeValue(field, f"expected at most {MAX_DEPTH} levels of objects and arrays")
     if isinstance(value, Mapping):
         return _dump_hash(value, field, depth)
     if isinstance(value, list | tuple):
@@ -163,7 +163,7 @@ def _dump_value(value: object, field: FieldPath, depth: int) -> str:
 def _dump_hash(value: Mapping[Any, Any], field: FieldPath, depth: int) -> str:
     for key in value:
         if not isinstance(key, str):
-            raise UnsafeValue(str(field), f"expected keys that are strings, not {key!r}")
+            raise UnsafeValue(field, f"expected keys that are strings, not {key!r}")
     pairs = (
         f"{_quote(key, field)} => {_dump_value(value[key], field.child(key), depth + 1)}"
         for key in sorted(value)
@@ -180,17 +180,17 @@ def _dump_scalar(value: object, field: FieldPath) -> str:
         return str(value) if value in _PERL_INTEGERS else f'"{value}"'
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise UnsafeValue(str(field), f"expected a finite number, not {value}")
+            raise UnsafeValue(field, f"expected a finite number, not {value}")
         return repr(value)
     if isinstance(value, str):
         return _quote(value, field)
-    raise UnsafeValue(str(field), f"expected a JSON value, not a {type(value).__name__}")
+    raise UnsafeValue(field, f"expected a JSON value, not a {type(value).__name__}")
 
 
 def _quote(text: str, field: FieldPath) -> str:
     if match := _REPLACED_BY_EHIVE.search(text):
         shown = match[0][:MAX_SHOWN_CHARACTERS]
-        raise UnsafeValue(str(field), f"expected no {shown!r}, which eHive would run as code")
+        raise UnsafeValue(field, f"expected no {shown!r}, which eHive would run as code")
     return '"' + _CHARACTERS_TO_ESCAPE.sub(lambda match: _escape(match[0], field), text) + '"'
 
 
@@ -198,5 +198,5 @@ def _escape(character: str, field: FieldPath) -> str:
     if character in '\\"$@':
         return "\\" + character
     if "\ud800" <= character <= "\udfff":
-        raise UnsafeValue(str(field), "expected Unicode text, not a lone surrogate")
+        raise UnsafeValue(field, "expected Unicode text, not a lone surrogate")
     return f"\\x{{{ord(character):x}}}"

@@ -266,8 +266,7 @@ def _create_joined_events(connection: Connection, waits: Sequence[JoinWait], run
     """Create the joined event of each wait, and close the waits; return the run ids of the events."""
     run_ids, now = [], read_time(connection)
     for batch in sliced(waits, MAX_JOINED_EVENTS_PER_RUN):
-        # The time makes the id unique, because a database may reuse ids after all events were pruned.
-        run_id = f"{run_id_prefix}{batch[0].opened_at:%Y%m%dT%H%M%S}_{batch[0].id}"
+        run_id = f"{run_id_prefix}{batch[0].opened_at:%Y%m%dT%H%M%S}_{uuid4().hex[:12]}"
         request_id = uuid4().hex
         rows = [
             build_event_row(build_joined_event(wait), now, request_id, run_id, position)

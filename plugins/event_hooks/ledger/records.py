@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from uuid import uuid4
 
 from event_hooks.events.models import Event
 
@@ -250,9 +251,14 @@ def run_event_key(run_id: str, position: int) -> str:
     return _digest("run", run_id, str(position))
 
 
-def idempotency_event_key(idempotency_key: str, position: int) -> str:
-    """Return the key of an event without an ``event_id`` in a request with an ``Idempotency-Key``."""
-    return _digest("named", idempotency_key, str(position))
+def idempotency_event_key(user: str, idempotency_key: str, position: int) -> str:
+    """Return the key of an event without an ``event_id`` in a user's request with an ``Idempotency-Key``."""
+    return _digest("named", user, idempotency_key, str(position))
+
+
+def random_event_key() -> str:
+    """Return the key of an event that nothing identifies."""
+    return _digest("random", uuid4().hex)
 
 
 def _digest(*parts: str) -> str:

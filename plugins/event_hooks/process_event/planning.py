@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from event_hooks.events.models import build_token
-from event_hooks.exceptions import EventInvalid
-from event_hooks.field_path import FieldPath
+from event_hooks.exceptions import EventInvalid, combine_invalid
 from event_hooks.hive import perl
 from event_hooks.ledger.records import OnceClaim
 
 if TYPE_CHECKING:
     from event_hooks.events.lookups import Lookups
     from event_hooks.events.models import EventBatch
+    from event_hooks.field_path import FieldPath
     from event_hooks.ledger.records import OnceClaims, ProcessStatus
 
 
@@ -28,13 +28,21 @@ def plan_batch(batch: EventBatch, lookups: Lookups) -> dict[str, list[int]]:
     Check that events can be processed, and select the events of each process.
 
     :return: ``{process: [position of an event, from 0, …]}``, only processes with an event.
-    :raises EventInvalid: names the first invalid field and the expected value.
+    :raises EventInvalid: names the invalid fields and the expected values.
     """
-    plan = lookups.select_processes(batch)
+    plan: dict[str, list[int]] = {}
+    errors: list[EventInvalid] = []
     for position, event in enumerate(batch.events):
-        field, payload = f"events[{position}]" if len(batch.events) > 1 else "", event.payload()
-        _check_is_preserved(payload, FieldPath(field))
-        perl.dumps(payload, field)
+        field, payload = batch.find_field(position), event.payload()
+        try:
+            for process in lookups.select_names(event, field):
+                plan.setdefault(process, []).append(position)
+            _check_is_preserved(payload, field)
+            perl.dumps(payload, field)
+        except EventInvalid as error:
+            errors.append(error)
+    if errors:
+        raise combine_invalid(errors)
     return plan
 
 
@@ -99,10 +107,10 @@ def _check_is_preserved(value: object, field: FieldPath) -> None:
             for index, item in enumerate(value):
                 _check_is_preserved(item, field.child(index))
         case str() if "\0" in value:
-            raise EventInvalid(str(field) or "event", "expected text without the character NUL")
+            raise EventInvalid(field, "expected text without the character NUL")
         case int() if not -(2**63) <= value < 2**64:
             message = "expected a whole number of 64 bits at most; send it as text instead"
-            raise EventInvalid(str(field), message)
+            raise EventInvalid(field, message)
         case float() if value.is_integer() and (abs(value) >= 1e16 or math.copysign(1, value) < 0 == value):
             message = f"expected a number that JSON preserves, not {value!r}; send it as text instead"
-            raise EventInvalid(str(field), message)
+            raise EventInvalid(field, message)

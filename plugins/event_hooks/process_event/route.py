@@ -38,9 +38,11 @@ def route_events(context: Any, lookups: Lookups) -> list[str]:
     Accept and plan the events of a run.
 
     The events are those that the ledger has assigned to the run. A run that a user triggered has events in
-    its ``conf``, and they are accepted first. An accepted event keeps its plan; only events without one are
-    planned with the lookups. An event that cannot be planned is rejected, and the other events of the run
-    are processed. A retry finds what the first attempt recorded.
+    its ``conf``, and they are accepted first; the ``conf`` of a run with an id of event hooks is ignored.
+
+    An accepted event keeps its plan; only events without one are planned with the lookups. An event that
+    cannot be planned is rejected, and the other events of the run are processed. A retry finds what the
+    first attempt recorded.
 
     :return: the submit task of each process that reacts to one of the events.
     :raises EventInvalid: the ``conf`` is invalid; nothing is recorded.
@@ -74,9 +76,9 @@ def accept_conf(ledger: Ledger, dag_run: Any, lookups: Lookups) -> dict[int, Dup
 
     :raises EventInvalid: the ``conf`` is invalid; nothing is recorded.
     """
-    if runs.is_reference(dag_run.conf):
-        return {}
     run_id = dag_run.run_id
+    if _is_in_ledger(dag_run):
+        return {}
     batch = EventBatch.from_conf(dag_run.conf)
     assigned = {event.position for event in load_run_events(ledger, run_id)}
     if not assigned:
@@ -97,6 +99,11 @@ def accept_conf(ledger: Ledger, dag_run: Any, lookups: Lookups) -> dict[int, Dup
     return duplicates
 
 
+def _is_in_ledger(dag_run: Any) -> bool:
+    """Return whether the ledger alone has the events of a run, so that its ``conf`` is not read."""
+    return runs.is_own(dag_run.run_id) or runs.is_reference(dag_run.conf)
+
+
 def _build_new_event(event: Event, run_id: str, position: int, source: str) -> NewEvent:
     event_id = event.event_id
     key = run_event_key(run_id, position) if event_id is None else event_key(event.type, event_id)
@@ -107,10 +114,10 @@ def _load_events(ledger: Ledger, dag_run: Any) -> list[StoredEvent]:
     """
     Return the events that the ledger has assigned to a run.
 
-    :raises EventInvalid: the run refers to the ledger, and the ledger has no event of it.
+    :raises EventInvalid: the ledger alone has the events of the run, and has none.
     """
     stored = load_run_events(ledger, dag_run.run_id)
-    if not stored and runs.is_reference(dag_run.conf):
+    if not stored and _is_in_ledger(dag_run):
         expected = f"expected events in the ledger for run {dag_run.run_id}: send the events instead"
         raise EventInvalid(runs.REFERENCE_KEY, expected)
     return stored

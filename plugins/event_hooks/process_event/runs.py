@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 API_PREFIX = "api__"
 COLLECT_PREFIX = "collect__"
 JOIN_PREFIX = "joined__"
+OWN_PREFIXES = (API_PREFIX, COLLECT_PREFIX, JOIN_PREFIX)
+"""Prefixes of the ids of runs that event hooks starts; no user can start such a run."""
 
 REFERENCE_KEY = "ledger"
 """
@@ -64,6 +66,11 @@ def start_run_from_api(run_id: str, ledger: Ledger, user: str) -> None:
 def build_conf(run: RunEvents) -> dict[str, Any]:
     """Return the ``conf`` of a run whose events are in the ledger."""
     return {REFERENCE_KEY: {"events": len(run.events), "first_event_id": min(run.event_ids.values())}}
+
+
+def is_own(run_id: str) -> bool:
+    """Return whether event hooks starts a run with this id; also an id that differs in letter case only."""
+    return run_id.strip().lower().startswith(OWN_PREFIXES)
 
 
 def is_reference(conf: object) -> bool:

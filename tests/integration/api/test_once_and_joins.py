@@ -61,7 +61,7 @@ def test_force_with_a_reason_runs_a_process_again(api: TestClient) -> None:
     api.post("/jobs", json=HUMAN)
     rejected = api.post("/jobs", json={**HUMAN, "force": True})
     assert rejected.status_code == 422
-    assert rejected.json() == {"error": "reason: expected a reason, which is required with force"}
+    assert rejected.json()["error"] == "reason: expected a reason, which is required with force"
     forced = {**HUMAN, "force": True, "reason": "new software"}
     assert [
         process["process"] for process in api.post("/plan", json=forced).json()["events"][0]["processes"]
@@ -87,7 +87,7 @@ def test_a_missing_field_of_a_rule_is_an_error(api: TestClient, ledger: Ledger) 
     response = api.post("/jobs", json={"type": "new_assembly", "genome": "homo_sapiens"})
     assert response.status_code == 422
     expected = "assembly: expected a value, or null: dump_dna runs once per genome, assembly"
-    assert response.json() == {"error": expected}
+    assert response.json()["error"] == expected
     assert not has_pending_work(ledger)
 
 
@@ -119,10 +119,8 @@ def test_a_plan_names_the_missing_events_of_a_join(api: TestClient, ledger: Ledg
 def test_a_caller_cannot_submit_a_joined_event(api: TestClient) -> None:
     joined = {"process": "dump_other", "missing": [], "events": []}
     response = api.post("/jobs", json={"type": "new_genebuild", "joined": joined})
-    assert (response.status_code, response.json()) == (
-        422,
-        {"error": "joined: expected no such field: only event hooks set it"},
-    )
+    expected = "joined: expected no such field: only event hooks set it"
+    assert (response.status_code, response.json()["error"]) == (422, expected)
 
 
 @pytest.mark.parametrize(

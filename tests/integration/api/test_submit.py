@@ -280,7 +280,7 @@ def test_an_unavailable_ledger_returns_503_and_nothing_is_written(
     ("body", "content_type", "status", "field"),
     [
         ("{}", "application/json", 422, "type"),
-        ("null", "application/json", 422, "conf"),
+        ("null", "application/json", 422, "event"),
         ("[]", "application/json", 422, "events"),
         ('{"type": "unheard_of"}', "application/json", 404, "type"),
         ('[{"type": "nothing"}, {"type": "unheard_of"}]', "application/json", 404, "events[1].type"),

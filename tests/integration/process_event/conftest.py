@@ -22,7 +22,7 @@ from tests.integration.hives import MakeHive, PracticeHive
 from tests.support.task_instances import RunOfTasks
 from tests.support.triggerer import LIMIT_SECONDS, EndEvent, Triggerer
 
-RUN_ID = "api__1"
+RUN_ID = "a_run"
 ANALYSIS = "event_dump_dna"
 TASKS = ("route", "dump.submit", "dump.wait", "report")
 

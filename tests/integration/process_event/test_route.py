@@ -120,8 +120,25 @@ def test_no_event_is_stored_in_a_run_that_has_read_its_events(ledger: Ledger) ->
 
 def test_a_run_that_refers_to_the_ledger_needs_events_there(ledger: Ledger) -> None:
     run = accept(ledger, [])
-    with pytest.raises(EventInvalid, match=r"ledger: expected events in the ledger for run api__1"):
+    with pytest.raises(EventInvalid, match=r"ledger: expected events in the ledger for run a_run"):
         route(run)
+
+
+@pytest.mark.parametrize("run_id", ["api__1", "joined__1", "collect__1"])
+def test_the_conf_of_a_run_of_event_hooks_is_ignored(ledger: Ledger, run_id: str) -> None:
+    """A user has started the run before event hooks did, with events in its conf."""
+    own = NewEvent("key", "new_assembly", "mine", {**ASSEMBLY, "genome": "mine"}, "api")
+    accept_requests(ledger, [EventRequest([own], [[DUMP]])], run_id, 0)
+    other = {**ASSEMBLY, "genome": "other"}
+    run = RunOfTasks(run_id, {"events": [other, other]}, dict.fromkeys(TASKS))
+    assert route(run) == ["dump.submit"]
+    assert [event.payload["genome"] for event in load_run_events(ledger, run_id)] == ["mine"]
+
+
+def test_a_run_of_event_hooks_without_events_fails_and_records_nothing(ledger: Ledger) -> None:
+    with pytest.raises(EventInvalid, match=r"ledger: expected events in the ledger for run joined__1"):
+        route(RunOfTasks("joined__1", ASSEMBLY, dict.fromkeys(TASKS)))
+    assert load_run_events(ledger, "joined__1") == []
 
 
 def test_the_board_finds_rejected_events_among_the_failed(ledger: Ledger) -> None:

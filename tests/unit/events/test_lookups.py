@@ -58,7 +58,7 @@ def test_the_error_of_an_unknown_type_lists_the_known_types(files: tuple[Path, P
     batch = EventBatch.from_conf({"events": [{"type": "other"}, {"type": "new_asembly"}]})
     expected = r"^events\[1\].type: expected one of new_assembly, new_genebuild, other, not 'new_asembly'"
     with pytest.raises(EventInvalid, match=expected):
-        lookups.load(*files).select_processes(batch)
+        planning.plan_batch(batch, lookups.load(*files))
 
 
 def test_planning_rejects_a_value_that_a_hive_would_run_as_code(files: tuple[Path, Path]) -> None:

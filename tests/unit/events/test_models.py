@@ -47,8 +47,14 @@ def test_a_batch_in_the_trigger_form_is_valid() -> None:
         ({"type": ""}, "type: expected a string that is not empty, not ''"),
         ({"type": 5}, "type: expected a string that is not empty, not 5"),
         ({"type": "x", "genome": ["y"]}, "genome: expected a string or null, not a list"),
-        ({"type": "x", "event_id": {}}, "event_id: expected a string, a whole number or null, not an object"),
-        ({"type": "x", "event_id": True}, "event_id: expected a string, a whole number or null, not True"),
+        (
+            {"type": "x", "event_id": {}},
+            "event_id: expected a string that is not empty, a whole number or null, not an object",
+        ),
+        (
+            {"type": "x", "event_id": True},
+            "event_id: expected a string that is not empty, a whole number or null, not True",
+        ),
         ({"events": []}, "events: expected a list of at least one event, not an empty list"),
         ({"events": {"type": "x"}}, "events: expected a list of at least one event, not an object"),
         ({"events": ["x"]}, r"events\[0\]: expected an object with the event's fields, not 'x'"),

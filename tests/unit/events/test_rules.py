@@ -36,21 +36,21 @@ def test_a_joined_process_does_not_react_to_one_event(tmp_path: Path) -> None:
         "flat": JoinRule(process="flat", after=("genebuild", "xrefs"), within=21600, then="run")
     }
     batch = EventBatch.from_conf({"events": [{"type": "genebuild"}, {"type": "xrefs"}, {"type": "patch"}]})
-    assert loaded.select_processes(batch) == {"dump": [0], "flat": [2]}
+    assert planning.plan_batch(batch, loaded) == {"dump": [0], "flat": [2]}
     assert loaded.rules.processes_for("xrefs") == ["flat"]
 
 
 def test_a_join_event_selects_only_its_process(tmp_path: Path) -> None:
     loaded = load(tmp_path, {"genebuild": ["dump", JOIN], "xrefs": []})
     joined = {"process": "flat", "missing": [], "events": [{}]}
-    assert loaded.select_processes(EventBatch.from_conf({"type": "genebuild", "joined": joined})) == {
+    assert planning.plan_batch(EventBatch.from_conf({"type": "genebuild", "joined": joined}), loaded) == {
         "flat": [0]
     }
     removed = EventBatch.from_conf({"type": "genebuild", "joined": {**joined, "process": "old"}})
     with pytest.raises(
         EventInvalid, match=r"^joined.process: .*, not 'old': it was removed from the lookup while it waited"
     ):
-        loaded.select_processes(removed)
+        planning.plan_batch(removed, loaded)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("2d", 172800)])
@@ -119,7 +119,7 @@ def test_a_once_claim_has_the_values_of_its_fields(tmp_path: Path) -> None:
         {"type": "genebuild", "genome": "g", "build": 1},
         {"type": "genebuild", "genome": None, "build": None, "force": True, "reason": "new software"},
     ]
-    plan = loaded.select_processes(EventBatch.from_conf({"events": events}))
+    plan = planning.plan_batch(EventBatch.from_conf({"events": events}), loaded)
     claims = planning.build_claims(dict(enumerate(events)), plan, loaded)
     assert claims == {
         (0, "dump"): OnceClaim({"genome": "g", "build": 1}, False),
@@ -132,4 +132,4 @@ def test_an_event_without_a_field_of_once_per_is_rejected(tmp_path: Path) -> Non
     loaded = load(tmp_path, {"genebuild": [{"process": "dump", "once_per": ["genome", "build"]}]})
     expected = "^build: expected a value, or null: dump runs once per genome, build$"
     with pytest.raises(EventInvalid, match=expected):
-        loaded.select_processes(EventBatch.from_conf({"type": "genebuild", "genome": "g"}))
+        planning.plan_batch(EventBatch.from_conf({"type": "genebuild", "genome": "g"}), loaded)
