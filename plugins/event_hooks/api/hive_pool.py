@@ -61,6 +61,8 @@ class HivePool:
         """
         Run an operation on a hive in one of its reader threads.
 
+        After the timeout the operation ends as well, before its next statement.
+
         :param timeout_seconds: defaults to the setting ``view_timeout``.
         :raises HiveUnreachable: no answer, or no answer within the timeout.
         """
@@ -70,7 +72,8 @@ class HivePool:
                 READER_THREADS, thread_name_prefix=f"hive {hive}"
             )
         timeout = timeout_seconds or settings.view_timeout()
-        result = asyncio.get_running_loop().run_in_executor(readers, lambda: operation(HiveHook(hive)))
+        hook = HiveHook(hive, timeout=timeout)
+        result = asyncio.get_running_loop().run_in_executor(readers, operation, hook)
         try:
             return await asyncio.wait_for(result, timeout)
         except TimeoutError:

@@ -163,10 +163,6 @@ class PlannedProcess(BaseModel):
         description="Whether a job could be submitted now; null if the hive does not answer."
     )
     problem: str | None
-    input: dict[str, Any] = Field(
-        description="The job's input; run id and token are set when the job is submitted."
-    )
-    perl: str = Field(description="The job's input as the Perl hash that the hive receives.")
 
 
 class OtherProcess(BaseModel):
@@ -180,14 +176,21 @@ class PlannedEvent(BaseModel):
     """The plan for one event."""
 
     event: dict[str, Any]
+    perl: str = Field(
+        description="The input of its jobs, as the Perl hash that a hive receives; run id and token are set"
+        " when a job is submitted."
+    )
     processes: list[PlannedProcess]
-    others: list[OtherProcess]
+    others: list[OtherProcess] = Field(description="Processes that react to its type, and would not run.")
 
 
 class PlanResponse(BaseModel):
     """The plan for a batch of events."""
 
     events: list[PlannedEvent]
+    not_reacting: dict[str, list[OtherProcess]] = Field(
+        description="For each type of these events, the processes that do not react to it."
+    )
 
 
 class StopResponse(BaseModel):

@@ -52,13 +52,13 @@ class _Plan:
 
 async def build_plan(
     batch: EventBatch, intake: EventIntake, user: str, idempotency_key: str | None
-) -> list[dict[str, Any]]:
+) -> dict[str, Any]:
     """
-    Return for each event the processes that would run, and the reasons why the others would not.
+    Return for each event the processes that would run, and the reasons why others would not.
 
     :param user: the user of the submission.
     :param idempotency_key: its header ``Idempotency-Key``, if it has one.
-    :return: the fields of :class:`event_hooks.api.models.PlannedEvent` for each event.
+    :return: the fields of :class:`event_hooks.api.models.PlanResponse`.
     :raises EventInvalid: as :func:`event_hooks.process_event.planning.plan_batch`.
     :raises LedgerUnreachable: duplicates cannot be detected.
     """
@@ -76,9 +76,7 @@ async def build_plan(
         *(_check_analysis(intake, loaded.processes[process]) for process in processes)
     )
     plan = _Plan(loaded, processes, duplicates, reasons, dict(zip(processes, checks, strict=True)))
-    return await asyncio.to_thread(
-        lambda: [_planned_event(plan, position, event) for position, event in enumerate(batch.events)]
-    )
+    return await asyncio.to_thread(_format_plan, plan, batch)
 
 
 def _find_duplicates(
@@ -149,6 +147,28 @@ async def _check_analysis(intake: EventIntake, process: Process) -> tuple[bool |
     return True, None
 
 
+def _format_plan(plan: _Plan, batch: EventBatch) -> dict[str, Any]:
+    return {
+        "events": [_planned_event(plan, position, event) for position, event in enumerate(batch.events)],
+        "not_reacting": {
+            event_type: _list_not_reacting(plan.lookups, event_type)
+            for event_type in sorted({event.type for event in batch.events})
+        },
+    }
+
+
+def _list_not_reacting(loaded: Lookups, event_type: str) -> list[dict[str, str]]:
+    """Return the processes that do not react to a type, each with the types that it reacts to."""
+    rules, others = loaded.rules, []
+    reacting = rules.processes_for(event_type)
+    for process in loaded.processes:
+        if process not in reacting:
+            types = [name for name in loaded.event_types if process in rules.processes_for(name)]
+            reason = f"does not react to {event_type}; reacts to {', '.join(types) or 'no event type'}"
+            others.append({"process": process, "reason": reason})
+    return others
+
+
 def _planned_event(plan: _Plan, position: int, event: Event) -> dict[str, Any]:
     names = [process for process, positions in plan.processes.items() if position in positions]
     job_input = {
@@ -156,15 +176,20 @@ def _planned_event(plan: _Plan, position: int, event: Event) -> dict[str, Any]:
         "event_hooks": {"run_id": PLACEHOLDER, "token": PLACEHOLDER},
     }
     others = [
-        {"process": name, "reason": _explain(plan, position, event, name)}
-        for name in plan.lookups.processes
+        {"process": name, "reason": _explain(plan, position, name)}
+        for name in plan.lookups.rules.processes_for(event.type)
         if name not in names
     ]
-    processes = [_planned_process(plan, name, job_input) for name in names]
-    return {"event": event.payload(), "processes": processes, "others": others}
+    processes = [_planned_process(plan, name) for name in names]
+    return {
+        "event": event.payload(),
+        "perl": perl.dumps(job_input),
+        "processes": processes,
+        "others": others,
+    }
 
 
-def _planned_process(plan: _Plan, name: str, job_input: dict[str, Any]) -> dict[str, Any]:
+def _planned_process(plan: _Plan, name: str) -> dict[str, Any]:
     process = plan.lookups.processes[name]
     is_ready, problem = plan.checks[name]
     return {
@@ -173,17 +198,11 @@ def _planned_process(plan: _Plan, name: str, job_input: dict[str, Any]) -> dict[
         "analysis": process.analysis,
         "is_ready": is_ready,
         "problem": problem,
-        "input": job_input,
-        "perl": perl.dumps(job_input),
     }
 
 
-def _explain(plan: _Plan, position: int, event: Event, process: str) -> str:
-    """Return why a process would not run for an event."""
+def _explain(plan: _Plan, position: int, process: str) -> str:
+    """Return why a process that reacts to an event would not run for it."""
     if reason := plan.reasons.get((position, process)):
         return reason
-    rules = plan.lookups.rules
-    if process in rules.processes_for(event.type):
-        return f"the event is a duplicate: run {plan.duplicates.get(position)} has it"
-    types = [name for name in plan.lookups.event_types if process in rules.processes_for(name)]
-    return f"does not react to {event.type}; reacts to {', '.join(types) or 'no event type'}"
+    return f"the event is a duplicate: run {plan.duplicates.get(position)} has it"

@@ -98,10 +98,8 @@ async def plan_events(request: Request, user: User, idempotency_key: Idempotency
 
     Returns the processes that would run, and the reasons why the others would not. Nothing is written.
     """
-    batch = parse_events(await read_json(request))
-    return JSONResponse(
-        {"events": await build_plan(batch, request.app.state.intake, user.get_name(), idempotency_key)}
-    )
+    batch, intake = parse_events(await read_json(request)), request.app.state.intake
+    return JSONResponse(await build_plan(batch, intake, user.get_name(), idempotency_key))
 
 
 @router.get("/events", dependencies=[MAY_READ], responses=describe_responses({}, 503))

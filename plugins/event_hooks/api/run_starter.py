@@ -1,7 +1,8 @@
 """
 Assign accepted events to runs, and start the runs.
 
-A run takes all events of half a second, or of a longer window during a burst, and at most 500 of them.
+A run takes all events of half a second, or of a longer window during a burst, but at most 500 of them, and at
+most 8 MiB.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from uuid import uuid4
 from event_hooks import settings
 from event_hooks.exceptions import LedgerRejected, RunClosed
 from event_hooks.ledger.events import accept_requests
+from event_hooks.ledger.records import MAX_RUN_BYTES
 from event_hooks.process_event.runs import API_PREFIX
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class OpenRun:
     window_seconds: float = WINDOW_SECONDS
     opened_at: float = field(default_factory=time.monotonic)
     event_count: int = 0
+    byte_count: int = 0
     users: dict[str, None] = field(default_factory=dict)
     """An ordered set of the users that sent its events."""
 
@@ -107,7 +110,7 @@ class RunStarter:
                     results += [error] * len(fitting)
                 except Exception as error:  # the previous requests are stored, and keep their results
                     results += [error] * (len(requests) - len(results))
-                if self._open_run.event_count >= _max_events():
+                if self._open_run.event_count >= _max_events() or self._open_run.byte_count >= MAX_RUN_BYTES:
                     self._close_run(self._open_run)
         return results
 
@@ -121,9 +124,11 @@ class RunStarter:
     ) -> Sequence[tuple[EventRequest, str]]:
         """Return the first requests that fit into the open run; a large request gets a run of its own."""
         capacity = _max_events() - self._open_run.event_count
+        byte_capacity = MAX_RUN_BYTES - self._open_run.byte_count
         for index, (request, _) in enumerate(requests):
             capacity -= len(request.events)
-            if capacity < 0:
+            byte_capacity -= request.byte_count
+            if capacity < 0 or byte_capacity < 0:
                 if index == 0 and self._open_run.event_count:
                     self._close_run(self._open_run)
                     return self._select_fitting(requests)
@@ -154,9 +159,10 @@ class RunStarter:
         if new_count and not run.event_count:
             self._start_timer(run)
         run.event_count += new_count
-        for (_, user), result in zip(requests, results, strict=True):
+        for (request, user), result in zip(requests, results, strict=True):
             if isinstance(result, list) and any(event.is_new for event in result):
                 run.users[user] = None
+                run.byte_count += request.byte_count
         return results
 
     def _renew_open_run(self) -> OpenRun:

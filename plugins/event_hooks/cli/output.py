@@ -70,7 +70,8 @@ def print_plan(plan: JsonObject) -> None:
             ("  runs", process["process"], process["hive"], process["analysis"], _format_readiness(process))
             for process in event["processes"]
         ]
-        rows += [("  does not run", other["process"], "", "", other["reason"]) for other in event["others"]]
+        others = [*event["others"], *plan["not_reacting"][event["event"]["type"]]]
+        rows += [("  does not run", other["process"], "", "", other["reason"]) for other in others]
         print_table(("", "process", "hive", "analysis", ""), rows)
 
 

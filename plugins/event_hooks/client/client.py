@@ -75,8 +75,9 @@ class EventClient:
         """
         Return the jobs that these events would create; nothing is written.
 
-        :return: ``{"events": [{"event", "processes": [{"process", "hive", "analysis", "is_ready", "problem",
-            "input", "perl"}, …], "others": [{"process", "reason"}, …]}, …]}``.
+        :return: ``{"events": [{"event", "perl", "processes": [{"process", "hive", "analysis", "is_ready",
+            "problem"}, …], "others": [{"process", "reason"}, …]}, …], "not_reacting": {type: [{"process",
+            "reason"}, …]}}``.
         """
         return dict(self._post("/plan", events, idempotency_key))
 

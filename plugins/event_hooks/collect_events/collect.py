@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from more_itertools import partition, sliced
+from more_itertools import constrained_batches, partition
 
 from event_hooks import metrics, settings
 from event_hooks.collect_events.hook import MetadataHook
@@ -34,7 +34,7 @@ from event_hooks.hive import perl
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_requests
 from event_hooks.ledger.marks import move_mark
-from event_hooks.ledger.records import FAILURE_STATES, UNFINISHED_STATES, EventRequest
+from event_hooks.ledger.records import FAILURE_STATES, MAX_RUN_BYTES, UNFINISHED_STATES, EventRequest
 from event_hooks.ledger.reports import insert_reports
 from event_hooks.process_event import planning, runs
 from event_hooks.reports.outbox import send_pending
@@ -246,7 +246,14 @@ def _start_runs(
     run_ids: RunIds,
     start_run: Callable[[str], object],
 ) -> None:
-    for number, batch in enumerate(sliced(candidates, settings.collect_batch_size())):
+    batches = constrained_batches(
+        candidates,
+        MAX_RUN_BYTES,
+        settings.collect_batch_size(),
+        get_len=lambda candidate: len(candidate.new_event.payload_text),
+        strict=False,  # a longer event has a run of its own
+    )
+    for number, batch in enumerate(batches):
         run_id = run_ids.build(number, batch)
         requests = [_build_request(candidate, lookups) for candidate in batch]
         results, count = accept_requests(ledger, requests, run_id, 0)

@@ -13,30 +13,35 @@ from event_hooks.events import lookups
 from event_hooks.exceptions import HiveRejected, HiveUnreachable
 
 
-def resolve_hive(hive_conn_id: str) -> EngineArgs:
+def resolve_hive(hive_conn_id: str, timeout: float | None = None) -> EngineArgs:
     """
     Return URL and driver arguments of a hive's database.
 
     :param hive_conn_id: an Airflow connection of type mysql or sqlite, or ``lookup:<process>`` for a process
         with a ``hive_uri`` in its lookup entry.
+    :param timeout: seconds to connect, and for each statement; default: the setting ``hive_timeout``.
     :raises HiveUnreachable: there is no such connection, or Airflow cannot load it now.
     :raises HiveRejected: the connection is of another type.
     """
     uri = lookups.find_hive_uri(hive_conn_id)
     if uri is not None:
-        return resolve_hive_uri(uri)
+        return resolve_hive_uri(uri, timeout)
     try:
-        return _build_engine_args(BaseHook.get_connection(hive_conn_id))
+        return _build_engine_args(BaseHook.get_connection(hive_conn_id), timeout)
     except AirflowNotFoundException as error:
         raise HiveUnreachable(hive_conn_id, _CONNECTION_NOT_FOUND) from error
 
 
-def resolve_hive_uri(hive_uri: str) -> EngineArgs:
-    """Return URL and driver arguments for a ``hive_uri`` of a lookup; mask its password in logs."""
+def resolve_hive_uri(hive_uri: str, timeout: float | None = None) -> EngineArgs:
+    """
+    Return URL and driver arguments for a ``hive_uri`` of a lookup; mask its password in logs.
+
+    :param timeout: as in :func:`resolve_hive`.
+    """
     url = make_url(hive_uri)
     if url.password:
         mask_secret(url.password)
-    return engine_args_from_url(url, None, settings.hive_timeout())
+    return engine_args_from_url(url, None, timeout or settings.hive_timeout())
 
 
 def describe_hive_url(hive_conn_id: str) -> str:
@@ -73,8 +78,8 @@ async def resolve_hive_async(hive_conn_id: str) -> EngineArgs:
 _CONNECTION_NOT_FOUND = "Airflow has no connection of this name, or cannot load it now"
 
 
-def _build_engine_args(connection: Connection) -> EngineArgs:
+def _build_engine_args(connection: Connection, timeout: float | None = None) -> EngineArgs:
     try:
-        return engine_args_from_connection(connection, settings.hive_timeout())
+        return engine_args_from_connection(connection, timeout or settings.hive_timeout())
     except ValueError as error:
         raise HiveRejected(connection.conn_id, str(error)) from error

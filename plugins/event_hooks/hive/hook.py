@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseHook
+from sqlalchemy import event
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
@@ -53,6 +56,8 @@ class HiveHook(BaseHook):
 
     :param hive_conn_id: an id that :func:`event_hooks.hive.connection.resolve_hive` accepts.
     :param engine_args: result of ``resolve_hive_async``, to pass in a trigger, which must not block.
+    :param timeout: seconds for each operation: afterwards it starts no statement, and rolls back. Default: no
+        limit for an operation, and the setting ``hive_timeout`` for each statement.
     :param keep_connections: keep the connection for the next call, as long as the hive's address stays the
         same; it is tested before it is used again. :meth:`close` closes it, and so does an error, because the
         next connection may lead to another server, as after a failover.
@@ -67,11 +72,14 @@ class HiveHook(BaseHook):
         hive_conn_id: str = default_conn_name,
         engine_args: EngineArgs | None = None,
         *,
+        timeout: float | None = None,
         keep_connections: bool = False,
     ) -> None:
         super().__init__()
         self.hive_conn_id = hive_conn_id
         self.engine_args = engine_args
+        self.timeout = timeout
+        self._deadline = math.inf
         self.keep_connections = keep_connections
         self._write_isolation = "READ COMMITTED"
         self._cached_engine: tuple[tuple[str, EngineArgs], Engine] | None = None
@@ -213,6 +221,7 @@ class HiveHook(BaseHook):
             wait=wait_random_exponential(max=MAX_RETRY_DELAY_SECONDS),
             reraise=True,
         )
+        self._deadline = time.monotonic() + (self.timeout or math.inf)
         return retrying(lambda: self._run_once(operation, isolation_level))
 
     def _run_once(self, operation: Callable[[DatabaseConnection], T], isolation_level: str) -> T:
@@ -224,7 +233,7 @@ class HiveHook(BaseHook):
             raise
 
     def _get_engine(self, isolation_level: str) -> Engine:
-        engine_args = self.engine_args or resolve_hive(self.hive_conn_id)
+        engine_args = self.engine_args or resolve_hive(self.hive_conn_id, self.timeout)
         key = (isolation_level, engine_args)
         if self._cached_engine and self._cached_engine[0] == key:
             return self._cached_engine[1]
@@ -233,9 +242,15 @@ class HiveHook(BaseHook):
             isolation_level = "SERIALIZABLE"
         pool: dict[str, Any] = {"pool_pre_ping": True} if self.keep_connections else {"poolclass": NullPool}
         engine = make_engine(engine_args, isolation_level=isolation_level, **pool)
+        event.listen(engine, "before_cursor_execute", self._check_deadline)
         if self.keep_connections:
             self._cached_engine = (key, engine)
         return engine
+
+    def _check_deadline(self, *_: object) -> None:
+        """Start no statement after the timeout of the operation: its caller no longer waits for it."""
+        if time.monotonic() > self._deadline:
+            raise TimeoutError(f"no answer within {self.timeout:g} s")
 
 
 @contextmanager

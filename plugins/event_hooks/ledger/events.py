@@ -150,7 +150,7 @@ def build_event_row(
         "event_key": new_event.key,
         "type": sanitize_text(new_event.type)[:255],
         "genome": None if new_event.genome is None else sanitize_text(new_event.genome)[:255],
-        "payload": json.dumps(new_event.payload),
+        "payload": new_event.payload_text,
         "source": new_event.source,
         "received_at": received_at,
         "request_id": request_id,

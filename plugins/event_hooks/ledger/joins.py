@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from more_itertools import sliced
 from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, insert, or_, select, update
@@ -25,8 +24,7 @@ from event_hooks.ledger.database import (
     insert_missing,
     read_matching,
 )
-from event_hooks.ledger.events import build_event_row
-from event_hooks.ledger.joined_events import build_joined_event
+from event_hooks.ledger.joined_events import store_joined_events
 from event_hooks.ledger.records import PendingReport, StoredEvent
 from event_hooks.ledger.reports import insert_reports
 from event_hooks.ledger.tables import event, join_wait, join_wait_event
@@ -37,9 +35,6 @@ if TYPE_CHECKING:
 
 OPEN_MARKER = 1
 """``open_marker`` of open waits."""
-
-MAX_JOINED_EVENTS_PER_RUN = 500
-"""Joined events of one transaction that share a run."""
 
 MAX_LOCK_ATTEMPTS = 20
 """Attempts to lock open waits, while other transactions close them."""
@@ -264,20 +259,8 @@ def _build_wait_row(rule: JoinRule, stored: StoredEvent, now: datetime) -> dict[
 
 def _create_joined_events(connection: Connection, waits: Sequence[JoinWait], run_id_prefix: str) -> list[str]:
     """Create the joined event of each wait, and close the waits; return the run ids of the events."""
-    run_ids, now = [], read_time(connection)
-    for batch in sliced(waits, MAX_JOINED_EVENTS_PER_RUN):
-        run_id = f"{run_id_prefix}{batch[0].opened_at:%Y%m%dT%H%M%S}_{uuid4().hex[:12]}"
-        request_id = uuid4().hex
-        rows = [
-            build_event_row(build_joined_event(wait), now, request_id, run_id, position)
-            for position, wait in enumerate(batch)
-        ]
-        insert_missing(connection, event, rows)
-        statement = select(event.c.position, event.c.id).where(event.c.run_id == run_id)
-        event_ids = {row.position: row.id for row in connection.execute(statement)}
-        joined_ids = {wait.id: event_ids[position] for position, wait in enumerate(batch)}
-        _close_waits(connection, list(joined_ids), joined_ids)
-        run_ids.append(run_id)
+    run_ids, event_ids = store_joined_events(connection, waits, run_id_prefix)
+    _close_waits(connection, list(event_ids), event_ids)
     return run_ids
 
 

@@ -8,10 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
 from event_hooks.events.models import Event
+
+MAX_RUN_BYTES = 8 * 2**20
+"""Bytes of the payloads of one run: its tasks load all of them. A single event may be longer."""
 
 
 class ProcessState(StrEnum):
@@ -49,6 +53,11 @@ class NewEvent:
     source: str
     counts_for_joins: bool = True
     """False for a repetition of only some processes: the joins have counted the original event."""
+
+    @cached_property
+    def payload_text(self) -> str:
+        """The payload as JSON; ASCII, so that its length is its number of bytes."""
+        return json.dumps(self.payload)
 
 
 @dataclass(frozen=True)
@@ -136,6 +145,11 @@ class EventRequest:
 
     If it is set, the request is a conflict unless all of its events are stored already, or all are new.
     """
+
+    @property
+    def byte_count(self) -> int:
+        """Return the bytes of the payloads."""
+        return sum(len(new_event.payload_text) for new_event in self.events)
 
 
 @dataclass(frozen=True)
@@ -254,6 +268,11 @@ def run_event_key(run_id: str, position: int) -> str:
 def idempotency_event_key(user: str, idempotency_key: str, position: int) -> str:
     """Return the key of an event without an ``event_id`` in a user's request with an ``Idempotency-Key``."""
     return _digest("named", user, idempotency_key, str(position))
+
+
+def joined_event_key(event_id: str) -> str:
+    """Return the key of the event of a join, which no sender can use: its ``event_id`` can be guessed."""
+    return _digest("joined", event_id)
 
 
 def random_event_key() -> str:

@@ -15,18 +15,21 @@ def test_a_plan_names_processes_that_run_and_reasons_of_the_others(
     api: TestClient, ledger: Ledger, first_hive: PracticeHive
 ) -> None:
     event = {"type": "new_assembly", "genome": "homo_sapiens"}
-    (planned,) = api.post("/plan", json=event).json()["events"]
+    plan = api.post("/plan", json=event).json()
+    (planned,) = plan["events"]
     assert planned["event"] == event
     dump_dna, dump_peptide = planned["processes"]
     assert (dump_dna["process"], dump_dna["analysis"]) == ("dump_dna", "event_dump_dna")
     assert (dump_dna["hive"], dump_dna["is_ready"], dump_dna["problem"]) == (first_hive.conn_id, True, None)
-    assert dump_dna["input"]["event"] == event
-    assert perl.loads(dump_dna["perl"]) == dump_dna["input"]
+    assert perl.loads(planned["perl"])["event"] == event
     assert dump_peptide["process"] == "dump_peptide"
-    assert planned["others"] == [
-        {"process": "dump_other", "reason": "does not react to new_assembly; reacts to new_genebuild"},
-        {"process": "dump_nothing", "reason": "does not react to new_assembly; reacts to half_wrong"},
-    ]
+    assert planned["others"] == []
+    assert plan["not_reacting"] == {
+        "new_assembly": [
+            {"process": "dump_other", "reason": "does not react to new_assembly; reacts to new_genebuild"},
+            {"process": "dump_nothing", "reason": "does not react to new_assembly; reacts to half_wrong"},
+        ]
+    }
     assert first_hive.fetch_rows("SELECT COUNT(*) FROM job") == [(0,)]
     assert not has_pending_work(ledger)
 
@@ -55,6 +58,11 @@ def test_the_plan_of_a_duplicate_starts_nothing(api: TestClient) -> None:
     (planned,) = api.post("/plan", json=event).json()["events"]
     assert planned["processes"] == []
     assert planned["others"][0]["reason"] == f"the event is a duplicate: run {run_id} has it"
+
+
+def test_a_plan_is_not_much_longer_than_the_events(api: TestClient) -> None:
+    response = api.post("/plan", json=[{"type": "new_assembly", "genome": f"g{n}"} for n in range(5000)])
+    assert len(response.content) < 15 * len(response.request.content)
 
 
 @pytest.mark.parametrize(("body", "status"), [({}, 422), ({"type": "unheard_of"}, 404), ([], 422)])

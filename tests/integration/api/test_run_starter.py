@@ -46,6 +46,20 @@ def test_an_event_joins_another_run_if_its_run_is_closed(ledger: Ledger, started
     assert started == [first.run_id, second.run_id]
 
 
+def test_the_bytes_of_a_run_are_limited(
+    ledger: Ledger, started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, _ = build_request("1")
+    monkeypatch.setattr(run_starter, "MAX_RUN_BYTES", 2 * request.byte_count)
+    with open_run_starter(lambda: ledger, started) as starter:
+        results = starter.accept([build_request(name) for name in "12345"])
+        runs = [stored.run_id for (stored,) in results]  # type: ignore[misc]
+        assert [runs.count(run_id) for run_id in dict.fromkeys(runs)] == [2, 2, 1]
+        ((longer,),) = starter.accept([build_request("much longer than a run may be")])  # type: ignore[misc]
+    assert [stored.id for stored in load_run_events(ledger, longer.run_id)] == [longer.id]
+    assert started == [*dict.fromkeys(runs), longer.run_id]
+
+
 def test_an_error_in_one_run_is_no_error_of_other_runs(
     ledger: Ledger, started: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from event_hooks.exceptions import HiveUnreachable
@@ -109,6 +109,20 @@ def test_a_statement_on_a_server_that_hangs_times_out(relay: Relay) -> None:
             pytest.raises(OperationalError, match="2013"),
         ):
             connection.scalar(text("SELECT 2"))
+
+
+def test_an_operation_starts_no_statement_after_its_timeout(make_hive: MakeHive) -> None:
+    statements = []
+
+    def run_slowly(connection: Connection) -> None:
+        for number in range(20):
+            connection.execute(text("SELECT SLEEP(0.1)"))
+            statements.append(number)
+
+    hook = HiveHook(make_hive("mysql").conn_id, timeout=0.5)
+    with assert_seconds_between(0.5, 1.5), pytest.raises(HiveUnreachable, match=r"no answer within 0.5 s"):
+        hook._run(run_slowly, "AUTOCOMMIT")
+    assert 0 < len(statements) < 8
 
 
 def test_connecting_to_a_dead_server_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from sqlalchemy import update
 
 from event_hooks.events.rules import JoinRule
 from event_hooks.exceptions import LedgerUnreachable
-from event_hooks.ledger import joins
+from event_hooks.ledger import joined_events, joins
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events, load_run_events
 from event_hooks.ledger.joins import JoinWait
@@ -132,6 +133,35 @@ def test_events_without_a_genome_share_a_join(ledger: Ledger) -> None:
         ledger, accept_genomes(ledger, "new_xrefs", None), JOINS, JOIN_PREFIX
     )
     assert load_joined_events(ledger, [run_id])[0].payload["genome"] is None
+
+
+def test_the_event_of_a_join_cannot_be_taken_by_a_guessed_event_id(ledger: Ledger) -> None:
+    (first,) = accept_genomes(ledger, "new_genebuild", "homo_sapiens")
+    joins.record_join_events(ledger, [first], JOINS, JOIN_PREFIX)
+    (wait,) = joins.list_open_waits(ledger)
+    guess = f"dump_flatfile/{wait.opened_at:%Y%m%dT%H%M%S}/{wait.id}"
+    other = NewEvent(event_key("new_xrefs", guess), "new_xrefs", "other", {"type": "new_xrefs"}, "api")
+    accept_events(ledger, [other], "of_another_user")
+    (last,) = accept_genomes(ledger, "new_xrefs", "homo_sapiens")
+    (joined,) = load_joined_events(ledger, joins.record_join_events(ledger, [last], JOINS, JOIN_PREFIX))
+    assert (joined.payload["event_id"], joined.payload["genome"]) == (guess, "homo_sapiens")
+
+
+def test_the_bytes_of_a_run_of_joined_events_are_limited(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joined_events, "MAX_RUN_BYTES", 1500)
+    genomes = [f"g{number}" for number in range(5)]
+    waiting = accept_genomes(ledger, "new_genebuild", *genomes)
+    joins.record_join_events(ledger, waiting, JOINS, JOIN_PREFIX)
+    last = accept_genomes(ledger, "new_xrefs", *genomes)
+    run_ids = joins.record_join_events(ledger, last, JOINS, JOIN_PREFIX)
+    sizes = [
+        sum(len(json.dumps(event.payload)) for event in load_run_events(ledger, run_id)) for run_id in run_ids
+    ]
+    assert len(run_ids) > 1
+    assert max(sizes) <= 1500
+    assert {event.payload["genome"] for event in load_joined_events(ledger, run_ids)} == {*genomes}
 
 
 def test_a_joined_event_does_not_open_a_join(ledger: Ledger) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from more_itertools import sliced
-from sqlalchemy import Connection, Integer, and_, cast, func, select
+from sqlalchemy import Connection, Integer, Select, and_, cast, func, select
 
 from event_hooks.hive.sql.tables import CHUNK_ROWS, analysis_data, is_in, job
 
@@ -14,18 +15,25 @@ EXTENDED_PREFIX = "_extended_data_id "
 
 _data_id = cast(func.substr(job.c.input_id, len(EXTENDED_PREFIX) + 1), Integer)
 
-SELECT_INPUTS = select(
-    job.c.job_id, func.coalesce(analysis_data.c.data, job.c.input_id).label("input")
-).select_from(
-    job.outerjoin(
-        analysis_data,
-        and_(
-            job.c.input_id.startswith(EXTENDED_PREFIX, autoescape=True),
-            analysis_data.c.analysis_data_id == _data_id,
-        ),
-    )
+_INPUT = func.coalesce(analysis_data.c.data, job.c.input_id)
+
+_JOBS_WITH_INPUTS = job.outerjoin(
+    analysis_data,
+    and_(
+        job.c.input_id.startswith(EXTENDED_PREFIX, autoescape=True),
+        analysis_data.c.analysis_data_id == _data_id,
+    ),
 )
-"""Selects ``job_id`` and the complete input of jobs."""
+
+
+def select_inputs(max_chars: int | None = None) -> Select[Any]:
+    """
+    Return a SELECT of ``job_id`` and the ``input`` of jobs.
+
+    :param max_chars: characters after which an input is truncated; default: no limit.
+    """
+    shown = _INPUT if max_chars is None else func.substr(_INPUT, 1, max_chars)
+    return select(job.c.job_id, shown.label("input")).select_from(_JOBS_WITH_INPUTS)
 
 
 def find_foreign_jobs(connection: Connection, jobs: Mapping[int, str | None]) -> set[int]:
@@ -47,6 +55,6 @@ def _load_inputs(connection: Connection, job_ids: Iterable[int]) -> dict[int, st
     rows = (
         row
         for chunk in sliced(list(job_ids), CHUNK_ROWS)
-        for row in connection.execute(SELECT_INPUTS.where(is_in(job.c.job_id, chunk)))
+        for row in connection.execute(select_inputs().where(is_in(job.c.job_id, chunk)))
     )
     return {row.job_id: row.input for row in rows}

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, inspect
 
 from event_hooks.hive import perl
-from event_hooks.hive.sql.inputs import SELECT_INPUTS
+from event_hooks.hive.sql.inputs import select_inputs
 from event_hooks.hive.sql.job_trees import (
     DONE_STATUSES,
     NOT_RUNNING_STATUSES,
@@ -21,11 +21,19 @@ from event_hooks.hive.sql.job_trees import (
 )
 from event_hooks.hive.sql.log_notes import load_failure_messages
 from event_hooks.hive.sql.masking import mask_passwords, replace_surrogates
-from event_hooks.hive.sql.outcomes import JobOutcome, load_progress_messages, refresh_outcomes
+from event_hooks.hive.sql.outcomes import (
+    MAX_RESULT_CHARS,
+    JobOutcome,
+    load_progress_messages,
+    refresh_outcomes,
+)
 from event_hooks.hive.sql.tables import job, job_progress
 
 MAX_SHOWN_FAILURES = 100
 """Failed jobs of one tree whose messages are loaded."""
+
+MAX_LISTED_CHARS = 2000
+"""Characters of an input and of an output in a list of jobs; longer ones are truncated texts."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,9 @@ class JobView:
 
     job_id: int
     input: Any
-    """A dict; the text itself, if it is not Perl that :mod:`event_hooks.hive.perl` can parse."""
+    """
+    A dict; the text itself, if it is truncated, or not Perl that :mod:`event_hooks.hive.perl` can parse.
+    """
 
     status: str
     """complete, failed, submitted, running, or incomplete (started, but no worker runs any of its jobs)."""
@@ -49,7 +59,10 @@ class JobView:
     """The newest message in the hive's table ``job_progress``."""
 
     failures: dict[int, str]
-    """``{failed job of the tree: message}``; any other error is stored under the id of the submitted job."""
+    """
+    ``{failed job of the tree: message}``; any other error is stored under the id of the submitted job. Empty
+    in a list.
+    """
 
 
 @dataclass(frozen=True)
@@ -72,8 +85,10 @@ def load_job_views(
     """
     Load jobs of an analysis with their trees, the newest first.
 
+    A list has truncated inputs and outputs, and no failures: a thousand jobs may have a gigabyte of them.
+
     :param connection: in autocommit mode, so that each statement sees the rows committed before it.
-    :param job_id: return only this job.
+    :param job_id: return only this job, completely.
     :param before: return only jobs with a lower id.
     :param limit: maximum number of jobs.
     """
@@ -82,28 +97,39 @@ def load_job_views(
         return []
     tables = set(inspect(connection).get_table_names())
     forest = JobForest(is_full_read=True)
-    _, finished = refresh_outcomes(connection, forest, [row.job_id for row in rows], tables)
+    is_list = job_id is None
+    max_chars = MAX_LISTED_CHARS if is_list else MAX_RESULT_CHARS
+    _, finished = refresh_outcomes(connection, forest, [row.job_id for row in rows], tables, max_chars)
     trees = [forest.trees[row.job_id] for row in rows]
-    details = _load_details(connection, trees, finished, tables)
+    details = _load_details(connection, trees, finished, tables, has_failures=not is_list)
     return [_build_view(row, tree, details) for row, tree in zip(rows, trees, strict=True)]
 
 
 def _load_jobs(
     connection: Connection, analysis_id: int, job_id: int | None, before: int | None, limit: int
 ) -> Sequence[Any]:
-    statement = SELECT_INPUTS.add_columns(job.c.when_completed).where(job.c.analysis_id == analysis_id)
     if job_id is not None:
-        statement = statement.where(job.c.job_id == job_id)
+        statement = select_inputs().where(job.c.job_id == job_id)
+    else:
+        statement = select_inputs(MAX_LISTED_CHARS)
+    statement = statement.add_columns(job.c.when_completed).where(job.c.analysis_id == analysis_id)
     if before is not None:
         statement = statement.where(job.c.job_id < before)
     return connection.execute(statement.order_by(job.c.job_id.desc()).limit(limit)).all()
 
 
 def _load_details(
-    connection: Connection, trees: Sequence[JobTree], finished: Sequence[JobOutcome], tables: Collection[str]
+    connection: Connection,
+    trees: Sequence[JobTree],
+    finished: Sequence[JobOutcome],
+    tables: Collection[str],
+    *,
+    has_failures: bool,
 ) -> _TreeDetails:
     failed_ids = [
-        job_id for tree in trees for job_id in sorted(tree.find_by_status("FAILED"))[:MAX_SHOWN_FAILURES]
+        job_id
+        for tree in (trees if has_failures else ())
+        for job_id in sorted(tree.find_by_status("FAILED"))[:MAX_SHOWN_FAILURES]
     ]
     return _TreeDetails(
         {outcome.job_id: outcome for outcome in finished},
@@ -131,6 +157,7 @@ def _build_view(row: Any, tree: JobTree, details: _TreeDetails) -> JobView:
 
 
 def _parse_input(text: str) -> Any:
+    """Parse an input; one that is truncated is no complete hash, and remains text."""
     try:
         return replace_surrogates(perl.loads(text))
     except ValueError:

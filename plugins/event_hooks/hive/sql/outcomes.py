@@ -52,7 +52,11 @@ class JobOutcome:
 
 
 def refresh_outcomes(
-    connection: Connection, forest: JobForest, root_ids: Collection[int], tables: Collection[str]
+    connection: Connection,
+    forest: JobForest,
+    root_ids: Collection[int],
+    tables: Collection[str],
+    max_result_chars: int = MAX_RESULT_CHARS,
 ) -> tuple[set[JobTree], list[JobOutcome]]:
     """
     Read the changes of trees, and return the changed trees and the outcomes of the finished ones.
@@ -61,10 +65,11 @@ def refresh_outcomes(
 
     :param connection: in autocommit mode.
     :param tables: names of the hive's tables; ``result`` may be missing.
+    :param max_result_chars: characters after which a result is truncated, and remains text.
     :return: (trees that have changed, outcomes of all finished trees of ``root_ids``).
     """
     changed, finished, notes = _refresh(connection, forest, root_ids)
-    results = _load_results(connection, finished) if result.name in tables else {}
+    results = _load_results(connection, finished, max_result_chars) if result.name in tables else {}
     return changed, [_add_counts(tree, _build_outcome(tree, results, notes)) for tree in finished]
 
 
@@ -119,11 +124,12 @@ def load_progress_messages(connection: Connection, trees: Iterable[JobTree]) -> 
             .where(is_in(job_progress.c.job_id, chunk))
             .group_by(job_progress.c.job_id)
         )
-        statement = select(job_progress.c.job_id, job_progress.c.message).where(
+        message = func.substr(job_progress.c.message, 1, MAX_MESSAGE_CHARS).label("message")
+        statement = select(job_progress.c.job_id, message).where(
             job_progress.c.job_progress_id.in_(last_ids.scalar_subquery())
         )
         for row in connection.execute(statement.order_by(job_progress.c.job_progress_id)):
-            messages[root_ids[row.job_id]] = mask_passwords((row.message or "")[:MAX_MESSAGE_CHARS])
+            messages[root_ids[row.job_id]] = mask_passwords(row.message or "")
     return messages
 
 
@@ -134,23 +140,23 @@ class _Output(NamedTuple):
     warning: str | None = None
 
 
-def _load_results(connection: Connection, trees: Iterable[JobTree]) -> dict[int, _Output]:
+def _load_results(connection: Connection, trees: Iterable[JobTree], max_chars: int) -> dict[int, _Output]:
     job_ids = [job_id for tree in trees for job_id in tree.result_ids]
-    output = func.substr(result.c.output, 1, MAX_RESULT_CHARS + 1)
+    output = func.substr(result.c.output, 1, max_chars + 1)
     statement = select(result.c.job_id, output.label("output"))
     rows = (
         row
         for chunk in sliced(job_ids, CHUNK_ROWS)
         for row in connection.execute(statement.where(is_in(result.c.job_id, chunk)))
     )
-    return {row.job_id: _parse_output(row.output) for row in rows}
+    return {row.job_id: _parse_output(row.output, max_chars) for row in rows}
 
 
-def _parse_output(text: str | None) -> _Output:
+def _parse_output(text: str | None, max_chars: int) -> _Output:
     if text is None:
         return _Output()
-    if len(text) > MAX_RESULT_CHARS:
-        problem = f"is longer than {MAX_RESULT_CHARS:,} characters"
+    if len(text) > max_chars:
+        problem = f"is longer than {max_chars:,} characters"
     else:
         try:
             # NaN and infinity become texts: a report with these numbers would not be JSON.
@@ -159,7 +165,7 @@ def _parse_output(text: str | None) -> _Output:
         except (ValueError, RecursionError):
             problem = "cannot be parsed as JSON" if text.lstrip().startswith(("{", "[")) else ""
     warning = f"its result {problem}: it is stored as text, and events that it returned were not submitted"
-    return _Output(mask_passwords(text[:MAX_RESULT_CHARS]), warning if problem else None)
+    return _Output(mask_passwords(text[:max_chars]), warning if problem else None)
 
 
 def _parse_float(text: str) -> float | str:
