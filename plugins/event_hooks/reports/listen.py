@@ -19,6 +19,7 @@ from event_hooks import settings
 from event_hooks.exceptions import ReportNotPublished
 from event_hooks.reports.hook import RabbitMQHook
 from event_hooks.reports.report import ReportType, is_at_least
+from event_hooks.terminal import escape_text
 
 MIN_TIMEOUT_SECONDS = 0.2
 """Minimum time to wait for a report: messages of the queue arrive asynchronously."""
@@ -68,7 +69,7 @@ def main() -> int:
             print("Listening …", file=sys.stderr, flush=True)
             for _, report in listener.iter_reports(options.seconds):
                 if matches_filter(report, options.genome, options.type, options.level):
-                    print(_format(report, is_json=options.json), flush=True)
+                    print(format_report(report, is_json=options.json), flush=True)
     except ReportNotPublished as error:
         print(error, file=sys.stderr)
         return 1
@@ -90,6 +91,19 @@ def matches_filter(report: Mapping[str, Any], genome: str | None, event_type: st
     )
 
 
+def format_report(report: Mapping[str, Any], *, is_json: bool) -> str:
+    """Return a line of text, or of JSON, which cannot control the terminal."""
+    if is_json:
+        return json.dumps(report)
+    columns = (
+        report["report_time"],
+        f"{report['report_type']:<5}",
+        report["resource"] or "-",
+        report["message"],
+    )
+    return escape_text("  ".join(columns))
+
+
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m event_hooks.reports.listen", description=__doc__)
     parser.add_argument("--genome", help="only reports on this genome")
@@ -100,19 +114,6 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print whole reports as JSON")
     parser.add_argument("--seconds", type=float, help="end after this time without a report")
     return parser.parse_args()
-
-
-def _format(report: Mapping[str, Any], *, is_json: bool) -> str:
-    if is_json:
-        return json.dumps(report, ensure_ascii=False)
-    return "  ".join(
-        (
-            report["report_time"],
-            f"{report['report_type']:<5}",
-            report["resource"] or "-",
-            report["message"],
-        )
-    )
 
 
 if __name__ == "__main__":
