@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 from event_hooks.cli.main import main
-from event_hooks.client import EventClient, RequestRejected, ServerUnreachable, log_in
+from event_hooks.client import AsyncEventClient, EventClient, RequestRejected, ServerUnreachable, log_in
 from tests.support.lookups import EVENT_LOOKUP
 from tests.support.system import WAIT_SECONDS, System
 from tests.system.events import practice_event
@@ -171,7 +171,8 @@ def test_a_job_is_retrieved_listed_and_stopped(command: Command, genome: str) ->
     )
     job = str(answer["job_id"])
     assert "status: submitted" in command("retrieve", "dump_idle", job).stdout
-    assert f"\n{job} " in command("list", "dump_idle").stdout
+    jobs = command("list", "dump_idle", "--limit", "1000").stdout.splitlines()
+    assert any(line.startswith(f"{job}\tsubmitted\t") for line in jobs)
     stopped = command("delete", "dump_idle", job, "--output", "json")
     assert json.loads(stopped.stdout) == {
         "id": answer["job_id"],
@@ -193,6 +194,18 @@ def test_a_plan_ends_with_1_if_a_hive_is_not_ready(command: Command) -> None:
 def test_events_and_processes_are_listed(command: Command) -> None:
     assert command("events").stdout.split() == sorted(EVENT_LOOKUP)
     assert "dump_idle" in json.loads(command("processes", "--output", "json").stdout)
+
+
+def test_events_are_found_by_filters(command: Command, genome: str, system: System) -> None:
+    event = practice_event(genome, "idle")
+    ids = [system.api("POST", "/jobs", json=event).json()["id"] for _ in range(3)]
+    started = system.api("GET", f"/events/{ids[1]}").json()["received_at"]
+    found = command("find", "--genome", genome, "--state", "open", "--output", "json").stdout
+    assert [event["id"] for event in json.loads(found)] == ids[::-1]
+    found = command("find", "--genome", genome, "--type", "idle", "--since", started, "--limit", "1").stdout
+    assert found.startswith(f"{ids[2]}\t")
+    assert command("find", "--genome", genome, "--state", "complete").stdout == ""
+    assert command("find", "--since", "yesterday").status == 2
 
 
 def test_ctrl_c_ends_with_130_and_the_command_to_continue(
@@ -231,7 +244,23 @@ def test_the_client_has_a_method_for_each_command(client: EventClient, genome: s
     assert client.failures("dump_idle", first["job_id"]) == {}
     assert first["job_id"] in [job["id"] for job in client.list("dump_idle")]
     assert client.event(first["id"])["genome"] == genome
+    assert [event["id"] for event in client.find_events(genome=genome, limit=5)] == [first["id"]]
     with pytest.raises(ServerUnreachable):
         EventClient(f"http://127.0.0.1:{find_free_port()}", "t").events()
     with pytest.raises(RequestRejected, match="is not JSON: check the address"):
         EventClient(system.airflow.url, "t").events()
+
+
+async def test_the_async_client_submits_follows_and_stops(
+    environment: Mapping[str, str], genome: str
+) -> None:
+    async with AsyncEventClient(environment["EVENT_URI"], environment["EVENT_HOOKS_TOKEN"]) as client:
+        submitted = await client.submit([practice_event(genome, "idle"), practice_event(genome, "idle")])
+        for event in submitted:
+            assert event["job_id"]
+            await client.delete("dump_idle", event["job_id"])
+        ids = [event["id"] for event in submitted]
+        states = {event["id"]: event["state"] async for event in client.follow(ids, timeout=FOLLOW_SECONDS)}
+        assert states == dict.fromkeys(ids, "failed")
+        found = [event["id"] async for event in client.find_events(genome=genome, state="failed")]
+        assert found == ids[::-1]

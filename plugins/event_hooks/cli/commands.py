@@ -8,7 +8,7 @@ check found a problem.
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from getpass import getpass
 from os import environ
 from pathlib import Path
@@ -17,70 +17,87 @@ from typing import Any
 from event_hooks.cli import output
 from event_hooks.cli.follow import follow_events, format_outcomes
 from event_hooks.cli.input import read_events
-from event_hooks.client import EventClient, JsonObject, load_token, log_in
+from event_hooks.client import EventClient, load_token, log_in
 
 
 def submit(options: Namespace) -> int:
     """Submit events; with ``--follow``, show their progress until they are finished."""
     events = read_events(options.events)
-    client = _make_client(options)
-    result = client.submit(events, options.idempotency_key)
-    submissions = result if isinstance(result, list) else [result]
-    if options.follow:
-        return _follow(client, [submission["id"] for submission in submissions], options)
+    with _make_client(options) as client:
+        result = client.submit(events, options.idempotency_key)
+        submissions = result if isinstance(result, list) else [result]
+        if options.follow:
+            return _follow(client, [submission["id"] for submission in submissions], options)
     _print_result(options, result, lambda: output.print_submissions(submissions))
     return 0
 
 
 def plan(options: Namespace) -> int:
     """Show the jobs that events would create, if the hives are ready, and why other processes do not run."""
-    plan = _make_client(options).plan(read_events(options.events), options.idempotency_key)
+    events = read_events(options.events)
+    with _make_client(options) as client:
+        plan = client.plan(events, options.idempotency_key)
     _print_result(options, plan, lambda: output.print_plan(plan))
     return int(any(not process["is_ready"] for event in plan["events"] for process in event["processes"]))
 
 
 def retrieve(options: Namespace) -> int:
     """Show a job with the progress of its job tree."""
-    client = _make_client(options)
-    if options.failures:
-        result: JsonObject = client.failures(options.process, options.job)
-    else:
-        result = client.retrieve(options.process, options.job, options.email)
+    result: Mapping[str, Any]
+    with _make_client(options) as client:
+        if options.failures:
+            result = client.failures(options.process, options.job)
+        else:
+            result = client.retrieve(options.process, options.job, options.email)
     _print_result(options, result, lambda: output.print_fields(result))
     return 0
 
 
 def list_jobs(options: Namespace) -> int:
     """List the jobs of a process, newest first."""
-    jobs = list(_make_client(options).list(options.process))
+    with _make_client(options) as client:
+        jobs = list(client.list(options.process, limit=options.limit))
     _print_result(options, jobs, lambda: output.print_jobs(jobs))
     return 0
 
 
 def delete(options: Namespace) -> int:
     """Stop the jobs of a job tree that are not started; running jobs continue, and nothing is deleted."""
-    result = _make_client(options).delete(options.process, options.job)
+    with _make_client(options) as client:
+        result = client.delete(options.process, options.job)
     _print_result(options, result, lambda: output.print_fields(result))
     return 0
 
 
 def list_events(options: Namespace) -> int:
     """List the event types."""
-    names = _make_client(options).events()
+    with _make_client(options) as client:
+        names = client.events()
     _print_result(options, names, lambda: output.print_lines(names))
     return 0
 
 
 def list_processes(options: Namespace) -> int:
     """List the processes."""
-    names = _make_client(options).processes()
+    with _make_client(options) as client:
+        names = client.processes()
     _print_result(options, names, lambda: output.print_lines(names))
     return 0
 
 
 def follow(options: Namespace) -> int:
     """Show the progress of events until they are finished."""
-    return _follow(_make_client(options), options.ids, options)
+    with _make_client(options) as client:
+        return _follow(client, options.ids, options)
+
+
+def find_events(options: Namespace) -> int:
+    """List events that match all filters, newest first."""
+    filters = {name: getattr(options, name) for name in ("state", "type", "genome", "since", "limit")}
+    with _make_client(options) as client:
+        events = list(client.find_events(**filters))
+    _print_result(options, events, lambda: output.print_events(events))
+    return 0
 
 
 def lint(options: Namespace) -> int:
@@ -100,13 +117,16 @@ def _make_client(options: Namespace) -> EventClient:
 
 
 def _find_token(options: Namespace) -> str | None:
-    """Return a token from a file, from the environment or from a login; the prompt hides the password."""
+    """Return the token of the arguments or else of the environment; the prompt hides the password."""
     if options.token_file:
         return Path(options.token_file).read_text()
-    if (token := load_token()) or not options.user:
+    if not options.user and (token := load_token()):
         return token
-    password = environ.get("EVENT_HOOKS_PASSWORD") or getpass(f"Password of {options.user}: ")
-    return log_in(options.uri, options.user, password)
+    user = options.user or environ.get("EVENT_HOOKS_USER")
+    if not user:
+        return None
+    password = environ.get("EVENT_HOOKS_PASSWORD") or getpass(f"Password of {user}: ")
+    return log_in(options.uri, user, password)
 
 
 def _follow(client: EventClient, event_ids: Sequence[int], options: Namespace) -> int:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from event_hooks.cli import output
-from event_hooks.client import EventClient, JsonObject, ServerUnreachable
+from event_hooks.client import EventClient, ServerUnreachable
+
+if TYPE_CHECKING:
+    from event_hooks.client.results import EventSummary, ProcessDetails
 
 
 def follow_events(
     client: EventClient, event_ids: Sequence[int], timeout: float | None, is_quiet: bool
-) -> list[JsonObject]:
+) -> list[EventSummary]:
     """
     Show the progress of events until all are finished.
 
@@ -26,27 +29,26 @@ def follow_events(
     :return: the final state of each event, in the order of ``event_ids``.
     :raises TimeoutError: as :meth:`event_hooks.client.client.EventClient.follow`.
     """
-    events: dict[int, JsonObject] = {}
+    events: dict[int, EventSummary] = {}
     try:
         with _open_view(is_quiet) as view:
             for event in client.follow(event_ids, timeout=timeout):
                 events[event["id"]] = event
                 view.update(event)
     except (KeyboardInterrupt, TimeoutError, ServerUnreachable):
-        unfinished = [
-            str(event_id) for event_id in event_ids if not events.get(event_id, {}).get("is_finished")
-        ]
+        finished = {event_id for event_id, event in events.items() if event["is_finished"]}
+        unfinished = [str(event_id) for event_id in event_ids if event_id not in finished]
         command = f"event-hooks follow {' '.join(unfinished)}"
         print(f"The events continue. To follow them again: {command}", file=sys.stderr)
         raise
     return [events[event_id] for event_id in event_ids]
 
 
-def format_outcomes(events: Iterable[JsonObject]) -> Iterator[str]:
+def format_outcomes(events: Iterable[EventSummary]) -> Iterator[str]:
     """Return a line with the final state of each event, and below it the errors of its processes."""
     for event in events:
         yield f"event {event['id']} ({event['type']}, {event['genome'] or '-'}): {event['state']}"
-        if event.get("rejected_reason"):
+        if event["rejected_reason"]:
             yield f"  {event['rejected_reason']}"
         for process in event["processes"]:
             if output.is_failed(process):
@@ -58,7 +60,7 @@ def format_outcomes(events: Iterable[JsonObject]) -> Iterator[str]:
 class ProgressView(Protocol):
     """Shows the progress of events."""
 
-    def update(self, event: JsonObject) -> None:
+    def update(self, event: EventSummary) -> None:
         """Show the current state of an event."""
 
 
@@ -81,7 +83,7 @@ def _open_view(is_quiet: bool) -> Iterator[ProgressView]:
 
 
 class _QuietView:
-    def update(self, event: JsonObject) -> None:
+    def update(self, event: EventSummary) -> None:
         """Print nothing."""
 
 
@@ -91,7 +93,7 @@ class _LineView:
     def __init__(self) -> None:
         self._printed: dict[tuple[int, str], str] = {}
 
-    def update(self, event: JsonObject) -> None:
+    def update(self, event: EventSummary) -> None:
         """Print a line for each process that changed."""
         for process in event["processes"]:
             key, line = (event["id"], process["process"]), output.format_progress(event, process)
@@ -107,7 +109,7 @@ class _BarView:
         self._progress = progress
         self._bars: dict[tuple[int, str], TaskID] = {}
 
-    def update(self, event: JsonObject) -> None:
+    def update(self, event: EventSummary) -> None:
         """Update the bars of an event."""
         for process in event["processes"]:
             key = event["id"], process["process"]
@@ -116,7 +118,7 @@ class _BarView:
                 self._bars[key] = self._progress.add_task(label, total=None, state="")
             self._update_bar(self._bars[key], process)
 
-    def _update_bar(self, bar: TaskID, process: JsonObject) -> None:
+    def _update_bar(self, bar: TaskID, process: ProcessDetails) -> None:
         is_finished = process["is_finished"]
         # The last poll may miss the end of some jobs, so the bar of a finished process is always complete.
         total = process["total"] or (1 if is_finished else None)

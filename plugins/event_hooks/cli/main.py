@@ -1,9 +1,9 @@
 """
 Submit events and follow them until they are finished.
 
-See ``event-hooks COMMAND --help`` for the arguments of a command. The address comes from --uri or EVENT_URI;
-the token from --token-file, EVENT_HOOKS_TOKEN or EVENT_HOOKS_TOKEN_FILE, or from a login: the user from
---user or EVENT_HOOKS_USER, and the password from EVENT_HOOKS_PASSWORD or a prompt.
+See ``event-hooks COMMAND --help`` for the arguments of a command. The address comes from --uri or EVENT_URI.
+The token comes from --token-file, from a login as --user, from EVENT_HOOKS_TOKEN or EVENT_HOOKS_TOKEN_FILE,
+or from a login as EVENT_HOOKS_USER, in this order. The password is EVENT_HOOKS_PASSWORD, or is prompted for.
 
 Exit status: 0 success; 1 a process failed, or a check found a problem; 2 the request is invalid or rejected;
 3 no answer, or a timeout; 130 Ctrl-C.
@@ -11,15 +11,19 @@ Exit status: 0 success; 1 a process failed, or a check found a problem; 2 the re
 
 from __future__ import annotations
 
+import os
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
-from os import environ
 from pathlib import Path
 
+import argcomplete
+
+from event_hooks import __version__
 from event_hooks.cli import commands
 from event_hooks.client import RequestRejected, ServerUnreachable
 from event_hooks.client.client import DEFAULT_URI
+from event_hooks.terminal import escape_text
 
 EVENTS_HELP = "one event, an array or JSON lines: as JSON, as a file with JSON, or - for standard input"
 
@@ -33,52 +37,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :param arguments: of the command line; default: those of this process.
     """
-    options = _build_parser().parse_args(arguments)
+    parser = _build_parser()
+    argcomplete.autocomplete(parser)
+    uri = os.environ.get("EVENT_URI") or DEFAULT_URI
+    options = parser.parse_args(arguments, Namespace(uri=uri, token_file=None, user=None, output="text"))
     try:
-        return int(options.command(options))
+        status = int(options.command(options))
+        sys.stdout.flush()
+    except BrokenPipeError:  # The reader, such as head, has ended: discard the rest of the output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ServerUnreachable, TimeoutError) as error:
         return _print_error(error, 3)
     except (RequestRejected, ValueError, OSError) as error:
         return _print_error(error, 2)
     except KeyboardInterrupt:
         return 130
+    return status
 
 
 def _print_error(error: Exception, status: int) -> int:
-    print(f"event-hooks: {error}", file=sys.stderr)
+    print("event-hooks:", escape_text(str(error), allowed="\n"), file=sys.stderr)
     return status
 
 
 def _build_parser() -> ArgumentParser:
+    common = _common_options()
     parser = ArgumentParser(
         "event-hooks",
         description=_help_text(__doc__),
         formatter_class=RawDescriptionHelpFormatter,
+        parents=[common],
         allow_abbrev=False,
     )
-    add_command = _command_adder(parser)
-    _add_event_commands(add_command)
-    _add_job_commands(add_command)
-    add_command("events", commands.list_events)
-    add_command("processes", commands.list_processes)
-    lint = add_command("lint", commands.lint)
-    lint.add_argument("--event-lookup", type=Path, metavar="FILE", help="default: the file in the settings")
-    lint.add_argument("--process-lookup", type=Path, metavar="FILE", help="default: the file in the settings")
-    lint.add_argument("--offline", action="store_true", help="check the files only, not the hives")
-    return parser
-
-
-def _command_adder(parser: ArgumentParser) -> AddCommand:
-    """Return a function that adds a command with the options that all commands have."""
-    common = ArgumentParser(add_help=False, allow_abbrev=False)
-    common.add_argument(
-        "--uri", default=environ.get("EVENT_URI") or DEFAULT_URI, help="address of the API (%(default)s)"
-    )
-    common.add_argument("--token-file", metavar="FILE", help="file with a token of Airflow")
-    common.add_argument(
-        "--user", default=environ.get("EVENT_HOOKS_USER"), help="user of Airflow to log in as"
-    )
-    common.add_argument("--output", choices=("text", "json"), default="text", help="default: text")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add_command(name: str, command: Command) -> ArgumentParser:
@@ -89,7 +81,20 @@ def _command_adder(parser: ArgumentParser) -> AddCommand:
         subparser.set_defaults(command=command)
         return subparser
 
-    return add_command
+    _add_event_commands(add_command)
+    _add_job_commands(add_command)
+    _add_lookup_commands(add_command)
+    return parser
+
+
+def _common_options() -> ArgumentParser:
+    """Return the options that stand before or after the command; they have no defaults, which would win."""
+    common = ArgumentParser(add_help=False, argument_default=SUPPRESS)
+    common.add_argument("--uri", help=f"address of the API; default: EVENT_URI or {DEFAULT_URI}")
+    common.add_argument("--token-file", metavar="FILE", help="file with a token of Airflow")
+    common.add_argument("--user", help="user of Airflow to log in as")
+    common.add_argument("--output", choices=("text", "json"), help="default: text")
+    return common
 
 
 def _help_text(docstring: str | None) -> str:
@@ -106,6 +111,14 @@ def _add_event_commands(add_command: AddCommand) -> None:
     submit.add_argument("--follow", action="store_true", help="show the progress until they are finished")
     follow = add_command("follow", commands.follow)
     follow.add_argument("ids", nargs="+", type=int, metavar="ID", help="id of an event, as submit shows it")
+    find = add_command("find", commands.find_events)
+    find.add_argument("--state", choices=("open", "failed", "complete"))
+    find.add_argument("--type", help="type of the events")
+    find.add_argument("--genome")
+    find.add_argument(
+        "--since", metavar="TIME", help="events received since then, as in 2026-11-01T00:00:00Z"
+    )
+    find.add_argument("--limit", type=int, default=100, help="maximum number of events; default: %(default)s")
     for parser in (submit, follow):
         parser.add_argument(
             "--timeout", type=float, metavar="SECONDS", help="maximum time to follow; default: no limit"
@@ -113,10 +126,21 @@ def _add_event_commands(add_command: AddCommand) -> None:
 
 
 def _add_job_commands(add_command: AddCommand) -> None:
-    add_command("list", commands.list_jobs).add_argument("process")
+    list_jobs = add_command("list", commands.list_jobs)
+    list_jobs.add_argument("process")
+    list_jobs.add_argument("--limit", type=int, help="maximum number of jobs; default: all")
     retrieve, delete = add_command("retrieve", commands.retrieve), add_command("delete", commands.delete)
     for parser in (retrieve, delete):
         parser.add_argument("process")
         parser.add_argument("job", type=int, help="id of the job in the hive of the process")
     retrieve.add_argument("--failures", action="store_true", help="show the errors of failed jobs only")
     retrieve.add_argument("--email", help="address to return in the answer")
+
+
+def _add_lookup_commands(add_command: AddCommand) -> None:
+    add_command("events", commands.list_events)
+    add_command("processes", commands.list_processes)
+    lint = add_command("lint", commands.lint)
+    lint.add_argument("--event-lookup", type=Path, metavar="FILE", help="default: the file in the settings")
+    lint.add_argument("--process-lookup", type=Path, metavar="FILE", help="default: the file in the settings")
+    lint.add_argument("--offline", action="store_true", help="check the files only, not the hives")

@@ -1,20 +1,31 @@
-"""Print results on standard output, as text or as JSON."""
+"""
+Print results on standard output, as text or as JSON.
+
+Texts of events, jobs and the server are escaped, so they cannot control the terminal.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from event_hooks.client import JsonObject
+from event_hooks.terminal import escape_text
 
-PIPE_COLUMNS = 10_000
-"""Width of the output where standard output is not a terminal: programs need complete lines."""
+if TYPE_CHECKING:
+    from event_hooks.client.results import (
+        EventSummary,
+        JobResponse,
+        PlannedProcess,
+        PlanResponse,
+        ProcessDetails,
+        ProcessJob,
+        SubmitResponse,
+    )
 
 FAILURE_STATES = ("failed", "stopped", "missing", "timed_out", "not_submitted", "unknown")
 """States of a finished process without success."""
@@ -22,60 +33,79 @@ FAILURE_STATES = ("failed", "stopped", "missing", "timed_out", "not_submitted", 
 
 def make_console() -> Console:
     """Return a console for standard output; it prints brackets in messages of jobs as they are."""
-    width = None if sys.stdout.isatty() else PIPE_COLUMNS
-    return Console(markup=False, highlight=False, emoji=False, width=width)
+    return Console(markup=False, highlight=False, emoji=False)
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON."""
-    make_console().out(json.dumps(value, indent=2, ensure_ascii=False), highlight=False)
+    """Print a value as indented JSON, in ASCII."""
+    print(json.dumps(value, indent=2))
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print lines of text."""
+    """Print texts of one or more lines, at once also into a pipe: its reader may follow the progress."""
     for line in lines:
-        make_console().print(line, soft_wrap=True)
+        print(escape_text(line, allowed="\n"))
+    sys.stdout.flush()
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows below their headers; None is an empty cell."""
-    table = Table(*headers, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    """
+    Print rows; None is an empty cell.
+
+    A terminal shows them as a table with headers. Other programs read values between tabs, without headers.
+    """
+    texts = [["" if cell is None else escape_text(str(cell)) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in texts:
+            print(*row, sep="\t")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in texts:
+        table.add_row(*row)
     make_console().print(table)
 
 
-def print_submissions(submissions: Sequence[JsonObject]) -> None:
+def print_submissions(submissions: Iterable[SubmitResponse]) -> None:
     """Print accepted events with their jobs."""
-    no_process = {"process": "(no process reacts)", "job": None, "state": ""}
-    rows = [
-        (
-            submission["id"],
-            *_type_and_genome(submission["event"]),
-            process["process"],
-            process["job"],
-            _format_state(process),
-        )
-        for submission in submissions
-        for process in submission["processes"] or [no_process]
-    ]
+    rows: list[Sequence[Any]] = []
+    for submission in submissions:
+        event = (submission["id"], *_type_and_genome(submission["event"]))
+        rows += [
+            (*event, process["process"], process["job"], _format_state(process))
+            for process in submission["processes"]
+        ] or [(*event, "(no process reacts)", None, None)]
     print_table(("event", "type", "genome", "process", "job", "state"), rows)
 
 
-def print_plan(plan: JsonObject) -> None:
+def print_events(events: Iterable[EventSummary]) -> None:
+    """Print a line for each event, with its failed processes and the time at which it was received."""
+    rows = []
+    for event in events:
+        failed = ", ".join(process["process"] for process in event["processes"] if is_failed(process))
+        reason = event["rejected_reason"] or failed
+        rows.append(
+            (event["id"], event["received_at"], event["type"], event["genome"], event["state"], reason)
+        )
+    print_table(("event", "received", "type", "genome", "state", "failed"), rows)
+
+
+def print_plan(plan: PlanResponse) -> None:
     """Print the processes that would run for each event, and why the other processes would not."""
-    for event in plan["events"]:
-        print_lines([" ".join(filter(None, _type_and_genome(event["event"]))) + ":"])
-        rows = [
-            ("  runs", process["process"], process["hive"], process["analysis"], _format_readiness(process))
-            for process in event["processes"]
+    rows: list[Sequence[Any]] = []
+    for planned in plan["events"]:
+        event = _type_and_genome(planned["event"])
+        rows += [
+            (*event, "runs", process["process"], process["hive"], process["analysis"], _readiness(process))
+            for process in planned["processes"]
         ]
-        others = [*event["others"], *plan["not_reacting"][event["event"]["type"]]]
-        rows += [("  does not run", other["process"], "", "", other["reason"]) for other in others]
-        print_table(("", "process", "hive", "analysis", ""), rows)
+        others = [*planned["others"], *plan["not_reacting"][planned["event"]["type"]]]
+        rows += [(*event, "does not run", other["process"], None, None, other["reason"]) for other in others]
+    print_table(("type", "genome", "", "process", "hive", "analysis", ""), rows)
 
 
-def print_jobs(jobs: Iterable[JsonObject]) -> None:
+def print_jobs(jobs: Iterable[JobResponse]) -> None:
     """Print a line for each job."""
     rows = []
     for job in jobs:
@@ -86,7 +116,7 @@ def print_jobs(jobs: Iterable[JsonObject]) -> None:
     print_table(("job", "status", "done", "type", "genome", "completed"), rows)
 
 
-def print_fields(result: JsonObject) -> None:
+def print_fields(result: Mapping[str, Any]) -> None:
     """Print a line for each field of a result; a value that is not text is printed as JSON."""
     print_lines(
         f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
@@ -94,34 +124,34 @@ def print_fields(result: JsonObject) -> None:
     )
 
 
-def format_progress(event: JsonObject, process: JsonObject) -> str:
+def format_progress(event: EventSummary, process: ProcessDetails) -> str:
     """Return a line with the state of a process of an event."""
     line = f"{format_label(event, process)}: {process['state']}"
     if process["is_finished"]:
         return line
     if process["total"]:
         line += f", {process['done'] or 0} of {process['total']} jobs done"
-    return f"{line}, {process['message']}" if process["message"] else line
+    return f"{line}, {escape_text(process['message'])}" if process["message"] else line
 
 
-def format_label(event: JsonObject, process: JsonObject) -> str:
+def format_label(event: EventSummary, process: ProcessDetails) -> str:
     """Return a label for a process of an event."""
-    return f"event {event['id']} ({event['genome'] or event['type']}) {process['process']}"
+    return escape_text(f"event {event['id']} ({event['genome'] or event['type']}) {process['process']}")
 
 
-def is_failed(process: JsonObject) -> bool:
+def is_failed(process: ProcessDetails) -> bool:
     """Return whether a process is finished without success."""
     return process["state"] in FAILURE_STATES
 
 
-def _type_and_genome(event: JsonObject) -> tuple[str, str]:
+def _type_and_genome(event: Mapping[str, Any]) -> tuple[str, str]:
     return str(event.get("type") or ""), str(event.get("genome") or "")
 
 
-def _format_state(process: JsonObject) -> str:
-    reason = process.get("error") or process.get("message")
-    return f"{process['state']}: {reason}" if reason else str(process["state"])
+def _format_state(process: ProcessJob) -> str:
+    reason = process.get("message")
+    return f"{process['state']}: {reason}" if reason else process["state"]
 
 
-def _format_readiness(process: JsonObject) -> str:
-    return "ready" if process["is_ready"] else str(process["problem"] or "the hive does not answer")
+def _readiness(process: PlannedProcess) -> str:
+    return "ready" if process["is_ready"] else process["problem"] or "the hive does not answer"

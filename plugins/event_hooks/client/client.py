@@ -1,32 +1,38 @@
-"""
-Client of the event API, for programs that submit events.
-
-It needs ``requests``, but not Airflow.
-"""
+"""Client of the event API, for programs that submit events."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import inf
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlsplit
-from uuid import uuid4
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from event_hooks.client.http import HttpSession, RequestRejected
+from event_hooks.client import endpoints
+from event_hooks.client.endpoints import Event, Events, Pages, Polling
+from event_hooks.client.errors import RequestRejected
+from event_hooks.client.http import HttpSession, Request, T
+
+if TYPE_CHECKING:
+    from event_hooks.client.results import (
+        BatchItemResponse,
+        EventDetails,
+        EventSummary,
+        JobResponse,
+        PlanResponse,
+        StopResponse,
+        SubmitResponse,
+    )
 
 DEFAULT_URI = "http://localhost:8080/event-hooks"
 API_PATH = "/event-hooks"
 """Path of the event API below the root of Airflow."""
 
 TIMEOUT_SECONDS = 30
-PAGE_SIZE = 1000
-"""Jobs that one request lists."""
 
-JsonObject = dict[str, Any]
+EventFilter = Literal["open", "failed", "complete"]
 
 
 class EventClient:
@@ -36,6 +42,8 @@ class EventClient:
     Every method raises ``RequestRejected`` if the API rejects the request (the message names the field), and
     ``ServerUnreachable`` if the API does not answer. Idempotent requests are retried up to three times,
     within a few seconds or after the delay that the server requests.
+
+    As a context manager, the client closes its connections at the end.
 
     :param uri: address of the API, with or without a slash at its end.
     :param token: token of Airflow, as :func:`log_in` returns it; default: the result of :func:`load_token`.
@@ -49,9 +57,25 @@ class EventClient:
         self._http = HttpSession(uri, token or load_token(), timeout)
         self.uri = self._http.root
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    @overload
+    def submit(self, events: Event, idempotency_key: str | None = None) -> SubmitResponse: ...
+
+    @overload
     def submit(
-        self, events: Mapping[str, Any] | Sequence[Mapping[str, Any]], idempotency_key: str | None = None
-    ) -> Any:
+        self, events: Sequence[Event], idempotency_key: str | None = None
+    ) -> Sequence[BatchItemResponse]: ...
+
+    def submit(self, events: Events, idempotency_key: str | None = None) -> Any:
         """
         Submit one event or a batch; the API accepts a batch completely or rejects it.
 
@@ -59,116 +83,96 @@ class EventClient:
         ``event_id`` gets a random idempotency key unless one is passed, so it can be retried as well. A batch
         that mixes events with and without an ``event_id`` cannot have a key: it is sent once, and after an
         error it is unknown whether it arrived.
-
-        :return: ``{"id", "event", "run_id", "job_id", "processes": [{"process", "job", "hive", "analysis",
-            "state"[, "message"]}, …], "url", …}``; for a batch, a list of these.
         """
-        has_id = [_has_event_id(event) for event in ([events] if isinstance(events, Mapping) else events)]
-        if idempotency_key is None and not any(has_id):
-            idempotency_key = str(uuid4())
-        is_idempotent = idempotency_key is not None or all(has_id)
-        return self._post("/jobs", events, idempotency_key, is_idempotent)
+        return self._send(endpoints.submit(events, idempotency_key))
 
-    def plan(
-        self, events: Mapping[str, Any] | Sequence[Mapping[str, Any]], idempotency_key: str | None = None
-    ) -> JsonObject:
-        """
-        Return the jobs that these events would create; nothing is written.
+    def plan(self, events: Events, idempotency_key: str | None = None) -> PlanResponse:
+        """Return the jobs that these events would create; nothing is written."""
+        return self._send(endpoints.plan(events, idempotency_key))
 
-        :return: ``{"events": [{"event", "perl", "processes": [{"process", "hive", "analysis", "is_ready",
-            "problem"}, …], "others": [{"process", "reason"}, …]}, …], "not_reacting": {type: [{"process",
-            "reason"}, …]}}``.
-        """
-        return dict(self._post("/plan", events, idempotency_key))
-
-    def retrieve(self, process: str, job_id: int, email: str | None = None) -> JsonObject:
-        """
-        Return a job with the progress of its job tree.
-
-        :param email: returned as ``email``, as in the old event app.
-        :return: ``{"id", "input", "status", "progress": {"complete", "total"[, "message"]}[,
-            "when_completed", "output"]}``; ``status`` is complete, failed, submitted, running or incomplete.
-        """
-        params = {"format": "email", "email": email} if email else None
-        return dict(self._get(_job_path(process, job_id), params=params))
-
-    def failures(self, process: str, job_id: int) -> dict[str, str]:
-        """Return the error messages of the failed jobs in a job tree: ``{job id: message}``."""
-        return dict(self._get(_job_path(process, job_id), params={"format": "failures"}))
-
-    def delete(self, process: str, job_id: int) -> JsonObject:
-        """
-        Stop the jobs of a job tree that are not started; running jobs continue, and nothing is deleted.
-
-        :return: ``{"id", "process", "stopped": [job id, …], "running": [job id, …]}``.
-        """
-        return dict(self._http.request("DELETE", _job_path(process, job_id))[0])
-
-    def events(self) -> Sequence[str]:
-        """Return the event types."""
-        return list(self._get("/events"))
-
-    def processes(self) -> Sequence[str]:
-        """Return the names of the processes."""
-        return list(self._get("/processes"))
-
-    def event(self, event_id: int) -> JsonObject:
+    def event(self, event_id: int) -> EventDetails:
         """
         Return the state of an event.
 
         :param event_id: ``id`` in the result of :meth:`submit`.
-        :return: ``{"id", "event", "type", "genome", "state", "is_finished", "processes": [{"process",
-            "state", "is_finished", "job", "done", "total", "failed", "message", "error", …}, …], …}``;
-            ``state`` is waiting, running, complete or failed.
         """
-        return dict(self._get(f"/events/{event_id}"))
+        return self._send(endpoints.event(event_id))
 
     def follow(
         self, event_ids: Iterable[int], *, interval: float = 2, timeout: float | None = None
-    ) -> Iterator[JsonObject]:
+    ) -> Iterator[EventSummary]:
         """
-        Poll events until all are finished, and return each state.
+        Poll events until all are finished, and return each state; one request polls 100 events.
 
         :param event_ids: as for :meth:`event`.
-        :param interval: seconds between two polls of the same event.
+        :param interval: seconds between two polls.
         :param timeout: seconds for the whole call; default: no limit.
-        :return: results of :meth:`event`; the last result of each event is finished.
+        :return: the last state of each event is finished.
         :raises TimeoutError: the message names the unfinished events.
         """
-        unfinished = list(dict.fromkeys(event_ids))
-        deadline = time.monotonic() + (inf if timeout is None else timeout)
-        while True:
-            for event_id in tuple(unfinished):
-                event = self.event(event_id)
-                if event["is_finished"]:
-                    unfinished.remove(event_id)
-                yield event
-            if not unfinished:
-                return
-            if time.monotonic() + interval > deadline:
-                names = ", ".join(map(str, unfinished))
-                raise TimeoutError(f"events not finished within {timeout:g} s: {names}")
-            time.sleep(interval)
+        polling = Polling(event_ids, interval, timeout)
+        while polling.unfinished:
+            for request in polling.requests():
+                yield from polling.take(self._http.send(request))
+            time.sleep(polling.delay())
 
-    def list(self, process: str) -> Iterator[JsonObject]:
-        """Return the jobs of a process as :meth:`retrieve` does, newest first; one request per page."""
-        path = f"/jobs/{quote(process, safe='')}?limit={PAGE_SIZE}"
-        while path:
-            jobs, response = self._http.request("GET", path)
-            yield from jobs
-            next_page = urlsplit(response.links.get("next", {}).get("url", ""))
-            # Only the query is used, so no answer can redirect the client, and its token, to another server.
-            path = f"{path.partition('?')[0]}?{next_page.query}" if next_page.query else ""
+    def find_events(
+        self,
+        *,
+        state: EventFilter | None = None,
+        type: str | None = None,
+        genome: str | None = None,
+        since: datetime | str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[EventSummary]:
+        """
+        Return the events that match all filters, newest first; one request per page.
 
-    def _get(self, path: str, params: Mapping[str, str] | None = None) -> Any:
-        return self._http.request("GET", path, params=params)[0]
+        :param since: only events received since this time, as a text in ISO 8601.
+        :param limit: maximum number of events; default: all.
+        :raises ValueError: ``since`` has no time zone.
+        """
+        return self._list(endpoints.find_events(state, type, genome, since, limit), limit)
 
-    def _post(self, path: str, events: Any, idempotency_key: str | None, is_idempotent: bool = True) -> Any:
-        body = json.dumps(events, allow_nan=False).encode()
-        headers = {"Content-Type": "application/json"}
-        if idempotency_key is not None:
-            headers["Idempotency-Key"] = idempotency_key
-        return self._http.request("POST", path, is_idempotent=is_idempotent, data=body, headers=headers)[0]
+    def events(self) -> Sequence[str]:
+        """Return the event types."""
+        return self._send(endpoints.EVENT_TYPES)
+
+    def processes(self) -> Sequence[str]:
+        """Return the names of the processes."""
+        return self._send(endpoints.PROCESSES)
+
+    def list(self, process: str, *, limit: int | None = None) -> Iterator[JobResponse]:
+        """
+        Return the jobs of a process, newest first; one request per page.
+
+        :param limit: maximum number of jobs; default: all.
+        """
+        return self._list(endpoints.list_jobs(process, limit), limit)
+
+    def retrieve(self, process: str, job_id: int, email: str | None = None) -> JobResponse:
+        """
+        Return a job with the progress of its job tree.
+
+        :param email: returned as ``email``, as in the old event app.
+        """
+        return self._send(endpoints.retrieve(process, job_id, email))
+
+    def failures(self, process: str, job_id: int) -> dict[str, str]:
+        """Return the error messages of the failed jobs in a job tree: ``{job id: message}``."""
+        return self._send(endpoints.failures(process, job_id))
+
+    def delete(self, process: str, job_id: int) -> StopResponse:
+        """Stop the jobs of a job tree that are not started; running jobs continue, and nothing is deleted."""
+        return self._send(endpoints.delete(process, job_id))
+
+    def _send(self, request: Request[T]) -> T:
+        return self._http.send(request).body
+
+    def _list(self, request: Request[Sequence[T]], limit: int | None) -> Iterator[T]:
+        pages = Pages(request, limit)
+        while pages.request:
+            yield from pages.take(self._http.send(pages.request))
 
 
 def load_token() -> str | None:
@@ -189,15 +193,14 @@ def log_in(uri: str, user: str, password: str, *, timeout: float = TIMEOUT_SECON
     :raises ServerUnreachable: the server does not answer.
     """
     http = HttpSession(uri.rstrip("/").removesuffix(API_PATH), None, timeout)
-    answer, _ = http.request("POST", "/auth/token", json={"username": user, "password": password})
+    login: Request[Any] = Request("POST", "/auth/token", body={"username": user, "password": password})
+    with closing(http):
+        try:
+            answer = http.send(login).body
+        except RequestRejected as error:
+            if error.status == 401:
+                raise RequestRejected("user or password is wrong", 401) from error
+            raise
     if not isinstance(answer, dict) or "access_token" not in answer:
-        raise RequestRejected(200, f"{http.root} returns no token: check that it is the address of Airflow")
+        raise RequestRejected(f"{http.root} returns no token: check that it is the address of Airflow")
     return str(answer["access_token"])
-
-
-def _has_event_id(event: Any) -> bool:
-    return isinstance(event, Mapping) and event.get("event_id") is not None
-
-
-def _job_path(process: str, job_id: int) -> str:
-    return f"/jobs/{quote(process, safe='')}/{job_id}"

@@ -1,57 +1,75 @@
 """
-HTTP requests of the client, with timeouts; idempotent requests are retried.
+HTTP requests of the clients, with timeouts; idempotent requests are retried.
 
-* ClientError             base class of the client's errors
-  + RequestRejected       the server rejects the request              a retry cannot help
-  + ServerUnreachable     the server does not answer, or with 5xx     a retry may help
-
-They are not in ``exceptions.py``, because that module needs Airflow.
+The two sessions differ only in how they wait: the rest of this module does no I/O, and both use it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import mktime_tz, parsedate_tz
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
+import httpx
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from event_hooks.client.errors import ADVICE, ClientError, RequestRejected, ServerUnreachable, error_message
 
 MAX_RETRIES = 3
-RETRY_STATUSES = (502, 503, 504)
-"""HTTP statuses of a temporary problem."""
+RETRY_STATUSES = (None, 429, 502, 503, 504)
+"""HTTP statuses of a temporary problem; None is no answer."""
 
-BACKOFF_SECONDS = 0.5
-"""urllib3 retries at once, then after twice this time, then after four times this time."""
+BACKOFF_SECONDS = 1.0
+"""Upper bound of the first random delay; that of each further delay is twice as long."""
 
 MAX_RETRY_AFTER_SECONDS = 30
 """Upper bound of the delay that a server requests with ``Retry-After``."""
 
-ADVICE = {
-    401: "log in with user and password, or use another token: a token is valid for a day",
-    403: "this user has no permission, or the token is too old: ask for the permission, or log in again",
-}
-"""How to fix the error, by HTTP status."""
+T = TypeVar("T")
 
 
-class ClientError(Exception):
-    """Base class of the client's errors."""
-
-
-class RequestRejected(ClientError):
+@dataclass(frozen=True)
+class Request(Generic[T]):
     """
-    The server rejects the request.
+    A request, whose answer has JSON of type T.
 
-    :ivar status: HTTP status of the answer.
+    :ivar path: below the address of the server.
+    :ivar query: parameters, or the text after the question mark.
+    :ivar body: sent as JSON; None for a request without a body.
+    :ivar is_idempotent: whether the request may be retried.
     """
 
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(f"{reason} ({ADVICE[status]})" if status in ADVICE else reason)
-        self.status = status
+    method: str
+    path: str
+    query: Mapping[str, Any] | str = ""
+    body: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_idempotent: bool = True
 
 
-class ServerUnreachable(ClientError):
-    """The server does not answer, or cannot process the request now."""
+@dataclass(frozen=True)
+class Answer(Generic[T]):
+    """
+    A successful answer.
+
+    :ivar next_query: query of the next page, from the header ``Link``; empty on the last page. The rest of
+        the link is not used, so no answer can redirect the client, and its token, to another server.
+    """
+
+    body: T
+    next_query: str
 
 
 class HttpSession:
@@ -66,55 +84,46 @@ class HttpSession:
 
     def __init__(self, root: str, token: str | None, timeout: float) -> None:
         self.root = validate_url(root)
-        self.timeout = timeout
-        auth = BearerAuth(token) if token else None
-        self._session = _build_session(auth, 0)
-        self._retrying_session = _build_session(auth, MAX_RETRIES)
+        self._client = httpx.Client(headers=_headers(token), timeout=timeout)
 
-    def request(
-        self, method: str, path: str, *, is_idempotent: bool = True, **options: Any
-    ) -> tuple[Any, requests.Response]:
+    def send(self, request: Request[T]) -> Answer[T]:
         """
-        Send a request; return the JSON of the answer, and the answer.
+        Send a request.
 
-        :param path: path below the address.
-        :param is_idempotent: whether the request may be retried.
-        :param options: further arguments of ``requests.Session.request``.
         :raises RequestRejected: status 3xx or 4xx, or the answer is not JSON.
         :raises ServerUnreachable: no answer, or status 5xx.
         """
-        session = self._retrying_session if is_idempotent else self._session
-        try:
-            response = session.request(
-                method, self.root + path, timeout=self.timeout, allow_redirects=False, **options
-            )
-        except requests.RequestException as error:
-            raise ServerUnreachable(f"no answer from {self.root}: {_root_cause(error)}") from error
-        return self._check_response(response), response
+        return Retrying(**_retry_policy(request))(self._attempt, request)
 
-    def _check_response(self, response: requests.Response) -> Any:
-        """Return the JSON of a successful answer."""
-        status, body = response.status_code, parse_json(response)
-        if status >= 500:
-            raise ServerUnreachable(f"{self.root} answers {status}: {error_message(body, response)}")
-        if status >= 300:
-            raise RequestRejected(status, error_message(body, response))
-        if body is None:
-            raise RequestRejected(status, f"the answer of {self.root} is not JSON: check the address")
-        return body
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _attempt(self, request: Request[T]) -> Answer[T]:
+        with _connection_errors(self.root):
+            response = self._client.request(**_arguments(self.root, request))
+        return _parse_response(self.root, response)
 
 
-class BearerAuth(requests.auth.AuthBase):
-    """Send a token; ``requests`` then ignores ``~/.netrc``."""
+class AsyncHttpSession:
+    """Send requests to one server, as :class:`HttpSession` does, without blocking the event loop."""
 
-    def __init__(self, token: str) -> None:
-        self.token = token.strip()
-        if not (self.token.isascii() and self.token.isprintable()) or " " in self.token:
-            raise ValueError("token: expected printable ASCII characters without spaces")
+    def __init__(self, root: str, token: str | None, timeout: float) -> None:
+        self.root = validate_url(root)
+        self._client = httpx.AsyncClient(headers=_headers(token), timeout=timeout)
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self.token}"
-        return request
+    async def send(self, request: Request[T]) -> Answer[T]:
+        """Send a request; see :meth:`HttpSession.send`."""
+        return await AsyncRetrying(**_retry_policy(request))(self._attempt, request)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _attempt(self, request: Request[T]) -> Answer[T]:
+        with _connection_errors(self.root):
+            response = await self._client.request(**_arguments(self.root, request))
+        return _parse_response(self.root, response)
 
 
 def validate_url(url: str) -> str:
@@ -131,44 +140,100 @@ def validate_url(url: str) -> str:
     return url.rstrip("/")
 
 
-def parse_json(response: requests.Response) -> Any:
+def validate_token(token: str) -> str:
+    """
+    Return a token without the white space around it.
+
+    :raises ValueError: a header cannot contain it; the message does not show it.
+    """
+    token = token.strip()
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise ValueError("token: expected printable ASCII characters without spaces")
+    return token
+
+
+def parse_json(content: bytes) -> Any:
     """Return the JSON of an answer, or None if it is not JSON."""
     try:
-        return response.json()
+        return json.loads(content)
     except ValueError:
         return None
 
 
-def error_message(body: Any, response: requests.Response) -> str:
-    """
-    Return the error message of the event API (``error``) or of Airflow (``detail``).
-
-    :param body: JSON of the answer.
-    """
-    if response.is_redirect:
-        return f"moved to {response.headers['Location']}: use that address"
-    errors = body if isinstance(body, dict) else {}
-    return str(errors.get("error") or errors.get("detail") or f"{response.status_code} {response.reason}")
+def _headers(token: str | None) -> dict[str, str]:
+    headers = {"Accept": "application/json"}
+    return headers | {"Authorization": f"Bearer {validate_token(token)}"} if token else headers
 
 
-def _build_session(auth: BearerAuth | None, max_retries: int) -> requests.Session:
-    retry = Retry(
-        total=max_retries,
-        status_forcelist=RETRY_STATUSES,
-        allowed_methods=None,  # All methods: the caller selects this session for idempotent requests only.
-        backoff_factor=BACKOFF_SECONDS,
-        retry_after_max=MAX_RETRY_AFTER_SECONDS,
-        raise_on_status=False,
-    )
-    session = requests.Session()
-    session.auth = auth
-    session.mount("http://", HTTPAdapter(max_retries=retry))
-    session.mount("https://", HTTPAdapter(max_retries=retry))
-    return session
+def _arguments(root: str, request: Request[Any]) -> dict[str, Any]:
+    """Return the arguments of ``httpx.Client.request``."""
+    return {
+        "method": request.method,
+        "url": root + request.path,
+        "params": request.query or None,
+        "json": request.body,
+        "headers": request.headers,
+    }
+
+
+@contextmanager
+def _connection_errors(root: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.RequestError as error:
+        raise ServerUnreachable(f"no answer from {root}: {_root_cause(error)}") from error
 
 
 def _root_cause(error: BaseException) -> str:
-    """Return the message of the innermost error; requests and urllib3 wrap it several times."""
-    while isinstance(cause := getattr(error, "reason", None) or next(iter(error.args), None), BaseException):
+    """Return the message of the innermost error; httpx, httpcore and anyio wrap it in different ways."""
+    while isinstance(cause := error.__cause__ or _first_argument(error), BaseException):
         error = cause
-    return str(error)
+    return str(error) or type(error).__name__
+
+
+def _first_argument(error: BaseException) -> object:
+    """Return the first error of a group, or the first argument of another error."""
+    return next(iter(error.exceptions if isinstance(error, BaseExceptionGroup) else error.args), None)
+
+
+def _parse_response(root: str, response: httpx.Response) -> Answer[Any]:
+    status, body = response.status_code, parse_json(response.content)
+    if status >= 300:
+        message, retry_after = error_message(status, response.headers, body), _retry_after(response.headers)
+        if status >= 500:
+            raise ServerUnreachable(f"{root} answers {status}: {message}", status, retry_after)
+        advice = f" ({ADVICE[status]})" if status in ADVICE else ""
+        raise RequestRejected(message + advice, status, retry_after)
+    if body is None:
+        raise RequestRejected(f"the answer of {root} is not JSON: check the address", status)
+    return Answer(body, urlsplit(response.links.get("next", {}).get("url", "")).query)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds in ``Retry-After``, which has a number of seconds or a date."""
+    value = headers.get("Retry-After", "")
+    if value.isdecimal():
+        return float(value)
+    date = parsedate_tz(value)
+    return max(mktime_tz(date) - time.time(), 0) if date else None
+
+
+def _retry_policy(request: Request[Any]) -> dict[str, Any]:
+    """Return the arguments of tenacity's ``Retrying`` and ``AsyncRetrying``."""
+    return {
+        "stop": stop_after_attempt(1 + MAX_RETRIES * request.is_idempotent),
+        "retry": retry_if_exception(_is_temporary),
+        "wait": _seconds_to_wait,
+        "reraise": True,
+    }
+
+
+def _is_temporary(error: BaseException) -> bool:
+    return isinstance(error, ClientError) and error.status in RETRY_STATUSES
+
+
+def _seconds_to_wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, ClientError) and error.retry_after is not None:
+        return min(error.retry_after, MAX_RETRY_AFTER_SECONDS)
+    return wait_random_exponential(multiplier=BACKOFF_SECONDS)(state)

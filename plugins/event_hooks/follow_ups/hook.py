@@ -16,7 +16,8 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from event_hooks import settings
 from event_hooks.client import ClientError, log_in
 from event_hooks.client.client import API_PATH
-from event_hooks.client.http import BearerAuth, error_message, parse_json, validate_url
+from event_hooks.client.errors import error_message
+from event_hooks.client.http import parse_json, validate_token, validate_url
 from event_hooks.exceptions import EventRejected, EventServerUnreachable
 
 CONN_ID = "event_server"
@@ -50,13 +51,13 @@ class EventServerHook(HttpHook):
             server: a proxy, or an Airflow without this plugin.
         """
         response = self._post(events)
-        status, body = response.status_code, parse_json(response)
+        status, body = response.status_code, parse_json(response.content)
         if 200 <= status < 300:
             if not _has_item_per_event(body, len(events)):
                 expected = f"expected a JSON array with an item for each of the {len(events)} events"
                 raise EventServerUnreachable(self.http_conn_id, f"it answers {status}; {expected}: {_ADVICE}")
             return
-        reason = f"it answers {status}: {error_message(body, response)}"
+        reason = f"it answers {status}: {error_message(status, response.headers, body)}"
         if 400 <= status < 500 and status not in RETRYABLE_STATUSES:
             if _is_rejection(body, status):
                 raise EventRejected(reason)
@@ -94,6 +95,17 @@ class EventServerHook(HttpHook):
             user, password = connection.login, connection.password
             self._auth = BearerAuth(log_in(self.base_url, user, password) if user else password)
         return self._auth
+
+
+class BearerAuth(requests.auth.AuthBase):
+    """Send a token; ``requests`` then ignores ``~/.netrc``."""
+
+    def __init__(self, token: str) -> None:
+        self._token = validate_token(token)
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
 
 
 def _has_item_per_event(body: Any, count: int) -> bool:

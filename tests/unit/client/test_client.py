@@ -2,87 +2,73 @@
 
 from __future__ import annotations
 
-import json
-import threading
+import asyncio
+import socket
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from event_hooks.client import EventClient, RequestRejected, ServerUnreachable, http, load_token, log_in
-
-Answer = tuple[int, dict[str, str], Any]
-
-
-class Server(ThreadingHTTPServer):
-    """Sends its answers in order and repeats the last one; status 0 closes the connection."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.answers: list[Answer] = [(200, {}, {})]
-        self.requests: list[tuple[str, str, dict[str, str], Any]] = []
-
-    @property
-    def uri(self) -> str:
-        """Address of the API."""
-        return f"http://127.0.0.1:{self.server_port}/event-hooks"
+from event_hooks.client import (
+    AsyncEventClient,
+    EventClient,
+    RequestRejected,
+    ServerUnreachable,
+    http,
+    load_token,
+    log_in,
+)
+from tests.support.json_server import Answer, JsonServer
+from tools.ports import find_free_port
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
+class BlockingClient:
+    """The methods of an AsyncEventClient, each of which runs on an event loop until it returns."""
 
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        request = (self.command, self.path, dict(self.headers), json.loads(body) if body else None)
-        self.server.requests.append(request)
-        answers = self.server.answers
-        status, headers, value = answers.pop(0) if len(answers) > 1 else answers[0]
-        if not status:
-            return
-        text = value.encode() if isinstance(value, str) else json.dumps(value).encode()
-        self.send_response(status)
-        for name, content in {**headers, "Content-Length": str(len(text))}.items():
-            self.send_header(name, content)
-        self.end_headers()
-        self.wfile.write(text)
+    def __init__(self, client: AsyncEventClient, runner: asyncio.Runner) -> None:
+        self._client = client
+        self._runner = runner
 
-    do_GET = do_POST = do_DELETE = _answer  # noqa: N815 (http.server's names)
+    def __getattr__(self, name: str) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            result = getattr(self._client, name)(*arguments, **options)
+            return self._runner.run(_collect(result) if isinstance(result, AsyncIterator) else result)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing."""
+        return call
+
+
+async def _collect(items: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in items]
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The server, on this machine and without a proxy."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def server(json_server: JsonServer) -> JsonServer:
+    """The server of this client."""
+    return json_server
 
 
-@pytest.fixture(autouse=True)
-def _short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "BACKOFF_SECONDS", 0.01)
-
-
-@pytest.fixture
-def client(server: Server) -> EventClient:
-    """A client of this server; its address ends with a slash."""
-    return EventClient(server.uri + "/", "the_token", timeout=2)
+@pytest.fixture(params=["blocking", "async"])
+def client(request: pytest.FixtureRequest, server: JsonServer) -> Iterator[EventClient]:
+    """Both clients of this server; its address ends with a slash."""
+    if request.param == "blocking":
+        with EventClient(server.uri + "/", "the_token", timeout=2) as client:
+            yield client
+    else:
+        with asyncio.Runner() as runner:
+            client = AsyncEventClient(server.uri + "/", "the_token", timeout=2)
+            yield cast("EventClient", BlockingClient(client, runner))
+            runner.run(client.aclose())
 
 
 BUSY: Answer = (503, {}, {"error": "the ledger is unavailable now"})
 
 
 def test_a_request_without_event_ids_is_retried_with_the_same_key(
-    server: Server, client: EventClient
+    server: JsonServer, client: EventClient
 ) -> None:
     server.answers = [BUSY, (0, {}, None), (201, {}, {"id": 7})]
     assert client.submit([{"type": "a"}, {"type": "b", "event_id": None}]) == {"id": 7}
@@ -92,13 +78,13 @@ def test_a_request_without_event_ids_is_retried_with_the_same_key(
     assert server.requests[-1][2]["Idempotency-Key"] != keys[0]
 
 
-def test_events_with_ids_are_retried_without_a_key(server: Server, client: EventClient) -> None:
+def test_events_with_ids_are_retried_without_a_key(server: JsonServer, client: EventClient) -> None:
     server.answers = [BUSY, (201, {}, {})]
     client.submit({"type": "a", "event_id": 0})
     assert ["Idempotency-Key" in headers for _, _, headers, _ in server.requests] == [False, False]
 
 
-def test_a_mixed_batch_is_sent_once(server: Server, client: EventClient) -> None:
+def test_a_mixed_batch_is_sent_once(server: JsonServer, client: EventClient) -> None:
     server.answers = [BUSY]
     with pytest.raises(ServerUnreachable, match="answers 503: the ledger is unavailable now"):
         client.submit([{"type": "a"}, {"type": "b", "event_id": 1}])
@@ -106,21 +92,32 @@ def test_a_mixed_batch_is_sent_once(server: Server, client: EventClient) -> None
     assert "Idempotency-Key" not in server.requests[0][2]
 
 
-def test_a_request_is_retried_three_times(server: Server, client: EventClient) -> None:
+def test_a_request_is_retried_three_times(server: JsonServer, client: EventClient) -> None:
     server.answers = [BUSY]
     with pytest.raises(ServerUnreachable):
         client.events()
     assert len(server.requests) == 4
 
 
-def test_the_client_waits_for_retry_after(server: Server, client: EventClient) -> None:
+def test_the_client_waits_for_retry_after(server: JsonServer, client: EventClient) -> None:
     server.answers = [(503, {"Retry-After": "1"}, {"error": "busy"}), (200, {}, ["a"])]
     started = time.monotonic()
     assert client.events() == ["a"]
     assert time.monotonic() - started > 0.9
 
 
-def test_a_rejected_request_is_not_retried(server: Server, client: EventClient) -> None:
+@pytest.mark.parametrize("delay", ["3600", "Fri, 01 Jan 2100 00:00:00 GMT"])
+def test_a_long_retry_after_is_shortened(
+    server: JsonServer, client: EventClient, delay: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "MAX_RETRY_AFTER_SECONDS", 0.3)
+    server.answers = [(429, {"Retry-After": delay}, {"error": "busy"}), (200, {}, ["a"])]
+    started = time.monotonic()
+    assert client.events() == ["a"]
+    assert time.monotonic() - started > 0.3
+
+
+def test_a_rejected_request_is_not_retried(server: JsonServer, client: EventClient) -> None:
     server.answers = [(422, {}, {"error": "genome: expected a string or null, not 5"})]
     with pytest.raises(RequestRejected, match="^genome: expected a string or null, not 5$") as error:
         client.submit({"type": "a", "genome": 5})
@@ -131,15 +128,18 @@ def test_a_rejected_request_is_not_retried(server: Server, client: EventClient) 
     ("answer", "message"),
     [
         ((401, {}, {"detail": "Not authenticated"}), r"Not authenticated \(log in"),
+        ((401, {}, {"detail": "Token Expired"}), r"Token Expired \(log in with .* expired"),
         ((403, {}, {"error": "Forbidden"}), r"Forbidden \(this user has no permission"),
+        ((403, {}, {"detail": "Invalid JWT token"}), r"the token is wrong: .*log in with"),
         ((302, {"Location": "https://elsewhere/"}, ""), "moved to https://elsewhere/: use that address"),
         ((200, {}, "<html>"), "is not JSON: check the address"),
         ((404, {}, "<html>"), "404 Not Found"),
+        ((400, {}, {"errors": ["a", {"b": 1}], "detail": "of a proxy"}), "^of a proxy$"),
     ],
     ids=lambda value: value if isinstance(value, str) else str(value[0]),
 )
 def test_a_rejection_contains_advice(
-    server: Server, client: EventClient, answer: Answer, message: str
+    server: JsonServer, client: EventClient, answer: Answer, message: str
 ) -> None:
     server.answers = [answer]
     with pytest.raises(RequestRejected, match=message) as error:
@@ -147,13 +147,67 @@ def test_a_rejection_contains_advice(
     assert "the_token" not in str(error.value)
 
 
-def test_a_silent_server_is_unreachable_after_the_timeout(server: Server) -> None:
+def test_all_wrong_fields_are_named(server: JsonServer, client: EventClient) -> None:
+    errors = [{"pointer": "/0/type", "detail": "it is missing"}, {"pointer": "/1/genome", "detail": "not 5"}]
+    headers = {"Content-Type": "application/problem+json"}
+    problem = {"title": "Unprocessable", "detail": "type: it is missing", "error": "type: it is missing"}
+    server.answers = [(422, headers, {**problem, "errors": errors})]
+    with pytest.raises(RequestRejected, match="^/0/type: it is missing; /1/genome: not 5$"):
+        client.submit([{}, {"genome": 5}])
+    server.answers = [(422, headers, {**problem, "errors": errors[:1]})]
+    with pytest.raises(RequestRejected, match="^type: it is missing$"):
+        client.submit({})
+
+
+def test_a_closed_connection_is_an_unreachable_server(server: JsonServer, client: EventClient) -> None:
     server.answers = [(0, {}, None)]
-    with pytest.raises(ServerUnreachable, match="no answer from"):
-        EventClient(server.uri, timeout=0.2).submit([{"type": "a"}, {"type": "b", "event_id": 1}])
+    with pytest.raises(ServerUnreachable, match=r"no answer from http.*: Server disconnected"):
+        client.submit([{"type": "a"}, {"type": "b", "event_id": 1}])
 
 
-def test_all_pages_are_requested_from_the_same_server(server: Server, client: EventClient) -> None:
+def test_the_cause_of_a_missing_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(http, "MAX_RETRIES", 0)
+    closed = f"http://127.0.0.1:{find_free_port()}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        silent = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ServerUnreachable, match=f"^no answer from {closed}: .*Connection refused$"):
+            EventClient(closed).events()
+        with pytest.raises(ServerUnreachable, match=f"^no answer from {closed}: .*Connect call failed"):
+            asyncio.run(AsyncEventClient(closed).events())
+        with pytest.raises(ServerUnreachable, match=f"^no answer from {silent}: timed out$"):
+            EventClient(silent, timeout=0.2).events()
+        with pytest.raises(ServerUnreachable, match=f"^no answer from {silent}: TimeoutError$"):
+            asyncio.run(AsyncEventClient(silent, timeout=0.2).events())
+
+
+def test_the_client_asks_for_json_and_ignores_netrc(
+    server: JsonServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password my_password\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    EventClient(server.uri).delete("a", 5)
+    method, path, headers, _ = server.requests[0]
+    assert (method, path, headers["Accept"]) == ("DELETE", "/event-hooks/jobs/a/5", "application/json")
+    assert "Authorization" not in headers
+
+
+def test_a_proxy_of_the_environment_is_used(server: JsonServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.uri)
+    server.answers = [(200, {}, ["a"])]
+    assert EventClient("http://behind.the.proxy").events() == ["a"]
+    assert server.requests[0][1] == "http://behind.the.proxy/events"
+
+
+def test_a_closed_client_sends_nothing(server: JsonServer) -> None:
+    with EventClient(server.uri) as client:
+        client.events()
+    with pytest.raises(RuntimeError, match="closed"):
+        client.events()
+    assert len(server.requests) == 1
+
+
+def test_all_pages_are_requested_from_the_same_server(server: JsonServer, client: EventClient) -> None:
     link = {"Link": '<http://elsewhere/event-hooks/jobs/a%2Fb?limit=2&before=5>; rel="next"'}
     server.answers = [(200, link, [{"id": 6}, {"id": 5}]), (200, {}, [{"id": 4}])]
     assert [job["id"] for job in client.list("a/b")] == [6, 5, 4]
@@ -163,30 +217,81 @@ def test_all_pages_are_requested_from_the_same_server(server: Server, client: Ev
     ]
 
 
-def test_follow_polls_unfinished_events_only(server: Server, client: EventClient) -> None:
-    states = [(1, True), (2, False), (2, False), (2, True)]
-    server.answers = [
-        (200, {}, {"id": event_id, "is_finished": is_finished}) for event_id, is_finished in states
+def test_a_limit_ends_a_list(server: JsonServer, client: EventClient) -> None:
+    link = {"Link": '</event-hooks/jobs/a?limit=2&before=5>; rel="next"'}
+    server.answers = [(200, link, [{"id": 6}, {"id": 5}])]
+    assert [job["id"] for job in client.list("a", limit=3)] == [6, 5, 6]
+    assert [job["id"] for job in client.list("a", limit=2)] == [6, 5]
+    assert [path.partition("?")[2] for _, path, _, _ in server.requests] == [
+        "limit=3",
+        "limit=2&before=5",
+        "limit=2",
     ]
+
+
+def test_events_are_found_by_filters(server: JsonServer, client: EventClient) -> None:
+    link = {"Link": '</event-hooks/events?cursor=x%3D>; rel="next"'}
+    server.answers = [(200, link, [{"id": 6}]), (200, {}, [{"id": 4}])]
+    since = datetime(2026, 11, 1, tzinfo=UTC)
+    found = client.find_events(state="failed", type="new_assembly", genome="a b", since=since)
+    assert [event["id"] for event in found] == [6, 4]
+    filters, cursor = (parse_qs(urlsplit(path).query) for _, path, _, _ in server.requests)
+    assert filters == {
+        "state": ["failed"],
+        "type": ["new_assembly"],
+        "genome": ["a b"],
+        "since": ["2026-11-01T00:00:00+00:00"],
+        "limit": ["100"],
+    }
+    assert cursor == {"cursor": ["x="]}
+
+
+def test_a_time_without_a_time_zone_is_invalid(server: JsonServer, client: EventClient) -> None:
+    with pytest.raises(ValueError, match="^since: expected a time with a time zone, not 2026-11-01T00:00:00"):
+        list(client.find_events(since=datetime(2026, 11, 1)))  # noqa: DTZ001
+    assert server.requests == []
+
+
+def test_follow_polls_unfinished_events_only(server: JsonServer, client: EventClient) -> None:
+    polls = [[(2, False), (1, True)], [(2, False)], [(2, True)]]
+    server.answers = [(200, {}, [{"id": i, "is_finished": end} for i, end in poll]) for poll in polls]
     followed = client.follow([1, 2, 1], interval=0.01)
-    assert [(event["id"], event["is_finished"]) for event in followed] == states
+    assert [(event["id"], event["is_finished"]) for event in followed] == [*polls[0], *polls[1], *polls[2]]
+    queries = [urlsplit(path).query for _, path, _, _ in server.requests]
+    assert queries == ["id=1&id=2", "id=2", "id=2"]
 
 
-def test_follow_ends_after_its_timeout(server: Server, client: EventClient) -> None:
-    server.answers = [(200, {}, {"id": 7, "is_finished": False})]
+def test_one_request_polls_100_events(server: JsonServer, client: EventClient) -> None:
+    server.answers = [
+        (200, {}, [{"id": i, "is_finished": True} for i in range(start, stop)])
+        for start, stop in ((0, 100), (100, 150))
+    ]
+    assert len(list(client.follow(range(150)))) == 150
+    assert [path.count("id=") for _, path, _, _ in server.requests] == [100, 50]
+
+
+def test_follow_ends_after_its_timeout(server: JsonServer, client: EventClient) -> None:
+    server.answers = [(200, {}, [{"id": 7, "is_finished": False}])]
     with pytest.raises(TimeoutError, match=r"^events not finished within 0.1 s: 7$"):
         list(client.follow([7], interval=0.01, timeout=0.1))
 
 
-def test_a_login_is_sent_to_airflow(server: Server) -> None:
+def test_a_login_is_sent_to_airflow(server: JsonServer) -> None:
     server.answers = [(201, {}, {"access_token": "fresh"})]
     assert log_in(f"{server.uri}/", "me", "my_password") == "fresh"
     assert server.requests[0][:2] == ("POST", "/auth/token")
     assert server.requests[0][3] == {"username": "me", "password": "my_password"}
 
 
+def test_a_rejected_login_says_so(server: JsonServer) -> None:
+    server.answers = [(401, {}, {"detail": "Invalid credentials"})]
+    with pytest.raises(RequestRejected, match="^user or password is wrong$") as error:
+        log_in(server.uri, "me", "my_password")
+    assert error.value.status == 401
+
+
 def test_a_token_is_loaded_from_the_environment_or_a_file(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: JsonServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "token").write_text("of_the_file\n")
     monkeypatch.setenv("EVENT_HOOKS_TOKEN_FILE", str(tmp_path / "token"))
@@ -198,7 +303,7 @@ def test_a_token_is_loaded_from_the_environment_or_a_file(
     assert load_token() == "of_the_environment"
 
 
-def test_an_event_that_json_cannot_hold_is_not_sent(server: Server, client: EventClient) -> None:
+def test_an_event_that_json_cannot_hold_is_not_sent(server: JsonServer, client: EventClient) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         client.submit({"type": "a", "size": float("nan")})
     assert server.requests == []
