@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from event_hooks.api import health, middleware, openapi, problems, routes
+from event_hooks.api import event_routes, health, middleware, openapi, problems, routes
 from event_hooks.api.board import pages
 from event_hooks.api.board.beekeeper_status import BeekeeperStatusCache
 from event_hooks.api.health import HealthMonitor
@@ -48,13 +48,14 @@ def create_app(start_run: StartRun = start_run_from_api) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
         openapi_url=None,  # openapi.py serves all three to logged-in users only
     )
     # The last is the first that a request passes.
     for step in (middleware.TrailingSlash, middleware.TimeLimit, middleware.RejectCrossSite):
         app.add_middleware(step)
     app.add_middleware(middleware.SecurityHeaders)
-    for router in (routes.router, health.router, openapi.router, pages.router):
+    for router in (routes.router, event_routes.router, health.router, openapi.router, pages.router):
         app.include_router(router)
     problems.add_handlers(app)
     return app

@@ -42,7 +42,7 @@ router = APIRouter(tags=["health"])
     "/health",
     dependencies=[MAY_READ],
     response_model=models.HealthResponse,
-    responses={**models.describe_responses({}), 503: {"model": models.HealthResponse}},
+    responses={**models.describe_errors(), 503: {"model": models.HealthResponse}},
 )
 async def check_health(request: Request) -> JSONResponse:
     """

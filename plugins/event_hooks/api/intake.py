@@ -59,12 +59,12 @@ class AcceptedEvent:
 
     @property
     def status_code(self) -> int:
-        """201 for a new event, 200 for a duplicate, 202 while a process has no job, or no plan."""
+        """202 while a process has no job, or the event no plan; otherwise 201, also for a duplicate."""
         if any(status.job_id is None and status.state == ProcessState.PLANNED for status in self.processes):
             return 202
         if not (self.processes or self.event.is_new or self.event.is_planned):
             return 202  # a duplicate that its run has not planned yet
-        return 201 if self.event.is_new else 200
+        return 201
 
 
 class EventIntake:

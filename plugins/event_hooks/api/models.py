@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from event_hooks.ledger.records import ProcessState
+from event_hooks.ledger.views import EventState
 
 
 class FieldError(BaseModel):
@@ -30,7 +33,7 @@ class Problem(BaseModel):
 class ComponentHealth(BaseModel):
     """Health of one component that event hooks depends on."""
 
-    status: str = Field(description="healthy, unhealthy or unknown.")
+    status: Literal["healthy", "unhealthy", "unknown"]
     message: str | None = Field(None, description="Reason why it is unhealthy.")
     alive: int | None = Field(None, description="Number of live triggerers.")
     beekeeper: bool | None = Field(
@@ -41,7 +44,7 @@ class ComponentHealth(BaseModel):
 class HealthResponse(BaseModel):
     """Health of all components; the API server log has the details of each problem."""
 
-    status: str = Field(description="healthy if all components are healthy.")
+    status: Literal["healthy", "unhealthy"] = Field(description="healthy if all components are healthy.")
     ledger: ComponentHealth
     rabbitmq: ComponentHealth
     triggerers: ComponentHealth
@@ -62,10 +65,16 @@ class JobResponse(BaseModel):
     """A job with its job tree."""
 
     id: int
-    input: Any = Field(description="The input hash; a string if it cannot be parsed.")
-    status: str = Field(description="complete, failed, submitted, running or incomplete.")
+    input: Any = Field(
+        description="The input hash; a string if it cannot be parsed, or is truncated in a list."
+    )
+    status: Literal["complete", "failed", "submitted", "running", "incomplete"] = Field(
+        description="incomplete: started, but no worker runs any of its jobs."
+    )
     when_completed: str | None = Field(None, description="ISO 8601, in UTC.")
-    output: Any = Field(None, description="Value of result.output, as the pipeline wrote it.")
+    output: Any = Field(
+        None, description="Value of result.output, as the pipeline wrote it; truncated in a list."
+    )
     progress: TreeProgress | None = None
     email: str | None = None
 
@@ -78,7 +87,7 @@ class ProcessJob(BaseModel):
     task: str = Field(description="Run and task that wait for the job.")
     hive: str
     analysis: str
-    state: str
+    state: ProcessState
     message: str | None = Field(
         None, description="Reason why the job is not submitted yet, or why the process is skipped."
     )
@@ -93,12 +102,13 @@ class SubmitResponse(BaseModel):
     job_id: int | None = Field(description="Job of the first process, in the order of their names.")
     processes: list[ProcessJob]
     url: str = Field(description="Page of the event on the event board.")
+    is_replayed: bool = Field(description="Whether an earlier request has submitted the event.")
 
 
 class BatchItemResponse(SubmitResponse):
     """An accepted event of a batch."""
 
-    status_code: int = Field(description="201, 200 or 202, as for an event submitted on its own.")
+    status_code: int = Field(description="201 or 202, as for an event submitted on its own.")
 
 
 class _LedgerModel(BaseModel):
@@ -114,9 +124,9 @@ class ProcessDetails(_LedgerModel):
     hive: str
     analysis: str
     job: int | None = Field(validation_alias="job_id", description="job.job_id; null while it is not known.")
-    state: str = Field(
-        description="planned, submitted, complete, failed, stopped, missing, timed_out, not_submitted,"
-        " unknown or skipped (the process runs once per value, and has run for another event)."
+    state: ProcessState = Field(
+        description="unknown: the outcome of its job was not read; skipped: the process runs once per value,"
+        " and has run for another event."
     )
     is_finished: bool
     done: int | None = Field(description="Finished jobs of its tree; null before the first poll.")
@@ -133,24 +143,28 @@ class ProcessDetails(_LedgerModel):
     finished_at: datetime | None
 
 
-class EventDetails(_LedgerModel):
-    """An event, as the ledger has it, with its payload and its page."""
+class EventSummary(_LedgerModel):
+    """An event, as the ledger has it, without its payload."""
 
     id: int = Field(description="Id of the event in the ledger.")
-    event: dict[str, Any]
     type: str
     genome: str | None
     source: str = Field(description="Interface that received the event.")
     received_at: datetime
     run_id: str | None = Field(description="null until a run is started for the event.")
-    state: str = Field(
-        description="waiting, running, complete, failed (one of its processes is) or rejected (no process"
-        " runs because of an error)."
+    state: EventState = Field(
+        description="failed: one of its processes is; rejected: no process runs because of an error."
     )
     rejected_reason: str | None = Field(description="Why it is rejected; null otherwise.")
     is_finished: bool = Field(description="Whether all of its processes are finished.")
     processes: list[ProcessDetails]
     url: str = Field(description="Page of the event on the event board.")
+
+
+class EventDetails(EventSummary):
+    """An event with its payload."""
+
+    event: dict[str, Any]
 
 
 class PlannedProcess(BaseModel):
@@ -202,7 +216,7 @@ class StopResponse(BaseModel):
     running: list[int] = Field(description="Jobs of its tree that keep running.")
 
 
-_ERRORS = {
+ERROR_DESCRIPTIONS = {
     400: "The body is not JSON",
     401: "Not logged in",
     403: "Permission denied",
@@ -216,16 +230,9 @@ _ERRORS = {
 }
 
 
-def describe_responses(successes: dict[int, str], *errors: int) -> dict[int | str, dict[str, Any]]:
-    """
-    Return a route's ``responses`` for FastAPI.
-
-    :param successes: ``{status: description}`` besides the route's default status.
-    :param errors: statuses of its errors; 401 and 403, which every route has, are added.
-    """
-    described: dict[int | str, dict[str, Any]] = {
-        status: {"description": text} for status, text in successes.items()
-    }
-    return described | {
-        status: {"model": Problem, "description": _ERRORS[status]} for status in (401, 403, *errors)
+def describe_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the errors of a route for FastAPI; 401 and 403, which every route has, are added."""
+    return {
+        status: {"model": Problem, "description": ERROR_DESCRIPTIONS[status]}
+        for status in (401, 403, *statuses)
     }

@@ -13,6 +13,9 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
 
+from event_hooks.api.examples import EXAMPLES
+from event_hooks.api.problems import build_problem
+from event_hooks.api.request_body import EVENT_SCHEMAS
 from event_hooks.api.security import MAY_READ
 
 router = APIRouter(include_in_schema=False)
@@ -26,19 +29,24 @@ FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 async def openapi(request: Request) -> dict[str, Any]:
     """Return the OpenAPI document."""
     document: dict[str, Any] = request.app.openapi()
-    _set_problem_type(document)
+    document["components"]["schemas"] |= EVENT_SCHEMAS
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                _complete_response(operation["operationId"], status, response)
     return {**document, "servers": [{"url": request.scope.get("root_path") or "/"}]}
 
 
-def _set_problem_type(document: dict[str, Any]) -> None:
-    """Set the media type of all errors, idempotent; FastAPI documents them as ``application/json``."""
-    for methods in document["paths"].values():
-        for operation in methods.values():
-            for response in operation["responses"].values():
-                content = response.get("content", {})
-                is_problem = content.get("application/json", {}).get("schema") == PROBLEM_SCHEMA
-                if is_problem:
-                    content["application/problem+json"] = content.pop("application/json")
+def _complete_response(operation_id: str, status: str, response: dict[str, Any]) -> None:
+    """Add an example, and the media type of errors, which FastAPI documents as JSON; idempotent."""
+    content = response.get("content", {}).get("application/json")
+    if content is None:
+        return
+    if content["schema"] == PROBLEM_SCHEMA:
+        response["content"] = {"application/problem+json": content}
+        content["example"] = build_problem(int(status), response["description"])
+    else:
+        content["example"] = EXAMPLES[operation_id][status]
 
 
 @router.get("/apidocs", dependencies=[MAY_READ])

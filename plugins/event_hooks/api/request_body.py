@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from fastapi import HTTPException, Request
 
 from event_hooks import settings
+from event_hooks.events.models import EXTRA_FIELDS_PARAM, Event
 
 BODY_SECONDS = 30
 """Maximum time in which a request sends its body."""
@@ -27,24 +28,31 @@ _EXAMPLES = {
         ],
     },
 }
-_EVENT_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "type": {"type": "string", "minLength": 1},
-        "genome": {"type": ["string", "null"]},
-        "event_id": {"type": ["string", "integer", "null"]},
-    },
-    "required": ["type"],
-    "additionalProperties": True,
-}
+
+
+def _build_schemas() -> dict[str, Any]:
+    """Return the schema of an event that a user sends, and of its origin."""
+    schema = Event.model_json_schema(ref_template="#/components/schemas/{model}")
+    causation = schema.pop("$defs")["Causation"]
+    properties = schema["properties"]
+    del properties["joined"]  # only event hooks sets it
+    properties[EXTRA_FIELDS_PARAM] = {
+        "type": ["object", "null"],
+        "description": "Further fields, which are the same as fields of the event.",
+    }
+    return {"Event": schema, "Causation": causation}
+
+
+EVENT_SCHEMAS = _build_schemas()
+"""Schemas of the body, for the components of the OpenAPI document."""
+
+_EVENT = {"$ref": "#/components/schemas/Event"}
 EVENT_BODY = {
     "requestBody": {
         "required": True,
         "content": {
             "application/json": {
-                "schema": {
-                    "anyOf": [_EVENT_SCHEMA, {"type": "array", "items": _EVENT_SCHEMA, "minItems": 1}]
-                },
+                "schema": {"anyOf": [_EVENT, {"type": "array", "items": _EVENT, "minItems": 1}]},
                 "examples": _EXAMPLES,
             }
         },

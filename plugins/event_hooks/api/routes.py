@@ -1,25 +1,24 @@
-"""The routes of the old event app, with and without a trailing slash, and those that event hooks adds."""
+"""Routes that submit and plan events, and that show and stop jobs."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from event_hooks.api import models
 from event_hooks.api.intake import AcceptedEvent, EventIntake, parse_events
-from event_hooks.api.models import describe_responses
+from event_hooks.api.links import MAX_ID, build_board_url, build_event_url, link_next_page
+from event_hooks.api.models import describe_errors
 from event_hooks.api.plan import build_plan
 from event_hooks.api.request_body import EVENT_BODY, read_json
 from event_hooks.api.security import MAY_EDIT, MAY_READ, MAY_TRIGGER, User
 from event_hooks.events import lookups
 from event_hooks.exceptions import HiveUnreachable, StopUnconfirmed
 from event_hooks.hive.hook import HiveHook
-from event_hooks.ledger import overview
 from event_hooks.ledger.records import ProcessState
 
 if TYPE_CHECKING:
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["events"])
 
-MAX_ID = 2**63 - 1
+MAX_PAGE_SIZE = 1000
 
+Submitted = models.SubmitResponse | list[models.BatchItemResponse]
 JobId = Annotated[int, Path(ge=1, le=MAX_ID, description="job.job_id in the hive of the process.")]
-EventId = Annotated[int, Path(ge=1, le=MAX_ID, description="Id of the event in the ledger.")]
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -49,40 +48,33 @@ IdempotencyKey = Annotated[
     "/jobs",
     status_code=201,
     dependencies=[MAY_TRIGGER],
-    response_model=models.SubmitResponse | list[models.BatchItemResponse],
+    response_model=Submitted,
     openapi_extra=EVENT_BODY,
-    responses=describe_responses(
-        {
-            200: "Duplicate: the ids of the first submission",
-            202: "Accepted; some job ids are not known yet",
-        },
-        400,
-        404,
-        409,
-        413,
-        415,
-        422,
-        503,
-    ),
+    responses={
+        202: {"model": Submitted, "description": "Accepted; some job ids are not known yet"},
+        **describe_errors(400, 404, 408, 409, 413, 415, 422, 503),
+    },
 )
 async def submit_events(request: Request, user: User, idempotency_key: IdempotencyKey = None) -> Response:
     """
     Submit an event, or an array of events, to the hives of their processes.
 
-    The events are committed to the ledger before a response of 201, 200 or 202: no accepted event is lost.
+    The events are committed to the ledger before a response of 201 or 202: no accepted event is lost. A
+    repeated request has the same response, with the header `Idempotency-Replayed: true`.
     """
     body = await read_json(request)
     intake: EventIntake = request.app.state.intake
     accepted = await intake.accept(parse_events(body), user.get_name(), idempotency_key)
-    root = request.scope.get("root_path", "")
+    responses = [_submit_response(request, item) for item in accepted]
+    headers = {} if any(item.event.is_new for item in accepted) else {"Idempotency-Replayed": "true"}
     statuses = [item.status_code for item in accepted]
-    responses = [_submit_response(item, root) for item in accepted]
     if not isinstance(body, list):
-        return JSONResponse(responses[0], statuses[0])
+        headers["Location"] = build_event_url(request, accepted[0].event.id)
+        return JSONResponse(responses[0], statuses[0], headers)
     items = [
         {**response, "status_code": status} for response, status in zip(responses, statuses, strict=True)
     ]
-    return JSONResponse(items, next(status for status in (202, 201, 200) if status in statuses))
+    return JSONResponse(items, max(statuses), headers)
 
 
 @router.post(
@@ -90,7 +82,7 @@ async def submit_events(request: Request, user: User, idempotency_key: Idempoten
     dependencies=[MAY_READ],
     response_model=models.PlanResponse,
     openapi_extra=EVENT_BODY,
-    responses=describe_responses({}, 400, 404, 413, 415, 422, 503),
+    responses=describe_errors(400, 404, 408, 413, 415, 422, 503),
 )
 async def plan_events(request: Request, user: User, idempotency_key: IdempotencyKey = None) -> Response:
     """
@@ -102,31 +94,7 @@ async def plan_events(request: Request, user: User, idempotency_key: Idempotency
     return JSONResponse(await build_plan(batch, intake, user.get_name(), idempotency_key))
 
 
-@router.get("/events", dependencies=[MAY_READ], responses=describe_responses({}, 503))
-async def list_event_types() -> list[str]:
-    """List the event types."""
-    return lookups.load_cached().event_types
-
-
-@router.get(
-    "/events/{event_id}",
-    dependencies=[MAY_READ],
-    response_model=models.EventDetails,
-    responses=describe_responses({}, 404, 422, 503),
-)
-async def show_event(event_id: EventId, request: Request) -> models.EventDetails:
-    """Show the state of an event and its processes, as the ledger has it; no hive is queried."""
-    ledger = await asyncio.to_thread(request.app.state.intake.ledger)
-    stored = await asyncio.to_thread(overview.load_event_view, ledger, event_id)
-    if stored is None:
-        raise HTTPException(404, f"event {event_id}: the ledger has no such event")
-    view, payload = stored
-    url = _board_url(request.scope.get("root_path", ""), event_id)
-    properties = {"state": view.state, "is_finished": view.is_finished}
-    return models.EventDetails.model_validate({**vars(view), **properties, "event": payload, "url": url})
-
-
-@router.get("/processes", dependencies=[MAY_READ], responses=describe_responses({}, 503))
+@router.get("/processes", dependencies=[MAY_READ], responses=describe_errors(503))
 async def list_processes() -> list[str]:
     """List the processes."""
     return sorted(lookups.load_cached().processes)
@@ -137,22 +105,25 @@ async def list_processes() -> list[str]:
     dependencies=[MAY_READ],
     response_model=list[models.JobResponse],
     response_model_exclude_unset=True,
-    responses=describe_responses({}, 404, 422, 503),
+    responses=describe_errors(404, 422, 503),
 )
 async def list_jobs(
     process: str,
     request: Request,
     response: Response,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Jobs per page.")] = 100,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_SIZE, description="Jobs per page.")] = MAX_PAGE_SIZE,
     before: Annotated[int | None, Query(ge=1, le=MAX_ID, description="Only jobs with a lower id.")] = None,
 ) -> list[dict[str, Any]]:
-    """List the jobs of a process, newest first; the header ``Link`` has the URL of the next page."""
+    """
+    List the jobs of a process, newest first; the header `Link` has the URL of the next page.
+
+    Inputs and outputs of more than 2,000 characters are truncated, and texts.
+    """
     found = _find_process(process)
     query = partial(HiveHook.list_jobs, analysis=found.analysis, before=before, limit=limit + 1)
     jobs = await request.app.state.intake.hives.run(found.hive_conn_id, query)
     if len(jobs) > limit:
-        next_page = request.url.include_query_params(limit=limit, before=jobs[limit - 1].job_id)
-        response.headers["Link"] = f'<{next_page.path}?{next_page.query}>; rel="next"'
+        link_next_page(request, response, limit=limit, before=jobs[limit - 1].job_id)
     return [_job_response(job) for job in jobs[:limit]]
 
 
@@ -161,20 +132,18 @@ async def list_jobs(
     dependencies=[MAY_READ],
     response_model=models.JobResponse | dict[str, str],
     response_model_exclude_unset=True,
-    responses=describe_responses({}, 400, 404, 422, 503),
+    responses=describe_errors(404, 422, 503),
 )
 async def show_job(
     process: str,
     job_id: JobId,
     request: Request,
-    output_format: Annotated[str | None, Query(alias="format", description="email or failures")] = None,
-    email: Annotated[str | None, Query(description="Copied to the response with format=email.")] = None,
+    output_format: Annotated[Literal["email", "failures"] | None, Query(alias="format")] = None,
+    email: Annotated[
+        str | None, Query(max_length=1000, description="Copied to the response with format=email.")
+    ] = None,
 ) -> dict[str, Any]:
-    """Show a job with its job tree; ``format=failures`` returns only ``{id of a failed job: message}``."""
-    if output_format not in (None, "email", "failures"):
-        raise HTTPException(400, f"format: expected email or failures, not {output_format[:100]!r}")
-    if output_format == "email" and not email:
-        raise HTTPException(400, "email: expected an address, because format is email")
+    """Show a job with its job tree; `format=failures` returns only `{id of a failed job: message}`."""
     job = await _load_job(request, process, job_id)
     if output_format == "failures":
         return {str(failed_id): message for failed_id, message in job.failures.items()}
@@ -185,11 +154,16 @@ async def show_job(
     "/jobs/{process}/{job_id}",
     dependencies=[MAY_EDIT],
     response_model=models.StopResponse,
-    responses=describe_responses({}, 404, 422, 503),
+    responses={
+        204: {"description": "The same, for a client that does not accept JSON"},
+        **describe_errors(404, 422, 503),
+    },
 )
-async def stop_job(process: str, job_id: JobId, request: Request) -> dict[str, Any]:
+async def stop_job(process: str, job_id: JobId, request: Request) -> Any:
     """
     Stop the jobs of a job tree that have not started. Running jobs keep running, and no job is deleted.
+
+    The status is 204 unless the header `Accept` names JSON: the client of the old event app expects it.
 
     After a response of 503, the stop may still happen: GET the job to check its status.
     """
@@ -200,6 +174,8 @@ async def stop_job(process: str, job_id: JobId, request: Request) -> dict[str, A
         result: ControlResult = await request.app.state.intake.hives.run(hive, stop)
     except HiveUnreachable as error:
         raise StopUnconfirmed(hive, process, job_id, error.reason) from error
+    if "json" not in request.headers.get("Accept", ""):
+        return Response(status_code=204)
     return {"id": job_id, "process": process, "stopped": result.changed_ids, "running": result.running_ids}
 
 
@@ -219,7 +195,7 @@ def _find_process(name: str) -> Process:
     return known[name]
 
 
-def _submit_response(accepted: AcceptedEvent, root: str) -> dict[str, Any]:
+def _submit_response(request: Request, accepted: AcceptedEvent) -> dict[str, Any]:
     stored, jobs = accepted.event, []
     for status in accepted.processes:
         job = {
@@ -240,12 +216,9 @@ def _submit_response(accepted: AcceptedEvent, root: str) -> dict[str, Any]:
         "run_id": stored.run_id,
         "job_id": jobs[0]["job"] if jobs else None,
         "processes": jobs,
-        "url": _board_url(root, stored.id),
+        "url": build_board_url(request, stored.id),
+        "is_replayed": not stored.is_new,
     }
-
-
-def _board_url(root: str, event_id: int) -> str:
-    return f"{root}/board/events/{event_id}"
 
 
 def _job_response(job: JobView) -> dict[str, Any]:

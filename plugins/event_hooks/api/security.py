@@ -6,20 +6,40 @@ Every route names one of the three checks, because Airflow mounts the apps of pl
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import Depends
+from fastapi import Depends, HTTPException, Request
+from fastapi.dependencies.utils import get_flat_dependant
 
 from event_hooks import settings
 from event_hooks.runtime.api_server import BaseUser, get_user, require_run_permission
+
+if TYPE_CHECKING:
+    from fastapi.routing import APIRoute
 
 PERMISSION_CHECKS = {
     method: require_run_permission(method, settings.DAG_ID) for method in ("GET", "POST", "PUT")
 }
 
-MAY_READ = Depends(PERMISSION_CHECKS["GET"])
-MAY_TRIGGER = Depends(PERMISSION_CHECKS["POST"])
-MAY_EDIT = Depends(PERMISSION_CHECKS["PUT"])
+
+def _build_check(method: str) -> Any:
+    """Return a dependency that checks the permission first, and then the names of the query parameters."""
+
+    async def check(request: Request, _: None = Depends(PERMISSION_CHECKS[method])) -> None:
+        known = _list_parameters(request.scope["route"])
+        if unknown := sorted(set(request.query_params) - known):
+            names = f"one of {', '.join(sorted(known))}" if known else "no parameter"
+            raise HTTPException(422, f"{unknown[0][:100]}: unknown parameter; expected {names}")
+
+    return Depends(check)
+
+
+def _list_parameters(route: APIRoute) -> set[str]:
+    """Return the names of the query parameters of a route."""
+    return {str(field.alias) for field in get_flat_dependant(route.dependant).query_params}
+
+
+MAY_READ, MAY_TRIGGER, MAY_EDIT = map(_build_check, ("GET", "POST", "PUT"))
 
 User = Annotated[BaseUser, Depends(get_user)]
 """The user that sent the request."""

@@ -32,6 +32,7 @@ class SubmitResponse(TypedDict):
     job_id: int | None
     processes: list[ProcessJob]
     url: str
+    is_replayed: bool
 
 
 class BatchItemResponse(SubmitResponse):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -174,11 +175,18 @@ def _store_requests(
         inserted = _insert_events(connection, new_events, run_id, first_position)
         insert_planned(connection, _build_statuses(new, inserted), _build_claims(requests, inserted))
         stored |= inserted
-    answers = [
-        conflict or [stored[new_event.key] for new_event in request.events]
-        for request, conflict in zip(requests, conflicts, strict=True)
-    ]
+    answers: list[list[StoredEvent] | EventKeyConflict] = []
+    for request, conflict in zip(requests, conflicts, strict=True):
+        keys = [new_event.key for new_event in request.events]
+        answers.append(conflict or [_take_once(stored, key) for key in keys])
     return answers, new_events
+
+
+def _take_once(stored: dict[str, StoredEvent], key: str) -> StoredEvent:
+    """Return an event; only the first result for a new event is new, as concurrent requests may repeat it."""
+    found = stored[key]
+    stored[key] = replace(found, is_new=False)
+    return found
 
 
 def _lock_open_run(connection: Connection, run_id: str) -> None:

@@ -69,10 +69,15 @@ def list_events_needing_attention(ledger: Ledger, age: timedelta, limit: int = 2
     event_ids = {event_id for statement in statements for event_id in _load_ids(ledger, statement)}
     if not event_ids:
         return []
-    statement = select(*_EVENT_COLUMNS).where(event.c.id.in_(sorted(event_ids, reverse=True)))
-    views = _load_views(ledger, statement.order_by(event.c.id.desc()))
+    views = load_event_views(ledger, sorted(event_ids))
     failures = (EventState.FAILED, EventState.REJECTED)
     return [view for view in views if view.state in failures or view.is_stalled][:limit]
+
+
+def load_event_views(ledger: Ledger, event_ids: Sequence[int]) -> list[EventView]:
+    """Return events, the newest first; those that the ledger does not have are left out."""
+    statement = select(*_EVENT_COLUMNS).where(event.c.id.in_(event_ids))
+    return _load_views(ledger, statement.order_by(event.c.id.desc()))
 
 
 def load_event_view(ledger: Ledger, event_id: int) -> tuple[EventView, dict[str, Any]] | None:
@@ -150,6 +155,8 @@ def _build_conditions(event_filter: EventFilter) -> list[ColumnElement[bool]]:
     conditions = [event.c[name] == value for name, value in exact.items() if value is not None]
     if event_filter.genome is not None:
         conditions.append(event.c.genome.startswith(event_filter.genome, autoescape=True))
+    if event_filter.since is not None:
+        conditions.append(event.c.received_at >= event_filter.since)
     return conditions
 
 

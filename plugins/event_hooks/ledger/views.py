@@ -117,6 +117,8 @@ class EventFilter:
     """Prefix of the genome."""
 
     run_id: str | None = None
+    since: datetime | None = None
+    """Earliest time of arrival."""
 
 
 @dataclass(frozen=True)

@@ -96,5 +96,6 @@ def app(ledger: Ledger, lookup_files: dict[str, Path], started: list[str]) -> Fa
 @pytest.fixture
 def api(app: FastAPI) -> Iterator[TestClient]:
     """A client of the app; it returns an internal error as a response, as a real client receives it."""
-    with TestClient(app, raise_server_exceptions=False) as client:
+    headers = {"Accept": "application/json"}
+    with TestClient(app, raise_server_exceptions=False, headers=headers) as client:
         yield client

@@ -7,8 +7,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.api_fastapi.core_api.security import get_user
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from event_hooks.api import run_starter
@@ -44,16 +48,22 @@ def test_a_new_event_returns_its_ready_jobs(api: TestClient, first_hive: Practic
 
 
 def test_a_duplicate_event_returns_the_same_job_ids(api: TestClient, first_hive: PracticeHive) -> None:
-    ids = list_job_ids(api.post("/jobs", json=EVENT).json())
+    first = api.post("/jobs", json=EVENT)
+    ids = list_job_ids(first.json())
     duplicate = api.post("/jobs/", json={**EVENT, "event_id": "42"})
-    assert (duplicate.status_code, list_job_ids(duplicate.json())) == (200, ids)
+    assert (duplicate.status_code, list_job_ids(duplicate.json())) == (201, ids)
+    assert first.headers["Location"] == duplicate.headers["Location"] == f"/events/{first.json()['id']}"
+    assert "Idempotency-Replayed" not in first.headers
+    assert duplicate.headers["Idempotency-Replayed"] == "true"
+    assert [response.json()["is_replayed"] for response in (first, duplicate)] == [False, True]
     assert list_ready_jobs(first_hive) == sorted(ids)
 
 
 def test_concurrent_duplicates_are_one_event(api: TestClient, first_hive: PracticeHive) -> None:
     with ThreadPoolExecutor(8) as pool:
         responses = list(pool.map(lambda _: api.post("/jobs", json=EVENT), range(8)))
-    assert {response.status_code for response in responses} <= {200, 201}
+    assert {response.status_code for response in responses} == {201}
+    assert sum("Idempotency-Replayed" not in response.headers for response in responses) == 1
     assert len({str(list_job_ids(response.json())) for response in responses}) == 1
     assert len(list_ready_jobs(first_hive)) == 2
 
@@ -86,17 +96,30 @@ def test_a_duplicate_of_an_unplanned_event_returns_202(api: TestClient, ledger: 
     )
     assert api.post("/jobs", json={"type": "nothing", "event_id": "43"}).status_code == 202
     store_plan(ledger, "r", ())
-    assert api.post("/jobs", json={"type": "nothing", "event_id": "43"}).status_code == 200
+    assert api.post("/jobs", json={"type": "nothing", "event_id": "43"}).status_code == 201
 
 
 def test_an_idempotency_key_identifies_a_request(api: TestClient, first_hive: PracticeHive) -> None:
     headers, batch = {"Idempotency-Key": "once"}, [{"type": "new_assembly", "genome": name} for name in "ab"]
     ids = [list_job_ids(event) for event in api.post("/jobs", json=batch, headers=headers).json()]
     duplicate = api.post("/jobs", json=batch, headers=headers)
-    assert (duplicate.status_code, [list_job_ids(event) for event in duplicate.json()]) == (200, ids)
+    assert (duplicate.status_code, [list_job_ids(event) for event in duplicate.json()]) == (201, ids)
+    assert duplicate.headers["Idempotency-Replayed"] == "true"
     for other in (batch[:1], [*batch, batch[0]], batch[0], batch[::-1]):
         assert api.post("/jobs", json=other, headers=headers).status_code == 409
     assert len(list_ready_jobs(first_hive)) == 4
+
+
+def test_each_user_has_idempotency_keys_of_its_own(app: FastAPI, api: TestClient) -> None:
+    event, headers = {"type": "nothing"}, {"Idempotency-Key": "once"}
+    first = api.post("/jobs", json=event, headers=headers).json()["id"]
+    other = SimpleAuthManagerUser(username="other_user", role="admin")
+    with patch.dict(app.dependency_overrides, {get_user: lambda: other}):
+        response = api.post("/jobs", json={**event, "genome": "g"}, headers=headers)
+        assert (response.status_code, response.json()["id"] == first) == (201, False)
+        planned = api.post("/plan", json={**event, "genome": "g"}, headers=headers).json()
+    assert planned["events"][0]["others"] == []
+    assert api.post("/jobs", json=event, headers=headers).json()["id"] == first
 
 
 def test_an_idempotency_key_with_an_event_id_is_rejected(api: TestClient) -> None:
@@ -111,7 +134,9 @@ def test_the_response_to_a_batch_has_one_item_per_event(api: TestClient, first_h
         "/jobs", json=[EVENT, {"type": "nothing"}, {"type": "new_assembly"}, {"type": "new_assembly"}]
     )
     assert response.status_code == 201
-    assert [event["status_code"] for event in response.json()] == [200, 201, 201, 201]
+    assert [event["status_code"] for event in response.json()] == [201, 201, 201, 201]
+    assert [event["is_replayed"] for event in response.json()] == [True, False, False, False]
+    assert "Idempotency-Replayed" not in response.headers
     assert [len(event["processes"]) for event in response.json()] == [2, 0, 2, 2]
     assert len(list_ready_jobs(first_hive)) == 6
 
@@ -217,7 +242,7 @@ def test_an_unavailable_hive_changes_the_response_to_202(
     assert "127.0.0.1" not in response.text
     monkeypatch.setenv(f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", other_hive.url)
     duplicate = api.post("/jobs", json=event)
-    assert duplicate.status_code == 200
+    assert duplicate.status_code == 201
     assert list_job_ids(duplicate.json()) == [*list_ready_jobs(other_hive), *list_ready_jobs(first_hive)]
 
 

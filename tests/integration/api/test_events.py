@@ -1,0 +1,104 @@
+"""Lists of events, and single events."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.processes import store_plan
+from event_hooks.ledger.tables import event
+
+
+def submit(api: TestClient, *events: dict[str, Any]) -> list[int]:
+    """Submit events in one request, and return their ids."""
+    return [item["id"] for item in api.post("/jobs", json=list(events)).json()]
+
+
+def list_ids(api: TestClient, query: str) -> list[int]:
+    """Return the ids in a list of events."""
+    response = api.get(f"/events?{query}")
+    assert response.status_code == 200, response.text
+    return [item["id"] for item in response.json()]
+
+
+def test_without_parameters_the_types_are_listed(api: TestClient) -> None:
+    assert api.get("/events").json() == api.get("/events/types").json()
+    assert "new_assembly" in api.get("/events/").json()
+
+
+def test_events_are_filtered_as_on_the_board(api: TestClient, ledger: Ledger) -> None:
+    assembly, nothing = submit(
+        api, {"type": "new_assembly", "genome": "homo_sapiens"}, {"type": "nothing", "genome": "homo_erectus"}
+    )
+    run_id = api.get(f"/events/{assembly}").json()["run_id"]
+    store_plan(ledger, run_id, ())
+    assert list_ids(api, "type=nothing") == [nothing]
+    assert list_ids(api, "genome=homo_") == [nothing, assembly]
+    assert list_ids(api, "genome=homo_s&limit=5") == [assembly]
+    assert list_ids(api, "state=open") == [assembly]
+    assert list_ids(api, "state=complete") == [nothing]
+    assert list_ids(api, "state=failed") == []
+    assert list_ids(api, f"run={run_id}") == [nothing, assembly]
+    assert list_ids(api, "limit=1") == [nothing]
+
+
+def test_events_are_filtered_by_the_time_of_their_arrival(api: TestClient, ledger: Ledger) -> None:
+    old, young = submit(api, {"type": "nothing"}, {"type": "nothing"})
+    before = datetime.now(UTC) - timedelta(hours=1)
+    with ledger.transaction() as connection:
+        statement = event.update().where(event.c.id == old)
+        connection.execute(statement.values(received_at=before - timedelta(seconds=1)))
+    assert list_ids(api, f"since={before:%Y-%m-%dT%H:%M:%SZ}") == [young]
+    assert api.get("/events?since=2026-11-28T20:00:00").status_code == 422
+
+
+def test_an_event_of_a_list_has_no_payload(api: TestClient) -> None:
+    (event_id,) = submit(api, {"type": "new_assembly", "genome": "g", "comment": "x"})
+    (listed,), shown = api.get("/events?genome=g").json(), api.get(f"/events/{event_id}").json()
+    assert shown.pop("event") == {"type": "new_assembly", "genome": "g", "comment": "x"}
+    assert listed == shown
+
+
+def test_pages_are_linked_and_stable_while_events_arrive(api: TestClient) -> None:
+    ids = submit(api, *({"type": "nothing", "genome": f"g{number}"} for number in range(5)))[::-1]
+    pages, address = [], "/events?limit=2&genome=g"
+    while address:
+        page = api.get(address)
+        pages.append([item["id"] for item in page.json()])
+        address = page.links.get("next", {}).get("url", "")
+        submit(api, {"type": "nothing", "genome": "g_new"})
+    assert pages == [ids[:2], ids[2:4], ids[4:]]
+
+
+def test_events_are_polled_by_their_ids(api: TestClient) -> None:
+    first, _, third = submit(api, *({"type": "nothing"} for _ in range(3)))
+    assert list_ids(api, f"id={first}&id={third}") == [third, first]
+    unknown = api.get(f"/events?id={first}&id=4711")
+    assert (unknown.status_code, unknown.json()["detail"]) == (
+        404,
+        "event 4711: the ledger has no such event",
+    )
+    assert api.get("/events?" + "&".join(["id=1"] * 101)).status_code == 422
+    assert api.get("/events?id=1&type=nothing").json()["detail"] == "id: expected no further parameter"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (
+            "/events?status=failed",
+            "status: unknown parameter; expected one of cursor, genome, id, limit, run,",
+        ),
+        ("/processes?limit=5", "limit: unknown parameter; expected no parameter"),
+        ("/jobs/dump_dna?page=2", "page: unknown parameter; expected one of before, limit"),
+        ("/events?state=lost", "state: "),
+        ("/events?limit=101", "limit: "),
+    ],
+)
+def test_an_unknown_or_invalid_parameter_is_rejected(api: TestClient, path: str, message: str) -> None:
+    response = api.get(path)
+    assert (response.status_code, response.json()["detail"][: len(message)]) == (422, message)
