@@ -215,7 +215,9 @@ def _start_airflow(installation: Installation) -> None:
 def _prepare_template() -> AirflowServices:
     """Return an installation that only has migrated databases; later sessions reuse it."""
     migrations = sorted((CHECKOUT / "plugins/event_hooks/ledger/migrations/versions").glob("*.py"))
-    content = [version("apache-airflow").encode(), *(file.read_bytes() for file in migrations)]
+    # `airflow db migrate` also creates the tables of FAB, if it is installed
+    versions = [version(name).encode() for name in ("apache-airflow", "apache-airflow-providers-fab")]
+    content = [*versions, *(file.read_bytes() for file in migrations)]
     name = f"test_template_{hashlib.sha256(b''.join(content)).hexdigest()[:16]}"
     template = AirflowServices(
         CHECKOUT / ".stack" / "tests" / name,
