@@ -6,4 +6,4 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/*
 USER airflow
 COPY requirements.txt /requirements.txt
-RUN pip install --no-cache-dir --requirement /requirements.txt && mkdir /opt/airflow/auth
+RUN pip install --no-cache-dir --requirement /requirements.txt

@@ -105,11 +105,13 @@ class AirflowServices:
             "AIRFLOW__CORE__PARALLELISM": "8",
             "AIRFLOW__CORE__FERNET_KEY": self._fernet_key,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
-            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,event_hooks:user",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self._passwords_file),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._sqlalchemy_url,
             "AIRFLOW_CONN_EVENT_LEDGER": self.ledger_url,
-            "AIRFLOW_CONN_EVENT_SERVER": f"http://admin:{self.password}@127.0.0.1:{self._port('api')}",
+            "AIRFLOW_CONN_EVENT_SERVER": self.url.replace(
+                "://", f"://event_hooks:{self._secret('follow-ups password')}@"
+            ),
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self._port("api")),
             "AIRFLOW__API__BASE_URL": self.url,
@@ -187,7 +189,8 @@ class AirflowServices:
             return False  # the database does not exist
 
     def _write_passwords(self) -> None:
-        write_private(self._passwords_file, json.dumps({"admin": self.password}) + "\n")
+        passwords = {"admin": self.password, "event_hooks": self._secret("follow-ups password")}
+        write_private(self._passwords_file, json.dumps(passwords) + "\n")
 
     def copy_databases(self, template: "AirflowServices") -> None:
         """

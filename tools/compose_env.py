@@ -30,7 +30,7 @@ def generate_values(present: Mapping[str, str] = MappingProxyType({})) -> dict[s
     """
     passwords = {
         name: present.get(f"{name}_PASSWORD") or secrets.token_hex(16)
-        for name in (*USERS, "POSTGRES", "MYSQL", "MYSQL_ROOT", "ADMIN", "GRAFANA")
+        for name in (*USERS, "POSTGRES", "MYSQL", "MYSQL_ROOT", "ADMIN", "EVENT_SERVER", "GRAFANA")
     }
     return {
         "AIRFLOW_URL": "http://localhost:8080",

@@ -191,15 +191,15 @@ def test_metrics_flow_from_the_worker_to_grafana(
 
 SECRETS = {
     "set-up": {"FERNET_KEY", "ADMIN_PASSWORD", "POSTGRES_PASSWORD", "MYSQL_PASSWORD", "RABBITMQ_PASSWORD"}
-    | {"REPORTS_PASSWORD"},
+    | {"REPORTS_PASSWORD", "EVENT_SERVER_PASSWORD"},
     "api-server": {"FERNET_KEY", "JWT_SECRET", "API_SECRET", "POSTGRES_PASSWORD", "MYSQL_PASSWORD"}
     | {"REPORTS_PASSWORD"},
     "scheduler": {"FERNET_KEY", "JWT_SECRET", "POSTGRES_PASSWORD", "CELERY_PASSWORD"},
     "dag-processor": {"FERNET_KEY", "POSTGRES_PASSWORD"},
     "triggerer": {"FERNET_KEY", "API_SECRET", "POSTGRES_PASSWORD", "MYSQL_PASSWORD", "REPORTS_PASSWORD"}
-    | {"ADMIN_PASSWORD"},
+    | {"EVENT_SERVER_PASSWORD"},
     "worker": {"API_SECRET", "POSTGRES_PASSWORD", "CELERY_PASSWORD", "MYSQL_PASSWORD", "REPORTS_PASSWORD"}
-    | {"ADMIN_PASSWORD"},
+    | {"EVENT_SERVER_PASSWORD"},
     "postgres": {"POSTGRES_PASSWORD"},
     "mysql": {"MYSQL_PASSWORD", "MYSQL_ROOT_PASSWORD"},
     "beekeeper": {"MYSQL_PASSWORD"},
@@ -316,7 +316,7 @@ def test_every_command_exists(services: dict[str, dict[str, Any]], monkeypatch: 
     for command in commands:
         parser.parse_args(command)  # Exits if the command is invalid.
     modules = re.findall(r"python -m ([\w.]+)", script)
-    assert len(modules) == 2
+    assert len(modules) == 3
     assert all(importlib.util.find_spec(module) for module in modules)
     replicas = {
         name: service["deploy"]["replicas"] for name, service in services.items() if "deploy" in service

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.support.lookups import lookup_files
 
-USERS = {"admin": "admin", "operator": "user", "viewer": "viewer", "no_role": ""}
-"""``{name: role}``; the user ``no_role`` has none."""
+USERS = {"admin": "admin", "operator": "user", "viewer": "viewer", "no_role": "", "event_hooks": "user"}
+"""``{name: role}``; the user ``no_role`` has none, and ``event_hooks`` submits follow-up events."""
 
 RECOVERY = {
     "AIRFLOW__EVENT_HOOKS__RETRY_DELAY": "1",
