@@ -31,6 +31,7 @@ GROUPS = {
     "tests/faults/": "faults",
     "tests/system/test_secrets.py": "last",  # searches the output of all other tests
     "tests/system/test_process_event.py": "process_event",
+    "tests/system/test_access.py": "access",  # they share a second API server
     "tests/system/test_board.py": "board",
     "tests/system/test_client.py": "client",
 }
