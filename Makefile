@@ -70,7 +70,7 @@ lint: setup ## ruff, mypy, layers, prose, secrets, and an audit of requirements.
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.style_check
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
-	test $(AUDIT) = no || timeout 300 $(BIN)/pip-audit --strict --no-deps --disable-pip -r requirements.txt
+	test $(AUDIT) = no || timeout 300 $(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements.txt
 
 format: setup ## format and fix with ruff
 	$(BIN)/ruff check --fix
@@ -80,4 +80,4 @@ lock: setup ## compile requirements*.in; ARGS=--upgrade takes newer versions
 	$(BIN)/uv pip compile $(LOCK) requirements.in -o requirements.txt $(ARGS)
 	$(BIN)/uv pip compile $(LOCK) requirements-dev.in -o requirements-dev.txt $(ARGS)
 
-LOCK := --quiet --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links

@@ -16,7 +16,7 @@ import psycopg2
 import requests
 
 from tools.airflow_api import AirflowApi
-from tools.airflow_databases import create_database, read_versions
+from tools.airflow_databases import Database, read_versions
 from tools.ports import find_free_port, is_port_free
 from tools.private_files import write_private
 from tools.processes import ProcessFolder, stop_processes
@@ -41,10 +41,11 @@ class AirflowServices:
     """
     Airflow with the DAGs and plugins of this checkout, on PostgreSQL, with tasks on this machine.
 
-    The ledger is a separate database on the same server, ``<name>_ledger``.
+    The ledger is a separate database on the same server, ``<database>_ledger``.
 
-    :param folder: AIRFLOW_HOME, with the logs, keys and the password.
-    :param database_url: ``postgresql://…/name``; :meth:`prepare` creates a missing database.
+    :param folder: AIRFLOW_HOME, with the logs, keys and passwords.
+    :param server_url: ``postgresql://…`` of PostgreSQL's administrator, who creates databases and roles.
+    :param database: name of Airflow's database.
     :param environment: further variables of the services, such as connections; they replace ``settings``.
     :param services: as ``SERVICES``, which it includes.
     """
@@ -53,12 +54,14 @@ class AirflowServices:
         self,
         folder: Path,
         *,
-        database_url: str,
+        server_url: str,
+        database: str,
         environment: Mapping[str, str],
         services: Mapping[str, Sequence[str]] = SERVICES,
     ) -> None:
         self.folder = folder
-        self.database_url = database_url
+        self._server_url = server_url
+        self._database = database
         self._extra = dict(environment)
         self._state = StateFile(folder / "kept.json")
         self.services = services
@@ -107,10 +110,10 @@ class AirflowServices:
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,event_hooks:user",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self._passwords_file),
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._sqlalchemy_url,
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.databases[0].url.replace("://", "+psycopg2://", 1),
             "AIRFLOW_CONN_EVENT_LEDGER": self.ledger_url,
             "AIRFLOW_CONN_EVENT_SERVER": self.url.replace(
-                "://", f"://event_hooks:{self._secret('follow-ups password')}@"
+                "//", f"//event_hooks:{self._secret('follow-up')}@"
             ),
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self._port("api")),
@@ -130,13 +133,15 @@ class AirflowServices:
         }
 
     @property
-    def ledger_url(self) -> str:
-        """The URL of the ledger's database."""
-        return f"{self.database_url}_ledger"
+    def databases(self) -> Sequence[Database]:
+        """Airflow's database and that of the ledger."""
+        names = (self._database, f"{self._database}_ledger")
+        return [Database(self._server_url, name, self._secret(f"password of {name}")) for name in names]
 
     @property
-    def _sqlalchemy_url(self) -> str:
-        return self.database_url.replace("postgresql://", "postgresql+psycopg2://", 1)
+    def ledger_url(self) -> str:
+        """The URL of the ledger's database."""
+        return self.databases[1].url
 
     @property
     def environment(self) -> dict[str, str]:
@@ -160,12 +165,12 @@ class AirflowServices:
         :raises StackError: a migration failed or took longer than ``MIGRATE_SECONDS``.
         """
         self._write_passwords()
-        create_database(self.database_url)
-        create_database(self.ledger_url)
+        for database in self.databases:
+            database.create()
         self._run("ledger", sys.executable, "-m", "event_hooks.ledger", "migrate")
-        if not self._is_migrated():
+        if not self.is_prepared():
             self._run("migration", str(PROGRAMS / "airflow"), "db", "migrate")
-            self._state.store("migrated", read_versions(self.database_url))
+            self._state.store("migrated", read_versions(self.databases[0].url))
 
     def run_command(self, *arguments: str) -> None:
         """
@@ -178,18 +183,15 @@ class AirflowServices:
     def _run(self, subfolder: str, *command: str) -> None:
         ProcessFolder(self.folder / subfolder).run(command, self.environment, MIGRATE_SECONDS)
 
-    def _is_migrated(self) -> bool:
-        return bool(self._state.get_or_create("migrated", list) == read_versions(self.database_url))
-
     def is_prepared(self) -> bool:
         """Return whether :meth:`prepare` has migrated the databases with this version of Airflow."""
         try:
-            return self._is_migrated()
+            return bool(self._state.get_or_create("migrated", list) == read_versions(self.databases[0].url))
         except psycopg2.OperationalError:
             return False  # the database does not exist
 
     def _write_passwords(self) -> None:
-        passwords = {"admin": self.password, "event_hooks": self._secret("follow-ups password")}
+        passwords = {"admin": self.password, "event_hooks": self._secret("follow-up")}
         write_private(self._passwords_file, json.dumps(passwords) + "\n")
 
     def copy_databases(self, template: "AirflowServices") -> None:
@@ -201,9 +203,9 @@ class AirflowServices:
         :param template: a prepared installation on the same server, whose services do not run.
         """
         self._write_passwords()
-        create_database(self.database_url, template.database_url.rpartition("/")[2])
-        create_database(self.ledger_url, template.ledger_url.rpartition("/")[2])
-        self._state.store("migrated", read_versions(template.database_url))
+        for database, original in zip(self.databases, template.databases, strict=True):
+            database.create(original.name)
+        self._state.store("migrated", read_versions(template.databases[0].url))
 
     def start(self) -> list[str]:
         """

@@ -21,6 +21,13 @@ FILE = Path(__file__).resolve().parents[1] / ".env"
 USERS = ("CELERY", "REPORTS", "RABBITMQ")
 """Users of RabbitMQ: for tasks, for reports, and the administrator."""
 
+DATABASE_USERS = ("POSTGRES", "AIRFLOW_DB", "RESULTS", "LEDGER", "MYSQL_ROOT", "MYSQL", "BEEKEEPER")
+"""
+Users of PostgreSQL: its administrator, and the owners of Airflow's database, Celery's results and the ledger.
+
+Users of MySQL: its administrator, event hooks and the beekeeper.
+"""
+
 
 def generate_values(present: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """
@@ -30,7 +37,7 @@ def generate_values(present: Mapping[str, str] = MappingProxyType({})) -> dict[s
     """
     passwords = {
         name: present.get(f"{name}_PASSWORD") or secrets.token_hex(16)
-        for name in (*USERS, "POSTGRES", "MYSQL", "MYSQL_ROOT", "ADMIN", "EVENT_SERVER", "GRAFANA")
+        for name in (*USERS, *DATABASE_USERS, "ADMIN", "EVENT_SERVER", "GRAFANA")
     }
     return {
         "AIRFLOW_URL": "http://localhost:8080",

@@ -91,15 +91,9 @@ class MariaDB(Server):
             "FLUSH PRIVILEGES;\n"
         )
 
-    def grant(
-        self,
-        user: str,
-        password: str,
-        database: str,
-        privileges: str = "SELECT, INSERT, UPDATE, DELETE",
-    ) -> None:
+    def grant(self, user: str, password: str, database: str, privileges: str) -> None:
         """
-        Grant a user privileges in one database; create the user if it is missing. Idempotent.
+        Grant a user these privileges only, in one database; create the user if it is missing. Idempotent.
 
         :raises MySQLdb.OperationalError: the user exists, with another password.
         """
@@ -108,6 +102,7 @@ class MariaDB(Server):
             cursor.execute("SELECT 1 FROM mysql.user WHERE user = %s AND host = '%%'", (user,))
             if not cursor.fetchone():
                 cursor.execute(f"CREATE USER {account} IDENTIFIED BY {_quote(password)}")
+            cursor.execute(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {account}")
             cursor.execute(f"GRANT {privileges} ON `{database}`.* TO {account}")
         MySQLdb.connect(host=self.host, port=self.port, user=user, password=password).close()
 

@@ -5,6 +5,7 @@ import pwd
 import signal
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg2
 
@@ -38,25 +39,17 @@ class PostgreSQL(Server):
         :raises StackError: there is no such user, or initdb failed.
         """
         self.data.mkdir(mode=0o700)
-        if os.geteuid() == 0:
-            postgres = _find_account("postgres")
-            os.chown(self.data, postgres.pw_uid, postgres.pw_gid)
-        password_file = self.folder / "password"
-        write_private(password_file, self.password)
-        options = ["--auth=scram-sha-256", f"--username={self.user}", f"--pwfile={password_file}"]
         encoding = ["--encoding=UTF8", "--locale=C.UTF-8"]
-        self.processes.run(
-            [
-                *_drop_root(),
-                find_program("initdb", *_list_program_folders()),
-                f"--pgdata={self.data}",
-                *options,
-                *encoding,
-            ],
-            self.environment(),
-            START_SECONDS,
-        )
-        password_file.unlink()
+        with TemporaryDirectory() as folder:
+            password_file = Path(folder, "password")
+            write_private(password_file, self.password)
+            if os.geteuid() == 0:
+                postgres = _find_account("postgres")
+                for path in (self.data, folder, password_file):
+                    os.chown(path, postgres.pw_uid, postgres.pw_gid)
+            options = ["--auth=scram-sha-256", f"--username={self.user}", f"--pwfile={password_file}"]
+            command = self._build_command("initdb", *options, *encoding)
+            self.processes.run(command, self.environment(), START_SECONDS)
 
     def prepare_command(self) -> Sequence[str]:
         """Return the command line."""
@@ -69,8 +62,22 @@ class PostgreSQL(Server):
             "synchronous_commit": "off",
         }
         options = [f"--{name}={value}" for name, value in settings.items()]
-        program = find_program("postgres", *_list_program_folders())
-        return [*_drop_root(), program, "-D", str(self.data), *options]
+        return self._build_command("postgres", *options)
+
+    def _build_command(self, program: str, *options: str) -> list[str]:
+        """
+        Return the command line of a program that uses the data folder; root runs it as user ``postgres``.
+
+        That user may be unable to enter the checkout. So the shell opens the data folder as root, and the
+        program reaches it by the inherited file descriptor. It must be able to enter its working directory.
+        """
+        path = find_program(program, *_list_program_folders())
+        if os.geteuid():
+            return [path, "-D", str(self.data), *options]
+        user = ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--inh-caps=-all", "--no-new-privs"]
+        script = 'cd / && exec 9<"$0" && exec "$@"'
+        command = [find_program("setpriv"), *user, "--", path, "-D", "/proc/self/fd/9", *options]
+        return ["bash", "-c", script, str(self.data), *command]
 
     def _remove_stale_lock(self) -> None:
         """
@@ -93,16 +100,6 @@ def _list_program_folders() -> list[str]:
     return [
         str(p) for p in sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: -float(p.parent.name))
     ]
-
-
-def _drop_root() -> list[str]:
-    """Return a command prefix that changes root to the user ``postgres``; PostgreSQL does not run as root."""
-    if os.geteuid():
-        return []
-    user = ["--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    # This capability lets the user enter the checkout, which may be in a folder that only root can read
-    capabilities = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
-    return [find_program("setpriv"), *user, *capabilities, "--"]
 
 
 def _find_account(name: str) -> pwd.struct_passwd:

@@ -4,7 +4,6 @@
 set -euo pipefail
 
 python=${PYTHON:-python3}
-uv_version=0.13.8
 stamp=.venv/requirements.sha256
 
 fail() {
@@ -68,8 +67,10 @@ make_venv() {
     # A copied or moved environment, or one of another Python, cannot be used
     [ "$(.venv/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" = "$PWD/.venv" ] || rm -rf .venv
     [ -e .venv ] || "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version" &&
-        .venv/bin/uv pip sync --quiet --python .venv/bin/python requirements.txt requirements-dev.txt &&
+    # pip installs uv only: uv installs the rest ten times as fast
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+        --requirement <(sed -n '/^uv==/,/[^\\]$/p' requirements-dev.txt) &&
+        .venv/bin/uv pip sync --quiet --require-hashes --python .venv/bin/python requirements.txt requirements-dev.txt &&
         .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable . ||
         fail "The Python packages did not install; the message above says which. PyPI must be reachable."
     echo "$wanted" >"$stamp"

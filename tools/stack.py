@@ -60,9 +60,11 @@ class Stack:
         return self._airflow(select_user_settings(os.environ))
 
     def _airflow(self, settings: Mapping[str, str]) -> AirflowServices:
-        database = self.servers.postgresql.address._replace(path="/airflow").geturl()
         return AirflowServices(
-            self.folder / "airflow", database_url=database, environment={**self.connections, **settings}
+            self.folder / "airflow",
+            server_url=self.servers.postgresql.url,
+            database="airflow",
+            environment={**self.connections, **settings},
         )
 
     @property
@@ -141,7 +143,7 @@ class Stack:
         self.hive_worker.run(
             _module_command("tests.support.practice_hive", "create"), environment, COMMAND_SECONDS
         )
-        mariadb.grant(HIVE_USER, self._hive_password, HIVE)
+        mariadb.grant(HIVE_USER, self._hive_password, HIVE, "SELECT, INSERT, UPDATE")
         self.hive_worker.run(
             _module_command("tests.support.practice_metadata", "create"), environment, COMMAND_SECONDS
         )

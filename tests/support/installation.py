@@ -26,7 +26,6 @@ from urllib.parse import SplitResult, urlsplit
 from uuid import uuid4
 
 import pika
-import psycopg2
 from filelock import FileLock
 from sqlalchemy import Connection, create_engine
 
@@ -58,7 +57,7 @@ class Installation:
     :param addresses: URLs for Airflow, of the hives and of ``metadata``, each with its own user.
     :param metadata_url: of ensembl_metadata, with the server's administrator.
     :param exchange: of the reports.
-    :param database_url: of Airflow on PostgreSQL.
+    :param database: of Airflow on PostgreSQL.
     :param task_queue: of the Celery workers.
     :param environment: variables of Airflow beyond its own, such as connections.
     :param services: as of :class:`AirflowServices`.
@@ -71,7 +70,7 @@ class Installation:
     addresses: Mapping[str, str]
     metadata_url: str
     exchange: str
-    database_url: str
+    database: str
     task_queue: str
     environment: Mapping[str, str]
     services: Mapping[str, Sequence[str]]
@@ -84,7 +83,11 @@ class Installation:
     def airflow(self) -> AirflowServices:
         """Return the object that starts and stops Airflow's services."""
         return AirflowServices(
-            self.folder, database_url=self.database_url, environment=self.environment, services=self.services
+            self.folder,
+            server_url=os.environ["POSTGRES_URL"],
+            database=self.database,
+            environment=self.environment,
+            services=self.services,
         )
 
     def write(self) -> None:
@@ -150,7 +153,7 @@ def _describe(folder: Path, executor: str) -> Installation:
         addresses=addresses,
         metadata_url=f"{server}/{name}_metadata",
         exchange=name,
-        database_url=f"{os.environ['POSTGRES_URL'].rpartition('/')[0]}/{name}",
+        database=name,
         task_queue=f"{name}_tasks",
         environment={
             **{f"AIRFLOW_CONN_{hive.upper()}": addresses[hive] for hive in HIVES if hive != "hive_old"},
@@ -221,7 +224,8 @@ def _prepare_template() -> AirflowServices:
     name = f"test_template_{hashlib.sha256(b''.join(content)).hexdigest()[:16]}"
     template = AirflowServices(
         CHECKOUT / ".stack" / "tests" / name,
-        database_url=f"{os.environ['POSTGRES_URL'].rpartition('/')[0]}/{name}",
+        server_url=os.environ["POSTGRES_URL"],
+        database=name,
         environment={},
     )
     if not template.is_prepared():
@@ -258,11 +262,8 @@ def _drop(installation: Installation) -> None:
             broker.channel().exchange_delete(exchange)
         for queue in (f"{installation.exchange}_reports", installation.task_queue):
             broker.channel().queue_delete(queue)
-    server, _, name = installation.database_url.rpartition("/")
-    with closing(psycopg2.connect(f"{server}/postgres")) as connection:
-        connection.autocommit = True
-        for database in (name, f"{name}_ledger"):
-            connection.cursor().execute(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+    for database in installation.airflow().databases:
+        database.drop()
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ def test_no_password_is_written_anywhere(system: System) -> None:
     ]
     assert any("task_id=report" in str(path) for path in logs)
     written = {str(path): path.read_text(errors="replace") for path in logs}
-    for url in (system.airflow.database_url, system.airflow.ledger_url):
-        written[url.rpartition("/")[2]] = _dump(url)
+    for database in system.airflow.databases:
+        written[database.name] = _dump(database.url)
     written["reports"] = "\n".join(system.drain_report_bodies())
     assert [(name, secret) for name, text in written.items() for secret in secrets if secret in text] == []
 

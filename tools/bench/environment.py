@@ -194,7 +194,8 @@ def bench_environment() -> Iterator[Environment]:
         finally:
             airflow.stop()
             _delete_queue(name)
-            _drop_databases(name, f"{name}_ledger")
+            for database in airflow.databases:
+                database.drop()
             shutil.rmtree(folder)
     root.dispose()
 
@@ -206,7 +207,8 @@ def _build_airflow(folder: Path, name: str, hive_url: str) -> AirflowServices:
     }
     return AirflowServices(
         folder,
-        database_url=f"{os.environ['POSTGRES_URL'].rpartition('/')[0]}/{name}",
+        server_url=os.environ["POSTGRES_URL"],
+        database=name,
         environment={
             "AIRFLOW_CONN_HIVE_EVENT_HANDLING": hive_url,
             "AIRFLOW_CONN_RABBITMQ_REPORTS": os.environ["RABBITMQ_URL"],
@@ -236,14 +238,6 @@ def _delete_queue(name: str) -> None:
     with _open_channel() as channel:
         channel.queue_delete(name)
         channel.exchange_delete(name)
-
-
-def _drop_databases(*names: str) -> None:
-    postgresql = create_engine(os.environ["POSTGRES_URL"], isolation_level="AUTOCOMMIT")
-    with postgresql.connect() as connection:
-        for name in names:
-            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    postgresql.dispose()
 
 
 def format_table(measurements: Sequence[Measurement]) -> str:

@@ -18,6 +18,7 @@ from uuid import uuid4
 from tools.airflow_services import CHECKOUT
 from tools.bench.environment import describe_machine
 from tools.compose.engine import Engine
+from tools.compose.permissions import find_permission_faults
 from tools.compose.project import Project
 from tools.exceptions import StackError
 from tools.runs import Runs
@@ -53,6 +54,7 @@ def run(project: Project) -> Result:
     print("Starting the services", flush=True)
     result = Result(project.start())
     print(f"All services are healthy after {result.start_seconds:.0f} s", flush=True)
+    result.faults += find_permission_faults(project)
     answer = project.run_curl_of_readme()
     wait_complete(project, [answer["id"]])
     names = [container["Name"] for container in project.list_containers()]

@@ -19,9 +19,9 @@ PLUGIN = "pool/main/d/docker-compose/docker-compose_2.26.1-4_amd64.deb"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 IMAGES = CHECKOUT / "tests" / "compose" / "images"
 TAGS = {
-    "postgres": "postgres:16",
-    "rabbitmq": "rabbitmq:4",
-    "mysql": "mysql:9.7",
+    "postgres": "postgres:16.14",
+    "rabbitmq": "rabbitmq:4.3.6",
+    "mysql": "mysql:9.7.2",
     "airflow": "apache/airflow:3.3.2-python3.11",
     "ensembl-hive": "ensemblorg/ensembl-hive",
 }
@@ -127,9 +127,9 @@ class Engine:
         """Return the versions of the engine and the plugin, and of the servers in the images."""
         server = self.docker("version", "--format", "{{.Server.Version}}")
         programs = {
-            "postgres:16": "postgres --version",
-            "rabbitmq:4": "dpkg-query --show --showformat='RabbitMQ ${Version}' rabbitmq-server",
-            "mysql:9.7": "mysqld --version",
+            TAGS["postgres"]: "postgres --version",
+            TAGS["rabbitmq"]: "dpkg-query --show --showformat='RabbitMQ ${Version}' rabbitmq-server",
+            TAGS["mysql"]: "mysqld --version",
         }
         versions = [
             self.docker("run", "--rm", "--entrypoint", "bash", image, "-c", command)

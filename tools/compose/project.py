@@ -110,6 +110,19 @@ class Project:
         output = self.compose("run", "--rm", "-T", "set-up", "python -", standard_input=script.read_text())
         return json.loads(output.splitlines()[-1])
 
+    def run_in(self, service: str, script: Path) -> str:
+        """Run a Python script in the first running container of a service, and return its output."""
+        return self.compose("exec", "-T", service, "python", "-", standard_input=script.read_text())
+
+    def list_pids(self, name: str) -> Sequence[int]:
+        """Return the pids of a container's processes on this machine, that of the first process first."""
+        lines = self.engine.docker("top", name, "-eo", "pid").splitlines()
+        return [int(line) for line in lines[1:]]
+
+    def is_internal(self, network: str) -> bool:
+        """Return whether a network has no connection to others."""
+        return self.engine.docker("network", "inspect", "--format", "{{.Internal}}", network) == "true"
+
     def check_ledger(self) -> str:
         """Return what ``check-ledger`` prints last: the number of events and faults."""
         command = "python -m event_hooks.maintain_ledger.consistency"

@@ -26,7 +26,7 @@ EVENT = {
     **{"id": 7, "type": UNSAFE, "genome": None, "received_at": "2026-11-01", "state": "failed"},
     **{"event": {"type": UNSAFE}, "rejected_reason": None, "is_finished": True, "processes": [PROCESS]},
 }
-PLAN = {"events": [{**EVENT, "others": [PROCESS]}]}
+PLAN = {"events": [{**EVENT, "others": [PROCESS]}], "not_reacting": {EVENT["event"]["type"]: [PROCESS]}}
 LOGIN = (201, {}, {"access_token": "of_the_login"})
 JOB = {"id": 3, "status": UNSAFE, "input": {"event": EVENT}, "progress": {"complete": 1, "total": 2}}
 
