@@ -112,9 +112,7 @@ class AirflowServices:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(self._passwords_file),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self.databases[0].url.replace("://", "+psycopg2://", 1),
             "AIRFLOW_CONN_EVENT_LEDGER": self.ledger_url,
-            "AIRFLOW_CONN_EVENT_SERVER": self.url.replace(
-                "//", f"//event_hooks:{self._secret('follow-up')}@"
-            ),
+            "AIRFLOW_CONN_EVENT_SERVER": self.url.replace("//", f"//event_hooks:{self._secret('events')}@"),
             "AIRFLOW__API__HOST": "127.0.0.1",
             "AIRFLOW__API__PORT": str(self._port("api")),
             "AIRFLOW__API__BASE_URL": self.url,
@@ -191,7 +189,7 @@ class AirflowServices:
             return False  # the database does not exist
 
     def _write_passwords(self) -> None:
-        passwords = {"admin": self.password, "event_hooks": self._secret("follow-up")}
+        passwords = {"admin": self.password, "event_hooks": self._secret("events")}
         write_private(self._passwords_file, json.dumps(passwords) + "\n")
 
     def copy_databases(self, template: "AirflowServices") -> None:
