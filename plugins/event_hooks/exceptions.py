@@ -30,6 +30,7 @@ Errors of event hooks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
@@ -51,6 +52,11 @@ class LookupInvalid(EventHooksError):
     def __init__(self, file: object, key: str, expected: str) -> None:
         self.file, self.key, self.expected = str(file), key or "the whole file", expected
         super().__init__(f"{self.file}: {self.key}: {expected}")
+
+    @property
+    def public_message(self) -> str:
+        """The message without the folder of the file."""
+        return f"{PurePath(self.file).name}: {self.key}: {self.expected}"
 
 
 class EventInvalid(EventHooksError, AirflowFailException):

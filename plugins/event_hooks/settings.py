@@ -27,6 +27,9 @@ LOOKUPS_DIR = Path(__file__).resolve().parents[2] / "lookups"
 
 DAG_ID = "process_event"
 
+MAX_NUMBER = 1_000_000_000
+"""Highest number of a setting: 31 years in seconds, or a gigabyte."""
+
 
 @dataclass(frozen=True)
 class SettingType(Generic[T]):
@@ -88,7 +91,7 @@ def _choice(values: Mapping[str, T], expected: str) -> SettingType[T]:
 
 def _parse_number(text: str) -> float:
     number = float(text)
-    if not 0 < number < float("inf"):
+    if not 0 < number <= MAX_NUMBER:
         raise ValueError(text)
     return number
 
@@ -107,8 +110,8 @@ TEXT = SettingType(str, "text")
 OPTIONAL_TEXT = SettingType[str | None](lambda text: text or None, "text")
 LIST = SettingType(_parse_list, "texts, separated by commas")
 PATH = SettingType(Path, "a path")
-NUMBER = SettingType(_parse_number, "a number above 0")
-COUNT = SettingType(lambda text: int(_parse_number(text)), "a number above 0")
+NUMBER = SettingType(_parse_number, f"a number above 0, of at most {MAX_NUMBER:,}")
+COUNT = SettingType(lambda text: int(_parse_number(text)), f"a number above 0, of at most {MAX_NUMBER:,}")
 YES_NO = _choice({"yes": True, "true": True, "no": False, "false": False}, "yes or no")
 REPORT_LEVEL = _choice({level.lower(): level for level in _LEVELS}, f"one of {', '.join(_LEVELS)}")
 UNROUTABLE = _choice({"error": True, "accept": False}, "error or accept")

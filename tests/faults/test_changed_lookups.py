@@ -40,7 +40,7 @@ def test_an_invalid_lookup_is_an_import_error_and_the_last_valid_one_is_used(
         (error,) = list_import_errors(system)
     assert state == "success"
     lookup = system.installation.lookup_files["event_lookup"]
-    assert f"{lookup}: new_assembly[0]: expected a process that" in error["stack_trace"]
+    assert f"{lookup}: new_assembly[0]: expected a process of the process lookup" in error["stack_trace"]
     assert system.list_routing_keys(genome) == ["report.info"]
     system.wait(lambda: not list_import_errors(system), lambda: "the import error stays")
 

@@ -7,6 +7,8 @@ test_deleting.py are one group.
 
 from __future__ import annotations
 
+import requests
+
 from tests.support.practice_hive.worker import Worker
 from tests.support.system import WAIT_SECONDS, System
 from tests.system.events import practice_event, step
@@ -53,6 +55,28 @@ def test_marking_as_failed_stops_ready_jobs_and_clearing_resumes_them(system: Sy
     do_jobs(system)
     assert [system.runs.wait_finished(run_id, WAIT_SECONDS) for run_id in runs.values()] == ["success"] * 2
     assert all("report.info" in system.list_routing_keys(name) for name in genomes.values())
+
+
+def test_a_changed_xcom_stops_no_job_of_another_run(system: System, genome: str) -> None:
+    """A user with the role user can change XComs, and mark tasks."""
+    genomes = [f"{genome}_{name}" for name in ("own", "other")]
+    own, other = (system.start(practice_event(name, "manual")) for name in genomes)
+    for run_id in (own, other):
+        system.wait_for_trigger(run_id, "dump_manual.wait")
+    ((job_id, _),) = system.jobs(other, "hive_manual")
+    xcoms = f"/api/v2{DAG_PATH}/dagRuns/{own}/taskInstances/dump_manual.submit/xcomEntries"
+    headers = {"Authorization": f"Bearer {system.airflow.log_in('operator')}"}
+    for value in ({"hive_manual": f"job {job_id}"}, [job_id], job_id):
+        answer = requests.patch(
+            f"{system.airflow.url}{xcoms}/return_value", json={"value": value}, headers=headers, timeout=10
+        )
+        assert answer.status_code == 200, answer.text
+    system.mark_task(own, "dump_manual.wait", "failed")
+    assert system.runs.wait_finished(own, WAIT_SECONDS) == "failed"
+    assert [status for _, status in system.jobs(own, "hive_manual")] == ["DONE"]
+    assert system.jobs(other, "hive_manual") == [(job_id, "READY")]
+    do_jobs(system)
+    assert system.runs.wait_finished(other, WAIT_SECONDS) == "success"
 
 
 def test_clearing_or_marking_as_success_stops_no_job_and_reports_no_success(

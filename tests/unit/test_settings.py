@@ -140,10 +140,10 @@ def test_the_first_alias_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "text", "expected"),
     [
         *(
-            (name, text, "a number above 0")
+            (name, text, "a number above 0, of at most 1,000,000,000")
             for name, setting in SETTINGS.items()
             if setting.type in (settings.NUMBER, settings.COUNT)
-            for text in ("0", "-1", "inf", "nan", "soon")
+            for text in ("0", "-1", "inf", "nan", "1e308", "soon")
         ),
         ("write_through", "maybe", "yes or no"),
         ("report_unroutable", "drop", "error or accept"),

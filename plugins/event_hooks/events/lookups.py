@@ -197,9 +197,7 @@ def _read_files(event_lookup: Path, process_lookup: Path) -> tuple[dict[str, Any
             raise LookupInvalid(process_lookup, f"{name}.hive_uri", _EXPECTED_URI)
     for key, name in rules.iter_process_names(events):
         if name not in processes:
-            raise LookupInvalid(
-                event_lookup, key, f"expected a process that {process_lookup} has, not {name!r}"
-            )
+            raise LookupInvalid(event_lookup, key, f"expected a process of the process lookup, not {name!r}")
     emits = {name: fields.get("emits", ()) for name, fields in processes.items()}
     if cycle := rules.find_cycle(rules.parse_rules(events, event_lookup), emits):
         expected = f"expected no loop, found {' → '.join(cycle)}: remove one of its types from an emits"
@@ -283,9 +281,12 @@ def _error_message(error: jsonschema.ValidationError) -> str:
     if "hive_uri" in error.absolute_path:
         return _EXPECTED_URI
     if rule == "pattern":
-        return f"expected a text like {expected}, not {error.instance!r}"
+        shown = str(expected).removesuffix(r"(?!\n)")  # in Python, $ also matches before a line break
+        return f"expected a text like {shown}, not {error.instance!r}"
     if rule == "minProperties":
         return "expected at least one entry"
+    if rule == "maximum":
+        return f"expected a number of at most {expected}, not {error.instance!r}"
     if rule == "exclusiveMinimum":
         return f"expected a number above {expected}, not {error.instance!r}"
     if rule == "type":

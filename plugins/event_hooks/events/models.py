@@ -160,16 +160,19 @@ def event_reference(run_id: str, position: int) -> str:
     return f"{run_id}/{position}"
 
 
-def build_causation(payload: Mapping[str, Any], run_id: str, position: int, process: str) -> dict[str, Any]:
+def build_causation(
+    payload: Mapping[str, Any], run_id: str, position: int, process: str, correlation_id: str | None
+) -> dict[str, Any]:
     """
     Return the ``follows`` of an event that a process's success raises.
 
     :param payload: of the event that the process succeeded for, which came at this position of this run.
+    :param correlation_id: the first event of its chain; ``None`` if it is the first itself.
     """
     previous = payload.get("follows") or {}
     reference = event_reference(run_id, position)
     return {
-        "correlation_id": previous.get("correlation_id", reference),
+        "correlation_id": correlation_id or reference,
         "causation_id": f"{reference}/{process}",
         "hops": previous.get("hops", 0) + 1,
         "chain": [*previous.get("chain", ()), payload["type"], process],

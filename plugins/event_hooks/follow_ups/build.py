@@ -26,6 +26,7 @@ def build_follow_ups(
     process: str,
     result: Any,
     emits: Sequence[str],
+    correlation_id: str | None = None,
 ) -> list[FollowUpEvent]:
     """
     Build the follow-up events of a success: events that the lookup names, then events that the job returned.
@@ -37,6 +38,7 @@ def build_follow_ups(
     :param event_id: id of that event in the ledger.
     :param result: of the pipeline; ``{"events": [{"type": …, …}, …]}`` if it returns events.
     :param emits: types that the lookup names.
+    :param correlation_id: the first event of the chain of that event; ``None`` if it is the first itself.
     :return: invalid events have an ``error``.
     """
     inherited = {name: value for name, value in cause.items() if name not in NOT_INHERITED_FIELDS}
@@ -44,7 +46,7 @@ def build_follow_ups(
     genome = {"genome": cause["genome"]} if "genome" in cause else {}
     for fields in _list_returned(result):
         events.append({**genome, **fields} if isinstance(fields, dict) else fields)
-    follows = build_causation(cause, run_id, position, process)
+    follows = build_causation(cause, run_id, position, process, correlation_id)
     return [
         FollowUpEvent(event_id, process, index, *_build_payload(fields, follows, index, len(emits)))
         for index, fields in enumerate(events)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from event_hooks import metrics
 from event_hooks.exceptions import EventKeyConflict, RunClosed
+from event_hooks.ledger.chains import find_correlation_ids
 from event_hooks.ledger.clock import load_time, read_time, utc_now
 from event_hooks.ledger.database import (
     Ledger,
@@ -57,8 +58,9 @@ def accept_events(
 
     def write(connection: Connection) -> dict[str, StoredEvent]:
         now = read_time(connection)
+        correlation_ids = find_correlation_ids(connection, events)
         rows = [
-            build_event_row(new_event, now, request_id, run_id, position)
+            build_event_row(new_event, now, request_id, run_id, position, correlation_ids.get(new_event.key))
             for position, new_event in zip(positions or range(len(events)), events, strict=True)
         ]
         rows.sort(key=itemgetter("event_key"))  # all transactions lock in this order: no deadlocks
@@ -144,7 +146,12 @@ def list_runs_since(ledger: Ledger, since: datetime) -> list[str]:
 
 
 def build_event_row(
-    new_event: NewEvent, received_at: datetime, request_id: str, run_id: str | None, position: int
+    new_event: NewEvent,
+    received_at: datetime,
+    request_id: str,
+    run_id: str | None,
+    position: int,
+    correlation_id: str | None,
 ) -> dict[str, Any]:
     """Return the row of the table ``event`` for an event."""
     return {
@@ -158,7 +165,7 @@ def build_event_row(
         "run_id": run_id,
         "position": position,
         "counts_for_joins": new_event.counts_for_joins,
-        "correlation_id": (new_event.payload.get("follows") or {}).get("correlation_id"),
+        "correlation_id": correlation_id,
     }
 
 
@@ -251,8 +258,9 @@ def _insert_events(
 ) -> dict[str, StoredEvent]:
     """Insert events; fails with an ``IntegrityError`` if another transaction has inserted a key meanwhile."""
     now, request_id = read_time(connection), uuid4().hex
+    correlation_ids = find_correlation_ids(connection, new_events)
     rows = [
-        build_event_row(new_event, now, request_id, run_id, position)
+        build_event_row(new_event, now, request_id, run_id, position, correlation_ids.get(new_event.key))
         for position, new_event in enumerate(new_events, first_position)
     ]
     connection.execute(insert(event), rows)
@@ -297,4 +305,5 @@ def _to_stored_event(row: Any, *, is_new: bool = False) -> StoredEvent:
         is_planned=row.planned_at is not None,
         rejected_reason=row.rejected_reason,
         counts_for_joins=row.counts_for_joins,
+        correlation_id=row.correlation_id,
     )

@@ -47,7 +47,9 @@ def store_joined_events(
         run_id = f"{run_id_prefix}{batch[0][0].opened_at:%Y%m%dT%H%M%S}_{uuid4().hex[:12]}"
         request_id = uuid4().hex
         rows = [
-            build_event_row(new_event, now, request_id, run_id, position)
+            build_event_row(
+                new_event, now, request_id, run_id, position, new_event.payload["follows"]["correlation_id"]
+            )
             for position, (_, new_event) in enumerate(batch)
         ]
         connection.execute(insert(event), rows)
@@ -64,7 +66,9 @@ def _build_joined_event(wait: JoinWait) -> NewEvent:
         **last.payload,
         **_find_force(wait),
         "event_id": f"{wait.process}/{wait.opened_at:%Y%m%dT%H%M%S}/{wait.id}",
-        "follows": build_causation(last.payload, last.run_id, last.position, wait.process),
+        "follows": build_causation(
+            last.payload, last.run_id, last.position, wait.process, last.correlation_id
+        ),
         "joined": {
             "process": wait.process,
             "missing": wait.missing,

@@ -52,6 +52,7 @@ class JoinWaitEvent:
     payload: dict[str, Any]
     run_id: str
     position: int
+    correlation_id: str | None
 
 
 @dataclass(frozen=True)
@@ -300,11 +301,16 @@ def _load_waits(read_rows: RowReader, rows: Sequence[Row[Any]]) -> list[JoinWait
 
 
 def _load_wait_events(read_rows: RowReader, wait_ids: Sequence[int]) -> dict[int, list[JoinWaitEvent]]:
-    columns = (event.c.id, event.c.type, event.c.payload, event.c.run_id, event.c.position)
+    names = ("id", "type", "payload", "run_id", "position", "correlation_id")
     arrived = join_wait_event.join(event, event.c.id == join_wait_event.c.event_id)
-    statement = select(join_wait_event.c.join_wait_id, *columns).select_from(arrived).order_by(event.c.id)
+    statement = (
+        select(join_wait_event.c.join_wait_id, *(event.c[name] for name in names))
+        .select_from(arrived)
+        .order_by(event.c.id)
+    )
     events: dict[int, list[JoinWaitEvent]] = {}
     for row in read_matching(read_rows, statement, join_wait_event.c.join_wait_id, wait_ids):
-        join_event = JoinWaitEvent(row.id, row.type, json.loads(row.payload), row.run_id, row.position)
+        fields = {**{name: row._mapping[name] for name in names}, "payload": json.loads(row.payload)}
+        join_event = JoinWaitEvent(**fields)
         events.setdefault(row.join_wait_id, []).append(join_event)
     return events

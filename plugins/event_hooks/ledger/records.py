@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 from uuid import uuid4
 
-from event_hooks.events.models import Event
+from event_hooks.events.models import Event, event_reference
 
 MAX_RUN_BYTES = 8 * 2**20
 """Bytes of the payloads of one run: its tasks load all of them. A single event may be longer."""
@@ -84,6 +84,9 @@ class StoredEvent:
     counts_for_joins: bool = True
     """As in :class:`NewEvent`."""
 
+    correlation_id: str | None = None
+    """The first event of its chain; ``None`` if it is the first itself."""
+
 
 @dataclass(frozen=True)
 class RunEvents:
@@ -96,12 +99,20 @@ class RunEvents:
     event_ids: Mapping[int, int]
     """``{position in the run: id of the event in the ledger}``."""
 
+    correlation_ids: Mapping[int, str] = field(default_factory=dict)
+    """``{position in the run: first event of its chain}``, without events that are the first themselves."""
+
+    def correlation_id(self, position: int) -> str:
+        """Return the first event of the chain of an event."""
+        return self.correlation_ids.get(position) or event_reference(self.run_id, position)
+
     @classmethod
     def from_stored(cls, run_id: str, stored: Iterable[StoredEvent]) -> RunEvents:
         """Parse stored events of a run; these need not be all of its events."""
         stored = list(stored)
         events = {event.position: Event.model_validate(event.payload) for event in stored}
-        return cls(run_id, events, {event.position: event.id for event in stored})
+        correlation_ids = {event.position: event.correlation_id for event in stored if event.correlation_id}
+        return cls(run_id, events, {event.position: event.id for event in stored}, correlation_ids)
 
 
 @dataclass(frozen=True)

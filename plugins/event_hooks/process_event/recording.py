@@ -225,6 +225,7 @@ def _build_follow_ups(
             process,
             outcome.result,
             emits,
+            run.correlation_ids.get(position),
         )
         for position, outcome in outcomes.items()
         if outcome.state is JobState.COMPLETE

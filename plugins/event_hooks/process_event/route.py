@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from event_hooks import xcom
@@ -145,7 +145,7 @@ def _record_plan(
         rejected=planner.rejected,
         duplicates={position: duplicate.first_run_id for position, duplicate in duplicates.items()},
     )
-    reported = RunEvents(run.run_id, {**run.events, **duplicate_events}, run.event_ids)
+    reported = replace(run, events={**run.events, **duplicate_events})
     recording.record_plan(ledger, reported, plan)
     return planner.rejected
 

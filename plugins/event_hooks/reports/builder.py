@@ -8,7 +8,6 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from event_hooks.events.models import event_reference
 from event_hooks.ledger.records import (
     FAILURE_STATES,
     ProcessState,
@@ -243,10 +242,9 @@ class ReportBuilder:
         :param identity: distinguishes reports of the same step, event and process.
         """
         event, run_id = self.run.events[position], self.run.run_id
-        correlation_id = event.follows.correlation_id if event.follows else event_reference(run_id, position)
         metadata = {
             "run_id": run_id,
-            "correlation_id": correlation_id,
+            "correlation_id": self.run.correlation_id(position),
             "step": step.value,
             "processes": list(processes),
         }

@@ -95,6 +95,20 @@ def test_a_restarted_practice_hive_does_the_jobs_of_its_killed_workers_again(
     assert hive.fetch_rows(statement, id=root_id) == [("READY", 1)]
 
 
+def test_a_restarted_practice_hive_balances_the_semaphores_of_a_killed_worker(hive: PracticeHive) -> None:
+    """The worker was killed between the end of the last job and the decrement of the semaphore."""
+    funnel = hive.add_job(status="SEMAPHORED")
+    hive.execute("INSERT INTO semaphore (local_jobs_counter, dependent_job_id) VALUES (1, :id)", id=funnel)
+    hive.add_job(status="DONE")
+    semaphore_id = "(SELECT MAX(semaphore_id) FROM semaphore)"
+    hive.execute(f"UPDATE job SET controlled_semaphore_id = {semaphore_id} WHERE job_id <> :id", id=funnel)
+    with Worker(hive.url) as worker:
+        assert worker.run_until_idle() == []
+        worker.release_lost_jobs()
+        (attempt, *_) = worker.run_until_idle()
+    assert attempt.job_id == funnel
+
+
 def test_a_running_job_of_a_finished_role_is_stalled(hive: PracticeHive) -> None:
     root_id = add_running_job(hive, status="RUN", when_finished=LONG_AGO)
     (stall,) = find_stalls(hive, root_id)

@@ -68,6 +68,12 @@ class Hive(Database):
         )
         return [Analysis(**row._mapping) for row in rows]
 
+    def is_idle(self) -> bool:
+        """Return whether no job is READY or runs."""
+        return not self.read(
+            "SELECT 1 FROM job WHERE status NOT IN ('SEMAPHORED','DONE','FAILED','PASSED_ON') LIMIT 1"
+        )
+
     def synchronize(self, analysis_id: int) -> None:
         """
         Update counters and status of an analysis, as eHive's safe-sync does.

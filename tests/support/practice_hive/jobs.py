@@ -169,6 +169,33 @@ def decrement_semaphore(hive: Hive, semaphore_id: int | None) -> None:
         return
     statement = text("UPDATE semaphore SET local_jobs_counter=local_jobs_counter-1 WHERE semaphore_id=:id")
     hive.write(lambda connection: connection.execute(statement, {"id": semaphore_id}))
+    _release_dependent_job(hive, semaphore_id)
+
+
+def balance_semaphores(hive: Hive) -> bool:
+    """
+    Correct the counters of semaphores, as ``beekeeper.pl -balance_semaphores`` does.
+
+    A worker that is killed between two statements leaves them wrong. Call it while no job is READY or runs.
+
+    :return: whether any was wrong.
+    """
+    rows = hive.read(
+        "SELECT semaphore_id, COUNT(controlling.job_id) AS expected FROM semaphore"
+        " JOIN job AS dependent ON dependent.job_id=dependent_job_id AND dependent.status='SEMAPHORED'"
+        " LEFT JOIN job AS controlling ON controlling.controlled_semaphore_id=semaphore_id"
+        " AND controlling.status NOT IN ('DONE','PASSED_ON')"
+        " GROUP BY semaphore_id, local_jobs_counter HAVING COUNT(controlling.job_id)<>local_jobs_counter"
+    )
+    statement = text("UPDATE semaphore SET local_jobs_counter=:expected WHERE semaphore_id=:semaphore_id")
+    for row in rows:
+        hive.write(lambda connection: connection.execute(statement, row._asdict()))  # noqa: B023
+        _release_dependent_job(hive, row.semaphore_id)
+    return bool(rows)
+
+
+def _release_dependent_job(hive: Hive, semaphore_id: int) -> None:
+    """Set the job that waits for a semaphore to READY if no job controls the semaphore any more."""
     released = hive.read(
         "SELECT job_id, analysis_id FROM semaphore JOIN job ON job_id=dependent_job_id"
         " WHERE semaphore_id=:id AND local_jobs_counter + remote_jobs_counter <= 0",

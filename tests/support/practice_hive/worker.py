@@ -49,6 +49,7 @@ class Worker:
         self._poll_interval = poll_interval
         self._records = threading.local()
         self._beekeeper: BeekeeperRecord | None = None
+        self._may_be_unbalanced = False  # semaphores, if a worker was killed
 
     def __enter__(self) -> Worker:
         """Register the beekeeper."""
@@ -73,6 +74,7 @@ class Worker:
         """Have the jobs done again that workers of this host did when they were killed."""
         for job_id in release_lost_jobs(self._hive):
             log.info("Job %s: READY, its worker was killed", job_id)
+        self._may_be_unbalanced = True
 
     def run_until_idle(self) -> list[AttemptResult]:
         """Do jobs until there are no more, and return the attempts in their order."""
@@ -88,6 +90,11 @@ class Worker:
                 log.info("Job %s of %s: %s", job.job_id, analysis.logic_name, status)
                 return AttemptResult(job.job_id, analysis.logic_name, status)
         self._record.leave_role()
+        if self._may_be_unbalanced and self._hive.is_idle():
+            self._may_be_unbalanced = False
+            if jobs.balance_semaphores(self._hive):
+                log.info("Semaphores were balanced")
+                return self.run_one_job()
         return None
 
     def close(self) -> None:

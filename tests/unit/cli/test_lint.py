@@ -27,7 +27,9 @@ def test_the_lookups_of_this_project_have_no_findings() -> None:
 def test_an_invalid_file_is_an_error_with_file_and_key(tmp_path: Path) -> None:
     (finding,) = lint_findings(tmp_path, {"a": ["q"]}, {"p": HIVE})
     assert (finding.level, finding.key) == ("error", "a[0]")
-    assert str(finding).startswith(f"error: {tmp_path}/events.json: a[0]: expected a process that ")
+    assert str(finding).startswith(
+        f"error: {tmp_path}/events.json: a[0]: expected a process of the process lookup"
+    )
 
 
 def test_an_unused_process_is_a_warning(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_planning_rejects_a_value_that_a_hive_would_run_as_code(files: tuple[Pat
         (
             0,
             '{"x": ["dump_rna"]}',
-            r"events.json: x\[0\]: expected a process that .*processes.json has, not 'dump_rna'",
+            r"events.json: x\[0\]: expected a process of the process lookup, not 'dump_rna'",
         ),
         (
             1,
@@ -115,6 +115,43 @@ def test_the_error_of_an_invalid_lookup_names_file_and_key(
 def test_the_error_of_a_missing_file_names_it(tmp_path: Path, files: tuple[Path, Path]) -> None:
     with pytest.raises(LookupInvalid, match=r"none.json: the whole file: cannot be read: No such file"):
         lookups.load(files[0], tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("process", "fields"),
+    [
+        ("dump_dna\n", {}),
+        ("route\n", {}),
+        ("dump_dna", {"hive_conn_id": "hive\n"}),
+        ("dump_dna", {"guihive": "http://localhost\n"}),
+        ("dump_dna", {"job_timeout": 1e308}),
+        ("dump_dna", {"ready_timeout": 31_536_001}),
+        ("dump_dna", {"deadline": 1e9}),
+    ],
+)
+def test_a_line_break_at_the_end_and_a_huge_number_are_rejected(
+    files: tuple[Path, Path], process: str, fields: dict[str, Any]
+) -> None:
+    files[0].write_text(json.dumps({"x": [process]}))
+    files[1].write_text(json.dumps({process: {"analysis": "a", "hive_conn_id": "h", **fields}}))
+    with pytest.raises(
+        LookupInvalid, match=r"expected a text like .*\$, not|expected a number of at most 31536000"
+    ):
+        lookups.load(*files)
+
+
+def test_a_type_with_a_line_break_at_its_end_is_rejected(files: tuple[Path, Path]) -> None:
+    files[0].write_text('{"new_assembly\\n": []}')
+    with pytest.raises(LookupInvalid, match="expected a text like"):
+        lookups.load(*files)
+
+
+def test_callers_of_the_api_see_no_folder(files: tuple[Path, Path]) -> None:
+    files[0].write_text("{")
+    with pytest.raises(LookupInvalid) as caught:
+        lookups.load(*files)
+    assert str(files[0].parent) in str(caught.value)
+    assert caught.value.public_message.startswith("events.json: the whole file: expected JSON")
 
 
 @pytest.mark.parametrize("password", ["sec#ret", "sec?ret", "sec%20ret", "sec:ret"])

@@ -97,7 +97,10 @@ def test_a_join_timeout_is_parsed_with_its_unit(text: str, seconds: float, tmp_p
             {"genebuild": [{"process": "dump", "after": ["a", "b"]}]},
             r"genebuild\[0\]: 'within' is a dependency",
         ),
-        ({"genebuild": [{"process": "rna"}]}, r"genebuild\[0\]: expected a process that .* has, not 'rna'"),
+        (
+            {"genebuild": [{"process": "rna"}]},
+            r"genebuild\[0\]: expected a process of the process lookup, not 'rna'",
+        ),
         ({"genebuild": [{"once_per": ["genome"]}]}, r"genebuild\[0\]: 'process' is a required property"),
         ({"genebuild": [5]}, r"genebuild\[0\]: expected string or object, not int"),
     ],

@@ -106,9 +106,9 @@ def test_a_result_without_events_returns_no_follow_ups(result: Any) -> None:
         ({"force": True, "reason": " "}, "reason: expected a reason, which is required with force"),
         ({"force": "yes"}, "force: expected true, false or null, not 'yes'"),
         ({"follows": {}}, "follows.correlation_id: "),
-        ({"follows": {**build_causation(CAUSE, "r", 0, "p"), "hops": 0}}, "follows.hops: "),
+        ({"follows": {**build_causation(CAUSE, "r", 0, "p", None), "hops": 0}}, "follows.hops: "),
         (
-            {"follows": {**build_causation(CAUSE, "r", 0, "p"), "hops": 11}},
+            {"follows": {**build_causation(CAUSE, "r", 0, "p", None), "hops": 11}},
             "follows.hops: expected at most 10, not 11: ",
         ),
     ],
@@ -120,6 +120,6 @@ def test_invalid_internal_fields_are_rejected(changes: dict[str, Any], message: 
 
 
 def test_a_payload_keeps_its_causation() -> None:
-    follows = build_causation(CAUSE, "r", 0, "p")
+    follows = build_causation(CAUSE, "r", 0, "p", None)
     (event,) = EventBatch.from_conf({**CAUSE, "follows": follows}).events
     assert event.payload() == {**CAUSE, "follows": follows}

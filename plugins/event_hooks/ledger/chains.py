@@ -1,0 +1,70 @@
+"""Chains of events: the chain that a new event joins, as far as the ledger can confirm it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, select
+
+from event_hooks.ledger.database import build_row_reader, read_matching
+from event_hooks.ledger.tables import event, follow_up
+
+if TYPE_CHECKING:
+    from event_hooks.ledger.records import NewEvent
+
+log = logging.getLogger(__name__)
+
+
+def find_correlation_ids(connection: Connection, new_events: Iterable[NewEvent]) -> dict[str, str]:
+    """
+    Return the chain that each event joins: ``{event key: correlation id}``.
+
+    Anyone may send an event with ``follows``. An event joins a chain that began in this ledger only if the
+    ledger has the same event as a follow-up event; a chain that began in another system is accepted as told.
+    An event that joins no chain is the first of its own.
+    """
+    claims = {item.key: item for item in new_events if item.payload.get("follows")}
+    if not claims:
+        return {}
+    own_runs = _find_runs(connection, map(_first_run, claims.values()))
+    confirmed = _load_follow_ups(connection, claims.values())
+    joined = {}
+    for key, item in claims.items():
+        is_confirmed = _normalize(item.payload) in confirmed
+        if is_confirmed or _first_run(item) not in own_runs:
+            joined[key] = _correlation_id(item)
+        else:
+            log.warning("The origin of an event is not confirmed, and ignored: %r", item.payload["follows"])
+    return joined
+
+
+def _correlation_id(new_event: NewEvent) -> str:
+    return str(new_event.payload["follows"]["correlation_id"])
+
+
+def _first_run(new_event: NewEvent) -> str:
+    """Return the run of the first event of the chain."""
+    return _correlation_id(new_event).rpartition("/")[0]
+
+
+def _find_runs(connection: Connection, run_ids: Iterable[str]) -> set[str]:
+    """Return those of the runs that the ledger has events of."""
+    rows = read_matching(
+        build_row_reader(connection), select(event.c.run_id).distinct(), event.c.run_id, sorted(set(run_ids))
+    )
+    return {row.run_id for row in rows}
+
+
+def _load_follow_ups(connection: Connection, claims: Iterable[NewEvent]) -> set[str]:
+    """Return the payloads of the follow-up events of the runs that raised these events, according to them."""
+    causes = (str(item.payload["follows"]["causation_id"]).rsplit("/", 2)[0] for item in claims)
+    statement = select(follow_up.c.payload).join(event, event.c.id == follow_up.c.event_id)
+    rows = read_matching(build_row_reader(connection), statement, event.c.run_id, sorted(set(causes)))
+    return {_normalize(json.loads(row.payload)) for row in rows}
+
+
+def _normalize(payload: Mapping[str, Any]) -> str:
+    return json.dumps(payload, sort_keys=True)
