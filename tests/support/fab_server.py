@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -17,6 +18,11 @@ from tools.airflow_services import AirflowServices
 from tools.processes import ProcessFolder
 
 FAB_AUTH_MANAGER = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+SHARED_SETTINGS = (
+    "AIRFLOW__CORE__FERNET_KEY",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    "AIRFLOW_CONN_EVENT_LEDGER",
+)
 START_SECONDS = 120
 REQUEST_SECONDS = 60
 
@@ -77,11 +83,12 @@ class FabServer(ApiServer):
         airflow = installation.airflow()
         self.services = AirflowServices(
             installation.folder / "fab",
-            database_url=installation.database_url,
+            server_url=os.environ["POSTGRES_URL"],
+            database=installation.database,
             environment={
                 **installation.environment,
+                **{name: airflow.settings[name] for name in SHARED_SETTINGS},
                 "AIRFLOW__CORE__AUTH_MANAGER": FAB_AUTH_MANAGER,
-                "AIRFLOW__CORE__FERNET_KEY": airflow.settings["AIRFLOW__CORE__FERNET_KEY"],
                 "AIRFLOW__FAB__CACHE_TTL": "1",
             },
             services={"api-server": ["api-server", "--apps", "core"]},

@@ -156,7 +156,7 @@ def test_the_token_of_a_user_that_was_removed_is_rejected(
     if change == "deleted":
         assert fab.request("DELETE", f"/auth/fab/v1/users/{genome}", "admin").status_code == 204
     else:
-        with create_engine(system.installation.database_url).begin() as database:
+        with create_engine(system.airflow.databases[0].url).begin() as database:
             statement = "UPDATE ab_user SET active = FALSE WHERE username = :name"
             assert database.execute(text(statement), {"name": genome}).rowcount == 1
     system.wait(lambda: status_of() == 401, status_of)

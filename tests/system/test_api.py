@@ -52,7 +52,7 @@ def test_events_of_a_burst_share_a_run_and_duplicates_create_no_second_job(
     assert jobs == sorted(answer["job_id"] for answer in answers)
     assert [system.list_routing_keys(sent["genome"]) for sent in events] == [["report.info"]] * len(events)
     for sent, answer in zip(events[:3], answers, strict=False):
-        assert submit(system, sent, 200)["job_id"] == answer["job_id"]
+        assert submit(system, sent)["job_id"] == answer["job_id"]
 
 
 def test_a_run_is_started_although_the_api_server_died_before_starting_it(
@@ -69,7 +69,7 @@ def test_a_run_is_started_although_the_api_server_died_before_starting_it(
         0,
     )
     ledger.close()
-    job_id = submit(system, body, 200)["job_id"]  # the client got no response and retries
+    job_id = submit(system, body)["job_id"]  # the client got no response and retries
     statement = "UPDATE event SET received_at = received_at - interval '1 minute' WHERE genome = :genome"
     system.ledger.execute(text(statement), {"genome": genome})
     system.run_maintenance()

@@ -53,7 +53,16 @@ def test_a_job_is_submitted_retrieved_and_listed(
 def test_a_job_is_deleted(session: requests.Session, uri: str, genome: str) -> None:
     job_id = session.post(f"{uri}jobs/", json=practice_event(genome, "idle")).json()["job_id"]
     answer = session.delete(f"{uri}jobs/dump_idle/{job_id}/")
-    assert (answer.status_code, answer.json()["id"], answer.json()["process"]) == (200, job_id, "dump_idle")
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+def test_an_event_that_is_sent_again_is_created_again(
+    session: requests.Session, uri: str, genome: str
+) -> None:
+    event = {**practice_event(genome, "idle"), "event_id": genome}
+    first, second = (session.post(f"{uri}jobs/", json=event) for _ in range(2))
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json()["job_id"] == second.json()["job_id"]
 
 
 def test_an_unknown_process_or_job_is_a_404_with_its_reason(session: requests.Session, uri: str) -> None:

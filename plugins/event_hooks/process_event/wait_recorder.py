@@ -99,7 +99,8 @@ class WaitRecorder:
                 report = self._build_progress_report() if is_due and self._progress else None
                 updates = [self._to_update(job) for job in changed.values()]
                 arguments = (self.run, self.process, updates, report)
-                await self._write(partial(_record_progress, *arguments))
+                # The cancellation of this task would also cancel the write, for which flush waits.
+                await asyncio.shield(self._write(partial(_record_progress, *arguments)))
             if is_due:
                 reported_at, is_unreported = time.monotonic(), False
             await asyncio.sleep(PROGRESS_WRITE_SECONDS)

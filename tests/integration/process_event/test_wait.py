@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
+from sqlalchemy import select
 
 from event_hooks.hive import perl
 from event_hooks.hive.hook import HiveHook
+from event_hooks.hive.reader import HiveChanges, JobProgress
 from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.events import load_run
 from event_hooks.ledger.follow_ups import load_pending_follow_ups
 from event_hooks.ledger.processes import load_run_statuses
 from event_hooks.ledger.records import ProcessState
+from event_hooks.ledger.tables import event_process
+from event_hooks.process_event.wait_recorder import WaitRecorder
 from tests.integration.hives import MakeHive, PracticeHive
 from tests.integration.process_event.conftest import (
     ANALYSIS,
@@ -53,6 +58,21 @@ async def test_jobs_are_in_the_hive_of_their_plan(
     assert isinstance(await wait(triggerer), TaskSuccessEvent)
     assert set(load_states(ledger).values()) == {ProcessState.COMPLETE}
     assert triggerer.read_summary(RUN_ID, "dump.wait")["counts"] == {"complete": 2}
+
+
+async def test_a_wait_may_end_while_its_progress_is_written(ledger: Ledger, triggerer: Triggerer) -> None:
+    accept(ledger, [(ASSEMBLY, [("dump", "hive", ANALYSIS)])])
+    recorder = WaitRecorder(load_run(ledger, RUN_ID), "dump", {7: 0}, "try1", ())
+    with ledger.transaction() as blocking:
+        blocking.execute(select(event_process).with_for_update())
+        recorder.record(HiveChanges(progress=[JobProgress(7, 3, 5, 0, "working", True)]))
+        await asyncio.sleep(0.3)  # the write has begun
+        flush = asyncio.create_task(recorder.flush())
+        await asyncio.sleep(0.1)
+        assert not flush.done()
+    await flush
+    (row,) = ledger.read(select(event_process.c.done, event_process.c.total))
+    assert tuple(row) == (3, 5)
 
 
 async def test_a_job_that_the_api_server_submitted_is_not_submitted_again(
