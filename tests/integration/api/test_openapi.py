@@ -22,7 +22,11 @@ from schemathesis import APIOperation
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
+from tests.support.shapes import SHAPES, measure
 from tools.airflow_services import PROGRAMS
+
+MAX_CPU_SECONDS = 2.0
+"""CPU time of a request, which other processes do not increase."""
 
 CHECKS = [status_code_conformance, response_schema_conformance]
 
@@ -135,4 +139,15 @@ def test_responses_to_generated_requests_match_the_documentation(
     operation = data.draw(strategies.sampled_from(operations))
     # Without a running Airflow, /health correctly returns 503.
     checks = CHECKS if operation.path == "/health" else [not_a_server_error, *CHECKS]
-    data.draw(operation.as_strategy()).call_and_validate(checks=checks)
+    case = data.draw(operation.as_strategy())
+    assert measure(lambda: case.call_and_validate(checks=checks)) < MAX_CPU_SECONDS
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/plan"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_event_of_any_shape_takes_little_time(api: TestClient, path: str, shape: str) -> None:
+    body = json.dumps({"type": "nothing", "comment": SHAPES[shape]})
+    responses = []
+    post = lambda: api.post(path, content=body, headers={"Content-Type": "application/json"})  # noqa: E731
+    assert measure(lambda: responses.append(post())) < MAX_CPU_SECONDS
+    assert responses[0].status_code in (200, 201, 413, 422)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -13,32 +10,10 @@ from event_hooks.events.lookups import Lookups, load
 from event_hooks.events.models import EventBatch
 from event_hooks.exceptions import EventInvalid
 from event_hooks.process_event.planning import plan_batch
-
-SIZE = 1_000_000
-"""Bytes of each shape as JSON, about as many as the setting ``max_body_bytes`` allows by default."""
+from tests.support.shapes import SHAPES, SIZE, measure
 
 MAX_RATIO = 100
 """The checks may take this many times as long as ``json.loads`` of the same text, or of a list of numbers."""
-
-
-def nest(value: object, levels: int) -> object:
-    for _ in range(levels):
-        value = [value]
-    return value
-
-
-SHAPES: dict[str, Any] = {
-    "a long key before a long list": {"k" * (SIZE // 2): [1] * (SIZE // 4)},
-    "long keys before lists": {"k" * 1000 + str(index): [1] * 100 for index in range(SIZE // 1300)},
-    "a wide list": [1] * (SIZE // 3),
-    "many keys": {f"k{index}": 1 for index in range(SIZE // 12)},
-    "a long text": "x" * SIZE,
-    "characters that are escaped": "é" * (SIZE // 6),
-    "many signs": "# " * (SIZE // 2),
-    "a long name": "#" + "a" * SIZE,
-    "many levels": [nest(40, 40) for _ in range(SIZE // 2000)],
-    "long keys in each other": {"k" * (SIZE // 3): {"l" * (SIZE // 3): [[1] * 100] * 300}},
-}
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +24,6 @@ def lookups(tmp_path_factory: pytest.TempPathFactory) -> Lookups:
     for file, content in zip(files, ({"new_assembly": ["dump"]}, {"dump": process}), strict=True):
         file.write_text(json.dumps(content))
     return load(*files)
-
-
-def measure(function: Callable[[], object]) -> float:
-    """Return the CPU seconds of this process, which other processes do not increase."""
-    started = time.process_time()
-    function()
-    return time.process_time() - started
 
 
 @pytest.mark.parametrize("shape", SHAPES)
