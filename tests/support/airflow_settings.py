@@ -52,7 +52,7 @@ def environment(folder: Path, smtp_port: int, statsd_port: int) -> dict[str, str
         "AIRFLOW__EVENT_HOOKS__POLL_INTERVAL": "0.5",
         "AIRFLOW__EVENT_HOOKS__STALL_CHECK_AFTER": "2",
         "AIRFLOW__EVENT_HOOKS__PROGRESS_INTERVAL": "1",
-        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.25",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
         # Airflow's default, below WAIT_SECONDS: a mail requested during the parsing of its DAG file is sent
         # after the next parsing

@@ -66,7 +66,7 @@ def main() -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     urls = [url for hive, url in settings["hives"].items() if HIVES[hive].has_worker]
-    workers = [Worker(url, threads=2, retry_seconds=float("inf")) for url in urls]
+    workers = [Worker(url, threads=2, poll_interval=0.3, retry_seconds=float("inf")) for url in urls]
     threads = [threading.Thread(target=worker.run, args=[stop]) for worker in workers]
     mail = Controller(Mailbox(folder / "mails"), hostname="127.0.0.1", port=settings["smtp_port"])
     mail.start()

@@ -52,7 +52,8 @@ class JoinWaitEvent:
     payload: dict[str, Any]
     run_id: str
     position: int
-    correlation_id: str | None
+    correlation_id: str | None = None
+    """As in :class:`event_hooks.ledger.records.StoredEvent`."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from event_hooks.events.models import build_causation
 from event_hooks.ledger import follow_ups, overview
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events
@@ -73,8 +74,11 @@ def test_an_unsendable_follow_up_is_stored_and_not_pending(ledger: Ledger) -> No
 def test_a_chain_is_found_from_each_of_its_events(ledger: Ledger) -> None:
     root = store_success(ledger)
     event_ids = [root]
-    for name in ("b", "c"):
-        payload = {"type": name, "follows": {"correlation_id": "run_a/0"}}
+    for position, name in enumerate(("b", "c")):
+        follows = build_causation({"type": "a"}, "run_a", 0, "p", None)
+        payload = {"type": name, "event_id": name, "follows": follows}
+        raised = FollowUpEvent(root, "p", position + 1, payload)
+        ledger.write(lambda connection: follow_ups.insert_follow_ups(connection, [raised]))  # noqa: B023
         (event,) = accept_events(
             ledger, [NewEvent(event_key(name, name), name, "g", payload, "api")], f"run_{name}"
         )
