@@ -37,18 +37,6 @@ GROUPS = {
 }
 """``{prefix of a path: group}``; one process runs the tests of a group, in their order."""
 
-EARLY = (
-    "tests/unit/",
-    "tests/dags/",
-    "tests/integration/hive/test_duplicates",
-    "tests/integration/hive/test_job",
-)
-"""
-Prefixes of the paths of tests that run while Airflow starts.
-
-The other tests without Airflow run at the same time as those of the group ``faults``.
-"""
-
 STOPS_BROKER = "tests/faults/test_broker_outage.py"
 
 WITHOUT_BROKER = ("tests/unit/", "tests/dags/", "tests/integration/hive/")
@@ -94,7 +82,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _position(item: pytest.Item) -> int:
-    """Return the position of a test in the order; Airflow starts during the first tests."""
+    """
+    Return the position of a test in the order.
+
+    The tests of Airflow come first: until they have ended, no test of the group ``faults`` can run, and these
+    take half of the time, in one process. The tests without Airflow use the processors meanwhile.
+    """
     group = group_of(item.nodeid)
     if group == "last":
         return 7
@@ -102,7 +95,7 @@ def _position(item: pytest.Item) -> int:
         return 6
     if item.get_closest_marker("system"):
         return 3 if group == "faults" else 1 if group else 2
-    return 0 if item.nodeid.startswith(EARLY) else 4 if item.nodeid.startswith(WITHOUT_BROKER) else 5
+    return 4 if item.nodeid.startswith(WITHOUT_BROKER) else 5
 
 
 def is_alone(item: pytest.Item) -> bool:
