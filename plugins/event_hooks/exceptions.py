@@ -72,7 +72,7 @@ class EventInvalid(EventHooksError, AirflowFailException):
     def __init__(self, field: FieldPath | str, expected: str, further: Sequence[InvalidField] = ()) -> None:
         path = field if isinstance(field, FieldPath) else FieldPath().child(field)
         self.fields: list[InvalidField] = [(path, _escape_controls(expected)), *further]
-        more = f" (and {len(further)} more invalid fields)" if further else ""
+        more = f" (and {len(further)} more)" if further else ""
         super().__init__(f"{_escape_controls(str(path)) or 'event'}: {self.fields[0][1]}{more}")
 
 
