@@ -34,7 +34,7 @@ RESULTS := --junitxml=.stack/test-results.xml
 ALL_TESTS := -n 4 tests
 
 test-unit: setup ## the tests that need no server
-	@$(BIN)/pytest tests/unit $(ARGS)
+	@$(BIN)/pytest -n 2 tests/unit $(ARGS)
 
 test-compose: setup ## as root: run docker-compose.yaml on a Docker Engine, kill each container; writes docs/compose.md
 	@[ "$$(id -u)" = 0 ] || { echo "make test-compose starts a Docker Engine, which needs root" >&2; exit 2; }
