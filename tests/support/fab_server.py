@@ -65,7 +65,8 @@ class ApiServer:
 
     def request(self, method: str, path: str, user: str | None, **options: Any) -> requests.Response:
         """Send a request as a user or without a login; without redirects."""
-        headers = {"Authorization": f"Bearer {self.token(user)}"} if user else {}
+        login = {"Authorization": f"Bearer {self.token(user)}"} if user else {}
+        headers = {**options.pop("headers", {}), **login}
         url = f"{self.url}{path}"
         return requests.request(
             method, url, headers=headers, timeout=REQUEST_SECONDS, allow_redirects=False, **options

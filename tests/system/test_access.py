@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ from sqlalchemy import create_engine, text
 from event_hooks.api.app import create_app
 from event_hooks.runtime.fab_users import FOLLOW_UPS
 from tests.support.fab_server import PASSWORD, PASSWORDS, ApiServer, FabServer
+from tests.support.shapes import SHAPES
 from tests.support.system import WAIT_SECONDS, System
 
 EXAMPLES = {"process": "dump_idle", "job_id": "1", "event_id": "1", "name": "board.css"}
@@ -32,6 +34,11 @@ def list_routes() -> Iterator[tuple[str, str]]:
 
 ROUTES = sorted(list_routes())
 RUNS = "/api/v2/dags/process_event/dagRuns"
+STATUSES = {"admin": 400, "operator": 400, "viewer": 403, "no_role": 403, None: 401}
+"""``{user: status of a request to trigger an invalid event}``."""
+
+MAX_SECONDS = 5
+"""Time of a request that takes less than a second of CPU time, while other tests use the processors."""
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +107,42 @@ def test_validation_errors_are_hidden_without_the_permission_to_trigger(
     body = {"logical_date": None, "conf": {"type": "new_asembly"}}
     response = server.request("POST", RUNS, user, json=body)
     assert (response.status_code, "type" in response.json()["detail"]) == (status, False)
+
+
+@pytest.mark.parametrize("user", ["admin", "operator"])
+@pytest.mark.parametrize("run_id", ["api__1", "joined__1", "collect__1", "API__1", " api__1"])
+def test_no_user_starts_a_run_with_an_id_of_event_hooks(server: ApiServer, user: str, run_id: str) -> None:
+    body = {"logical_date": None, "dag_run_id": run_id, "conf": {"type": "new_assembly"}}
+    response = server.request("POST", RUNS, user, json=body)
+    assert (response.status_code, response.json()["detail"][:12]) == (400, "dag_run_id: ")
+
+
+@pytest.mark.parametrize("header", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
+def test_a_page_of_another_site_cannot_trigger_a_run(server: ApiServer, header: dict[str, str]) -> None:
+    send = lambda headers: requests.post(  # noqa: E731
+        f"{server.url}{RUNS}",
+        json={"logical_date": None, "conf": {"type": "new_asembly"}},
+        headers=headers,
+        cookies={"_token": server.token("admin")},
+        timeout=WAIT_SECONDS,
+    )
+    answer = send(header)
+    assert (answer.status_code, answer.json()["detail"]) == (403, "Origin: expected a page of this site")
+    assert send({}).status_code == 400
+
+
+@pytest.mark.parametrize("path", [RUNS, "/event-hooks/jobs"])
+@pytest.mark.parametrize("shape", ["a long key before a long list", "long keys before lists", "a wide list"])
+def test_a_body_of_any_shape_gets_its_response_soon(server: ApiServer, path: str, shape: str) -> None:
+    """Before, a user without a role got 403 after 30 s, and all other requests waited."""
+    event = {"type": "new_asembly", "comment": SHAPES[shape]}
+    fields = {"logical_date": None, "conf": event} if path == RUNS else event
+    body = json.dumps(fields, separators=(",", ":"))
+    headers = {"Content-Type": "application/json"}
+    for user, status in STATUSES.items():
+        response = server.request("POST", path, user, data=body, headers=headers)
+        assert response.status_code == (404 if status == 400 and path != RUNS else status), user
+        assert response.elapsed.total_seconds() < MAX_SECONDS
 
 
 def test_a_viewer_cannot_change_anything(system: System, server: ApiServer, genome: str) -> None:

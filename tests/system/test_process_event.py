@@ -15,7 +15,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import requests
 
 from tests.support.lookups import EVENT_LOOKUP, process_lookup
 from tests.support.system import WAIT_SECONDS, System, extract_event
@@ -246,22 +245,6 @@ def test_an_invalid_event_is_rejected_when_it_is_triggered(
 def test_a_body_that_is_too_long_is_rejected(system: System) -> None:
     answer = system.runs.trigger({"type": "new_assembly", "note": "x" * 2**20}, "never_made")
     assert (answer.status_code, answer.json()) == (413, {"detail": "body: expected at most 1048576 bytes"})
-
-
-@pytest.mark.parametrize("run_id", ["api__1", "joined__1", "collect__1", "API__1", " api__1"])
-def test_no_user_starts_a_run_with_an_id_of_event_hooks(system: System, run_id: str) -> None:
-    answer = system.runs.trigger({"type": "new_assembly"}, run_id)
-    assert (answer.status_code, answer.json()["detail"][:12]) == (400, "dag_run_id: ")
-
-
-@pytest.mark.parametrize("header", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
-def test_a_page_of_another_site_cannot_trigger_a_run(system: System, header: dict[str, str]) -> None:
-    address = f"{system.runs.url}/api/v2/dags/process_event/dagRuns"
-    cookies = {"_token": system.airflow.log_in()}
-    body = {"logical_date": None, "conf": {"type": "new_asembly"}}
-    answer = requests.post(address, json=body, headers=header, cookies=cookies, timeout=10)
-    assert (answer.status_code, answer.json()["detail"]) == (403, "Origin: expected a page of this site")
-    assert requests.post(address, json=body, cookies=cookies, timeout=10).status_code == 400
 
 
 def test_a_body_that_is_not_json_gets_the_response_of_airflow(system: System) -> None:

@@ -146,8 +146,8 @@ def test_responses_to_generated_requests_match_the_documentation(
 @pytest.mark.parametrize("path", ["/jobs", "/plan"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_event_of_any_shape_takes_little_time(api: TestClient, path: str, shape: str) -> None:
-    body = json.dumps({"type": "nothing", "comment": SHAPES[shape]})
+    body = json.dumps({"type": "nothing", "comment": SHAPES[shape]}, separators=(",", ":"))
     responses = []
     post = lambda: api.post(path, content=body, headers={"Content-Type": "application/json"})  # noqa: E731
     assert measure(lambda: responses.append(post())) < MAX_CPU_SECONDS
-    assert responses[0].status_code in (200, 201, 413, 422)
+    assert responses[0].status_code in (200, 201, 422)
