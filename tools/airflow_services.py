@@ -44,7 +44,7 @@ class AirflowServices:
     The ledger is a separate database on the same server, ``<database>_ledger``.
 
     :param folder: AIRFLOW_HOME, with the logs, keys and passwords.
-    :param server_url: ``postgresql://…`` of PostgreSQL's administrator, who creates databases and roles.
+    :param server_url: ``postgresql://…`` of PostgreSQL's administrator; it creates databases and roles.
     :param database: name of Airflow's database.
     :param environment: further variables of the services, such as connections; they replace ``settings``.
     :param services: as ``SERVICES``, which it includes.

@@ -58,7 +58,7 @@ class ApiServer:
         self._tokens: dict[str, str] = {}
 
     def token(self, user: str) -> str:
-        """Return the token of a user, who logs in once."""
+        """Return the token of a user; each user logs in once."""
         if user not in self._tokens:
             self._tokens[user] = self.log_in(user)
         return self._tokens[user]

@@ -62,7 +62,8 @@ class TriggerValidation:
         try:
             body = await read_bytes(request)
         except HTTPException as error:
-            await JSONResponse({"detail": error.detail}, error.status_code)(scope, receive, send)
+            response = JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+            await response(scope, receive, send)
             return
         # In a thread: the validation of a large batch would block the event loop.
         if reason := await asyncio.to_thread(_find_problem, body):

@@ -43,7 +43,7 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Request(Generic[T]):
     """
-    A request, whose answer has JSON of type T.
+    A request; its answer has JSON of type T.
 
     :ivar path: below the address of the server.
     :ivar query: parameters, or the text after the question mark.

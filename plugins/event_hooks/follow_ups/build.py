@@ -77,7 +77,8 @@ def _build_payload(
     if index >= emitted_count:
         path = FieldPath(RETURNED_EVENTS_KEY).child(index - emitted_count)
     try:
-        reject_internal_fields(parse_event(payload if is_object else fields, path), path)
+        event = parse_event(payload if is_object else fields, path)
+        reject_internal_fields(event, path)
     except EventInvalid as error:
         return payload, str(error)
-    return payload, None
+    return event.payload(), None

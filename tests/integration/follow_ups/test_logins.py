@@ -1,84 +1,67 @@
-"""Logins at the event server, whose password check is slow on purpose."""
+"""Logins at the event server: the check of a password takes much CPU time of it."""
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from uuid import uuid4
 
 import pytest
 
 from event_hooks.exceptions import EventServerUnreachable
 from event_hooks.follow_ups.hook import EventServerHook
+from tests.support.json_server import JsonServer, run_json_server
 
 EVENT = {"type": "a", "event_id": "1"}
+ACCEPTED = (201, {}, [{"id": 1}])
 
 
-class _Server(HTTPServer):
-    """An event server that accepts the token of the last login, unless ``token`` has changed since."""
-
-    token = "token_1"
-    logins = 0
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_POST(self) -> None:
-        """Return a token, or the item of an accepted event, or 401."""
-        self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path == "/auth/token":
-            self.server.logins += 1
-            self._send(201, {"access_token": self.server.token})
-        elif self.headers["Authorization"] == f"Bearer {self.server.token}":
-            self._send(201, [{"id": 1}])
-        else:
-            self._send(401, {"error": "Invalid JWT token"})
-
-    def _send(self, status: int, body: object) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
-
-    def log_message(self, *_: object) -> None:
-        """Log nothing."""
+def set_password(server: JsonServer, patch: pytest.MonkeyPatch) -> None:
+    """Set a new password in the connection to the server."""
+    url = f"http://event_hooks:{uuid4().hex}@127.0.0.1:{server.server_port}"
+    patch.setenv("AIRFLOW_CONN_EVENT_SERVER", url)
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
-    """An event server with a new password."""
-    server = _Server(("127.0.0.1", 0), _Handler)
-    url = f"http://event_hooks:{uuid4().hex}@127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("AIRFLOW_CONN_EVENT_SERVER", url)
-    thread = threading.Thread(target=server.serve_forever, args=[0.01])
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[JsonServer]:
+    """An event server with prepared answers."""
+    with run_json_server() as server:
+        set_password(server, monkeypatch)
+        yield server
 
 
-def test_a_process_logs_in_once(server: _Server) -> None:
+def log_in(token: str) -> tuple[int, dict[str, str], dict[str, str]]:
+    """Return the answer to a login."""
+    return 201, {}, {"access_token": token}
+
+
+def list_requests(server: JsonServer) -> list[str]:
+    """Return the token of each request, or ``login``."""
+    return [
+        "login" if path == "/auth/token" else headers["Authorization"].removeprefix("Bearer ")
+        for _, path, headers, _ in server.requests
+    ]
+
+
+def test_a_process_logs_in_once(server: JsonServer) -> None:
+    server.answers = [log_in("token_1"), ACCEPTED]
     for _ in range(3):
         EventServerHook().submit([EVENT])
-    assert server.logins == 1
+    assert list_requests(server) == ["login", "token_1", "token_1", "token_1"]
 
 
-def test_another_password_is_another_login(server: _Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_password_is_another_login(server: JsonServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.answers = [log_in("token_1"), ACCEPTED, log_in("token_2"), ACCEPTED]
     EventServerHook().submit([EVENT])
-    url = f"http://event_hooks:{uuid4().hex}@127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("AIRFLOW_CONN_EVENT_SERVER", url)
+    set_password(server, monkeypatch)
     EventServerHook().submit([EVENT])
-    assert server.logins == 2
+    assert list_requests(server) == ["login", "token_1", "login", "token_2"]
 
 
-def test_a_rejected_token_is_replaced_at_the_next_attempt(server: _Server) -> None:
+def test_a_rejected_token_is_replaced_at_the_next_attempt(server: JsonServer) -> None:
+    rejected = (401, {}, {"error": "Invalid JWT token"})
+    server.answers = [log_in("token_1"), ACCEPTED, rejected, log_in("token_2"), ACCEPTED]
     EventServerHook().submit([EVENT])
-    server.token = "token_2"
     with pytest.raises(EventServerUnreachable, match="401: Invalid JWT token"):
         EventServerHook().submit([EVENT])
     EventServerHook().submit([EVENT])
-    assert server.logins == 2
+    assert list_requests(server) == ["login", "token_1", "token_1", "login", "token_2"]

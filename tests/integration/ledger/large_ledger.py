@@ -19,7 +19,10 @@ import pytest
 from sqlalchemy import event as listeners
 from sqlalchemy import text
 
+from event_hooks.events.models import build_causation
 from event_hooks.ledger import database, joins, once, overview
+from event_hooks.ledger.chains import find_correlation_ids
+from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import (
     accept_events,
@@ -198,9 +201,17 @@ def read_board(ledger: Ledger, events: int) -> None:
     assert len(overview.list_events(ledger, EventFilter(), before_id=events // 2)) == 50
     assert overview.list_events_needing_attention(ledger, timedelta(days=7)) == []
     assert [backlog.hive for backlog in overview.load_backlogs(ledger)] == ["hive"]
+    for since in (timedelta(minutes=1), timedelta(days=4000)):
+        assert len(overview.list_events(ledger, EventFilter(since=load_time(ledger) - since))) <= 50
+    assert len(overview.load_event_views(ledger, [event_id, event_id + 1])) == 2
     assert overview.load_event_view(ledger, event_id)
     assert len(overview.list_reports(ledger, event_id)) == 1
     assert overview.list_related_events(ledger, 77)
+    forged = NewEvent(
+        "forged", "t", "g", {"follows": build_causation({"type": "t"}, "run_77", 0, "p", None)}, ""
+    )
+    with ledger.transaction() as connection:
+        assert find_correlation_ids(connection, [forged]) == {}
     assert list_follow_ups(ledger, 10)
     assert joins.list_open_waits(ledger) == []
     assert joins.find_open_wait(ledger, "dump", "g") is None
