@@ -119,7 +119,7 @@ def _make_client(options: Namespace) -> EventClient:
 def _find_token(options: Namespace) -> str | None:
     """Return the token of the arguments or else of the environment; the prompt hides the password."""
     if options.token_file:
-        return Path(options.token_file).read_text()
+        return Path(options.token_file).read_text("utf-8-sig")
     if not options.user and (token := load_token()):
         return token
     user = options.user or environ.get("EVENT_HOOKS_USER")

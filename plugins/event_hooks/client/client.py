@@ -180,7 +180,7 @@ def load_token() -> str | None:
     if token := os.environ.get("EVENT_HOOKS_TOKEN"):
         return token
     file = os.environ.get("EVENT_HOOKS_TOKEN_FILE")
-    return Path(file).read_text() if file else None
+    return Path(file).read_text("utf-8-sig") if file else None
 
 
 def log_in(uri: str, user: str, password: str, *, timeout: float = TIMEOUT_SECONDS) -> str:
