@@ -251,7 +251,8 @@ def _parse_file(file: Path) -> Any:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
             raise LookupInvalid(file, "", f"expected a regular file of at most {MAX_FILE_BYTES} bytes")
-        text = file.read_text("utf-8-sig")  # an editor on Windows may write a byte order mark
+        # An editor on Windows may write a byte order mark. The codec utf-8-sig would be imported in each task.
+        text = file.read_text("utf-8").removeprefix("\ufeff")
         return json.loads(text, object_pairs_hook=lambda pairs: _unique_keys(pairs, file))
     except OSError as error:
         raise LookupInvalid(file, "", f"cannot be read: {error.strerror}") from None
