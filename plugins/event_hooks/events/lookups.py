@@ -251,7 +251,7 @@ def _parse_file(file: Path) -> Any:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
             raise LookupInvalid(file, "", f"expected a regular file of at most {MAX_FILE_BYTES} bytes")
-        # An editor on Windows may write a byte order mark. The codec utf-8-sig would be imported in each task.
+        # Editors on Windows write a byte order mark. Each task would have to import the codec utf-8-sig.
         text = file.read_text("utf-8").removeprefix("\ufeff")
         return json.loads(text, object_pairs_hook=lambda pairs: _unique_keys(pairs, file))
     except OSError as error:
