@@ -34,7 +34,7 @@ class ComponentHealth(BaseModel):
     """Health of one component that event hooks depends on."""
 
     status: Literal["healthy", "unhealthy", "unknown"]
-    message: str | None = Field(None, description="Reason why it is unhealthy.")
+    message: str | None = Field(None, description="Why it is unhealthy, or why no beekeeper works.")
     alive: int | None = Field(None, description="Number of live triggerers.")
     beekeeper: bool | None = Field(
         None, description="Whether the hive has a live beekeeper; null if the hive keeps no record of it."
@@ -226,6 +226,7 @@ ERROR_DESCRIPTIONS = {
     413: "The body is too long",
     415: "The Content-Type is not JSON",
     422: "A field is invalid",
+    502: "The ledger or a hive answered with an error, which a retry meets again",
     503: "The ledger, a hive or the lookups are unavailable",
 }
 
