@@ -28,6 +28,10 @@ NOT_FOUND_SECONDS = 60.0
 """How long a job that was never read may have no row before it is MISSING: a replica of the hive may lag."""
 
 
+MAX_BYTES_PER_READ = 32 * 2**20
+"""Bytes of results that one read returns, because of the triggerer's memory; the next read continues."""
+
+
 @dataclass(frozen=True)
 class JobProgress:
     """Progress of the tree of a submitted job."""
@@ -60,6 +64,9 @@ class HiveChanges:
     """Outcomes of trees that finished."""
 
     stalls: list[Stall] = field(default_factory=list)
+    is_partial: bool = False
+    """Whether further trees have finished, and the next read returns their outcomes."""
+
     is_stall_check: bool = False
     """Whether ``stalls`` is the complete list of present stalls."""
 
@@ -129,7 +136,10 @@ class HiveReader:
             self._not_found_since.pop(job_id, None)
         with translate_errors(self.hive_conn_id), self._engine.connect() as connection:
             tables = self._load_tables(connection)
-            changed, finished = outcomes.refresh_outcomes(connection, self._forest, jobs, tables)
+            max_bytes = math.inf if is_final else MAX_BYTES_PER_READ
+            changed, finished, is_partial = outcomes.refresh_outcomes(
+                connection, self._forest, jobs, tables, max_bytes=max_bytes
+            )
             self._mark_changed({tree.root_id for tree in changed})
             running = [tree for tree in changed if tree.state() is JobState.RUNNING]
             has_messages = bool(running) and job_progress.name in tables
@@ -143,6 +153,7 @@ class HiveReader:
                 *(outcome for outcome in finished if outcome.job_id not in foreign_ids | awaited_ids),
                 *map(self._build_foreign_outcome, sorted(foreign_ids)),
             ],
+            is_partial=is_partial,
         )
 
     def find_stalls_of_waits(self, waits: Sequence[Wait], min_seconds: float) -> list[HiveChanges]:

@@ -173,6 +173,7 @@ class EventWait:
                 hive, jobs, self.ready_timeout, self.log, waited=waited, known_stalls=stalls
             ):
                 recorder.record(changes)
+                await recorder.catch_up()
             await recorder.flush()
         except EventHooksError as error:
             self.log.error("Wait for hive %s failed: %s", hive, error)  # noqa: TRY400
