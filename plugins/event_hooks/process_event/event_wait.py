@@ -131,7 +131,8 @@ class EventWait:
         """Return the complete processes whose jobs are still complete, or deleted since: none was reset."""
         unchanged: list[ProcessStatus] = []
         for hive, group in group_by_hive(statuses).items():
-            outcomes = await call_hook(hive, read_final_outcomes, build_tokens(run.run_id, group))
+            read_states = partial(read_final_outcomes, has_results=False)
+            outcomes = await call_hook(hive, read_states, build_tokens(run.run_id, group))
             states = {outcome.job_id: outcome.state for outcome in outcomes}
             unchanged += [
                 status

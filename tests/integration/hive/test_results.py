@@ -165,6 +165,14 @@ def test_a_read_returns_results_of_limited_length_and_the_next_one_continues(
     assert len(final.outcomes) == 5
 
 
+def test_a_final_read_without_results_has_the_states(make_hive: MakeHive) -> None:
+    hive, job_ids = make_hive_with_long_results(make_hive, 2, 100_000)
+    with open_reader(hive) as reader, record_statements() as statements:
+        outcomes = reader.read_final_outcomes(dict.fromkeys(job_ids), 0, 3600, has_results=False)
+    assert [(outcome.state, outcome.result) for outcome in outcomes] == [(JobState.COMPLETE, None)] * 2
+    assert not [statement for statement in statements if "FROM result" in statement]
+
+
 def test_a_single_result_longer_than_the_limit_of_a_read_is_returned(
     make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch
 ) -> None:

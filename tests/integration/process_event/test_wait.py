@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -220,6 +221,21 @@ async def test_submit_reports_a_rejected_hive_after_the_others_have_their_jobs(
     assert count_jobs(good) == 1
     assert list(load_states(ledger).values()) == [ProcessState.PLANNED, ProcessState.SUBMITTED]
     assert "no such table: job" in run.xcoms["dump.submit", "error"]
+
+
+async def test_all_events_of_a_long_result_are_recorded_and_the_summary_is_short(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer
+) -> None:
+    submit(accept(ledger, [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)])]))
+    await asyncio.to_thread(hive.run_jobs)
+    hive.execute("ALTER TABLE result MODIFY output LONGTEXT CHARACTER SET utf8mb4")
+    events = [{"type": "new_assembly", "genome": f"g{number}", "note": "αβγ" * 500} for number in range(1000)]
+    output = json.dumps({"events": events}, ensure_ascii=False)
+    hive.execute("UPDATE result SET output = :output", output=output)
+    assert isinstance(await wait(triggerer), TaskSuccessEvent)
+    pending = load_pending_follow_ups(ledger, 2000)
+    assert [follow_up.payload["genome"] for follow_up in pending] == [event["genome"] for event in events]
+    assert len(json.dumps(triggerer.read_summary(RUN_ID, "dump.wait"))) < 1000
 
 
 async def test_events_of_a_success_are_recorded_with_it(
