@@ -32,7 +32,9 @@ os.environ |= {
 
 os.environ.setdefault(SESSION, uuid4().hex[:12])
 
-pytest_plugins = [f"tests.support.{name}" for name in ("fixtures", "scheduling", "durations")]
+pytest_plugins = [
+    f"tests.support.{name}" for name in ("airflow_database", "fixtures", "scheduling", "durations")
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -31,7 +31,7 @@ Errors of event hooks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -237,7 +237,15 @@ class ReportNotPublished(EventHooksError):
 
 
 class ReportRejected(ReportNotPublished):
-    """The broker returned or rejected some reports, and confirmed the others."""
+    """
+    The broker returned or rejected some reports, and confirmed the others.
+
+    :ivar reasons: ``{message_id: reason}`` of the returned and rejected reports.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.reasons = reasons
 
 
 class EventKeyConflict(EventHooksError):

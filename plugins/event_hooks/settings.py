@@ -254,6 +254,12 @@ report_unroutable = Setting(
     "error",
     "how to treat a report that is routed to no queue: `error` (it stays pending) or `accept`",
 )
+report_max_bytes = Setting(
+    "report_max_bytes",
+    COUNT,
+    "4194304",
+    "bytes of a report; the long values of a larger one are shortened, and its message says so",
+)
 report_timeout = Setting("report_timeout", NUMBER, "30", "seconds for each answer of the broker")
 collect_schedule = Setting(
     "collect_schedule", TEXT, "*/15 * * * *", "when events are collected, as a cron expression in UTC"

@@ -16,6 +16,7 @@ from airflow.cli.cli_parser import get_parser
 from airflow.configuration import conf
 
 from event_hooks import settings
+from event_hooks.api.airflow_health import MIN_EXAMINED_RUNS
 from tests.support.compose_file import FILE, iter_addresses, load_compose
 from tools import compose_env
 from tools.airflow_services import CHECKOUT, PROGRAMS
@@ -269,6 +270,13 @@ def test_every_airflow_setting_exists(services: dict[str, dict[str, Any]]) -> No
     assert unknown == set()
     environment = services["worker"]["environment"]
     assert environment["AIRFLOW__OPERATORS__DEFAULT_QUEUE"] == environment["AIRFLOW__EVENT_HOOKS__TASK_QUEUE"]
+
+
+def test_the_scheduler_examines_enough_runs(services: dict[str, dict[str, Any]]) -> None:
+    for service in ("scheduler", "api-server"):
+        environment = services[service]["environment"]
+        limit = environment["AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE"]
+        assert int(limit) >= MIN_EXAMINED_RUNS
 
 
 def test_every_command_exists(services: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:

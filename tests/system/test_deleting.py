@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import text
 
 from tests.support.system import WAIT_SECONDS, System
@@ -44,6 +45,26 @@ def test_a_deleted_run_is_started_again_and_waits_for_the_same_job(system: Syste
     assert system.jobs(run_id, "hive_manual") == [(before[0][0], "DONE")]
     # As there is no beekeeper, there may be a report.warn as well
     assert [len(system.reports(genome, f"report.{key}")) for key in ("info", "fatal")] == [1, 0]
+
+
+@pytest.mark.alone  # it deletes the runs of all tests
+def test_a_deleted_dag_is_created_again_and_waits_for_the_same_job(system: System, genome: str) -> None:
+    run_id = start_waiting(system, genome)
+    before = system.jobs(run_id, "hive_manual")
+    assert system.runs.request("DELETE", DAG_PATH).status_code == 204
+    system.wait(lambda: system.runs.request("GET", DAG_PATH).ok)  # the DAG processor parses its file again
+    system.wait(lambda: maintain(system, run_id))
+    system.wait_for_trigger(run_id, "dump_manual.wait")
+    assert system.jobs(run_id, "hive_manual") == before
+    do_jobs(system)
+    assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "success"
+    assert system.jobs(run_id, "hive_manual") == [(before[0][0], "DONE")]
+
+
+def maintain(system: System, run_id: str) -> bool:
+    """Run the maintenance, and return whether the run exists."""
+    system.run_maintenance()
+    return bool(system.runs.request("GET", f"{DAG_PATH}/dagRuns/{run_id}").ok)
 
 
 def test_a_deleted_wait_is_reported_as_fatal(system: System, genome: str) -> None:

@@ -24,7 +24,7 @@ EXPECTED_METRICS = {
 def test_a_running_system_is_healthy(system: System) -> None:
     answer = system.api("GET", "/health", "viewer")
     health = answer.json()
-    assert answer.status_code == 200, health
+    assert (answer.status_code, health["status"]) == (200, "healthy"), health
     assert health["triggerers"]["alive"] >= 1
     idle = health["hives"]["hive_idle"]
     assert (idle["status"], idle["beekeeper"]) == ("healthy", False)

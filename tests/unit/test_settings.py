@@ -40,6 +40,7 @@ DEFAULTS = {
     "report_exchange": "report_exchange",
     "report_exchange_type": "topic",
     "report_unroutable": True,
+    "report_max_bytes": 4 * 2**20,
     "report_timeout": 30.0,
     "collect_schedule": "*/15 * * * *",
     "collect_overlap": 6 * 3600.0,

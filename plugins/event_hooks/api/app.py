@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from event_hooks.api import event_routes, health, middleware, openapi, problems, routes
+from event_hooks.api.airflow_health import AirflowMonitor
 from event_hooks.api.board import pages
 from event_hooks.api.board.beekeeper_status import BeekeeperStatusCache
 from event_hooks.api.health import HealthMonitor
@@ -37,7 +38,8 @@ def create_app(start_run: StartRun = start_run_from_api) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.intake = intake = EventIntake(start_run)
         app.state.beekeepers = BeekeeperStatusCache(intake.hives)
-        app.state.health = HealthMonitor(intake)
+        app.state.airflow = airflow = AirflowMonitor()
+        app.state.health = HealthMonitor(intake, airflow)
         yield
         await intake.close()
 

@@ -18,6 +18,7 @@ _SUBMITTED = {
     "processes": [{**_PLACE, "job": 7, "task": f"{_RUN_ID}/dump_dna.wait", "state": "submitted"}],
     "url": _URL,
     "is_replayed": False,
+    "warnings": [],
 }
 _PENDING = {
     **_PLACE,
@@ -69,7 +70,10 @@ _HEALTH = {
     "status": "healthy",
     "ledger": _HEALTHY,
     "rabbitmq": _HEALTHY,
-    "triggerers": {**_HEALTHY, "alive": 2},
+    **{name: {**_HEALTHY, "alive": 2} for name in ("schedulers", "dag_processors", "triggerers")},
+    "workers": _HEALTHY,
+    "dags": _HEALTHY,
+    "runs": _HEALTHY,
     "hives": {"hive_event_handling": {**_HEALTHY, "beekeeper": True}},
 }
 _NO_LEDGER = {"status": "unhealthy", "message": "the ledger is unavailable now"}

@@ -1,4 +1,4 @@
-"""Health of the ledger, RabbitMQ, the hives and the triggerers, for monitoring and for operators."""
+"""Health of the ledger, RabbitMQ, Airflow and the hives, for monitoring and for operators."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,18 @@ from sqlalchemy import select
 
 from event_hooks import settings
 from event_hooks.api import models
+from event_hooks.api.airflow_health import AIRFLOW_COMPONENTS, HEALTHY, UNHEALTHY, WARNING
 from event_hooks.api.security import MAY_READ
 from event_hooks.events import lookups
 from event_hooks.exceptions import EventHooksError
 from event_hooks.hive.hook import HiveHook
+from event_hooks.ledger.processes import list_open_runs
+from event_hooks.ledger.reports import count_rejected_reports
 from event_hooks.reports.hook import RabbitMQHook
-from event_hooks.runtime.api_server import count_alive_triggerers
+from event_hooks.runtime.airflow_status import find_ended_runs
 
 if TYPE_CHECKING:
+    from event_hooks.api.airflow_health import AirflowMonitor
     from event_hooks.api.intake import EventIntake
 
 log = logging.getLogger(__name__)
@@ -33,7 +38,10 @@ CACHE_SECONDS = 10.0
 TIMEOUT_SECONDS = 5.0
 """Timeout of the check of one component."""
 
-HEALTHY, UNHEALTHY, UNKNOWN = "healthy", "unhealthy", "unknown"
+UNKNOWN = "unknown"
+
+RUN_AGE = timedelta(minutes=3)
+"""Age of an event after which its run counts as unhealthy if Airflow does not run it."""
 
 router = APIRouter(tags=["health"])
 
@@ -46,19 +54,20 @@ router = APIRouter(tags=["health"])
 )
 async def check_health(request: Request) -> JSONResponse:
     """
-    Check the ledger, RabbitMQ, the hives and the triggerers; the status is 503 if one of them is unhealthy.
+    Check the ledger, RabbitMQ, Airflow and the hives; the status is 503 if one of them is unhealthy.
 
     The result is cached for ten seconds. The API server log has the details of each problem.
     """
     result: dict[str, Any] = await request.app.state.health.check()
-    return JSONResponse(result, 200 if result["status"] == HEALTHY else 503)
+    return JSONResponse(result, 200 if result["status"] != UNHEALTHY else 503)
 
 
 class HealthMonitor:
     """Check all components concurrently, and cache the result."""
 
-    def __init__(self, intake: EventIntake) -> None:
+    def __init__(self, intake: EventIntake, airflow: AirflowMonitor) -> None:
         self._intake = intake
+        self._airflow = airflow
         self._started_at = 0.0
         self._task: asyncio.Task[dict[str, Any]] | None = None
         self._unhealthy: set[str] = set()
@@ -72,23 +81,19 @@ class HealthMonitor:
 
     async def _check_all(self) -> dict[str, Any]:
         conn_ids = {process.hive_conn_id for process in lookups.load_cached().processes.values()}
-        ledger, rabbitmq, triggerers, hives = await asyncio.gather(
+        ledger, rabbitmq, runs, airflow, hives = await asyncio.gather(
             self._check_component("ledger", partial(asyncio.to_thread, self._check_ledger)),
-            self._check_component("rabbitmq", partial(asyncio.to_thread, _check_rabbitmq)),
-            self._check_component("triggerers", partial(asyncio.to_thread, _check_triggerers)),
+            self._check_component("rabbitmq", partial(asyncio.to_thread, self._check_rabbitmq)),
+            self._check_component("runs", partial(asyncio.to_thread, self._check_runs)),
+            self._check_airflow(),
             # With write_through off, the API server may be unable to reach the hives.
             self._check_hives(sorted(conn_ids) if settings.write_through() else []),
         )
-        is_healthy = all(
-            component["status"] == HEALTHY for component in (ledger, rabbitmq, triggerers, *hives.values())
-        )
-        return {
-            "status": HEALTHY if is_healthy else UNHEALTHY,
-            "ledger": ledger,
-            "rabbitmq": rabbitmq,
-            "triggerers": triggerers,
-            "hives": {conn_id: {"status": UNKNOWN} for conn_id in conn_ids} | hives,
-        }
+        components = {"ledger": ledger, "rabbitmq": rabbitmq, **airflow, "runs": runs}
+        statuses = {component["status"] for component in (*components.values(), *hives.values())}
+        status = next((name for name in (UNHEALTHY, WARNING) if name in statuses), HEALTHY)
+        all_hives = {conn_id: {"status": UNKNOWN} for conn_id in conn_ids} | hives
+        return {"status": status, **components, "hives": all_hives}
 
     async def _check_hives(self, conn_ids: Collection[str]) -> dict[str, dict[str, Any]]:
         checks = (self._check_component(conn_id, partial(self._check_hive, conn_id)) for conn_id in conn_ids)
@@ -106,12 +111,38 @@ class HealthMonitor:
             message = error.public_message if isinstance(error, EventHooksError) else "no answer"
             result = {"status": UNHEALTHY, "message": message}
         self._unhealthy.discard(name)
-        if result["status"] != HEALTHY:
+        if result["status"] == UNHEALTHY:
             self._unhealthy.add(name)
         return result
 
+    async def _check_airflow(self) -> dict[str, dict[str, Any]]:
+        """Return the health of each component of Airflow; one query serves all of them."""
+
+        async def check(name: str) -> dict[str, Any]:
+            return (await self._airflow.check())[name]
+
+        checks = (self._check_component(name, partial(check, name)) for name in AIRFLOW_COMPONENTS)
+        return dict(zip(AIRFLOW_COMPONENTS, await asyncio.gather(*checks), strict=True))
+
     def _check_ledger(self) -> dict[str, Any]:
         self._intake.ledger().read(select(1))
+        return {}
+
+    def _check_rabbitmq(self) -> dict[str, Any]:
+        RabbitMQHook().check_exchange(settings.report_exchange())
+        if rejected := count_rejected_reports(self._intake.ledger()):
+            text = f"RabbitMQ rejects {rejected} reports: `make check-ledger` and the board show the reason"
+            return {"status": UNHEALTHY, "message": text}
+        return {}
+
+    def _check_runs(self) -> dict[str, Any]:
+        open_runs = list_open_runs(self._intake.ledger(), RUN_AGE)
+        if ended := find_ended_runs(settings.DAG_ID, open_runs):
+            text = (
+                f"{len(ended)} runs have unfinished events, and do not run in Airflow, the first {ended[0]}."
+                " maintain_ledger resumes them within two minutes: if not, see its log"
+            )
+            return {"status": UNHEALTHY, "message": text}
         return {}
 
     async def _check_hive(self, conn_id: str) -> dict[str, Any]:
@@ -124,15 +155,3 @@ def _log_error(name: str, error: Exception) -> None:
     is_expected = isinstance(error, EventHooksError | TimeoutError)
     reason = str(error) or f"no answer within {TIMEOUT_SECONDS:g} s"
     log.warning("%s is unhealthy: %s", name, reason, exc_info=not is_expected)
-
-
-def _check_rabbitmq() -> dict[str, Any]:
-    RabbitMQHook().check_exchange(settings.report_exchange())
-    return {}
-
-
-def _check_triggerers() -> dict[str, Any]:
-    alive = count_alive_triggerers()
-    if not alive:
-        return {"status": UNHEALTHY, "alive": 0, "message": "no triggerer is alive: jobs are not monitored"}
-    return {"alive": alive}

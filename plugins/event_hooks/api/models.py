@@ -33,9 +33,9 @@ class Problem(BaseModel):
 class ComponentHealth(BaseModel):
     """Health of one component that event hooks depends on."""
 
-    status: Literal["healthy", "unhealthy", "unknown"]
-    message: str | None = Field(None, description="Why it is unhealthy, or why no beekeeper works.")
-    alive: int | None = Field(None, description="Number of live triggerers.")
+    status: Literal["healthy", "warning", "unhealthy", "unknown"]
+    message: str | None = Field(None, description="Why it is not healthy, or why no beekeeper works.")
+    alive: int | None = Field(None, description="Number of live processes of this component.")
     beekeeper: bool | None = Field(
         None, description="Whether the hive has a live beekeeper; null if the hive keeps no record of it."
     )
@@ -44,10 +44,15 @@ class ComponentHealth(BaseModel):
 class HealthResponse(BaseModel):
     """Health of all components; the API server log has the details of each problem."""
 
-    status: Literal["healthy", "unhealthy"] = Field(description="healthy if all components are healthy.")
+    status: Literal["healthy", "warning", "unhealthy"] = Field(description="The worst of all components.")
     ledger: ComponentHealth
-    rabbitmq: ComponentHealth
+    rabbitmq: ComponentHealth = Field(description="Unhealthy also while it rejects reports.")
+    schedulers: ComponentHealth
+    dag_processors: ComponentHealth
     triggerers: ComponentHealth
+    workers: ComponentHealth = Field(description="Unhealthy if tasks have been queued for a minute.")
+    dags: ComponentHealth = Field(description="Unhealthy if process_event or maintain_ledger is paused.")
+    runs: ComponentHealth = Field(description="Unhealthy if a run has ended before its events.")
     hives: dict[str, ComponentHealth] = Field(
         description="By connection id; unknown if the setting write_through is off."
     )
@@ -103,6 +108,9 @@ class SubmitResponse(BaseModel):
     processes: list[ProcessJob]
     url: str = Field(description="Page of the event on the event board.")
     is_replayed: bool = Field(description="Whether an earlier request has submitted the event.")
+    warnings: list[str] = Field(
+        description="Why the event is not processed at once, such as a paused DAG; usually empty."
+    )
 
 
 class BatchItemResponse(SubmitResponse):

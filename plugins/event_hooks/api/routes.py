@@ -22,6 +22,7 @@ from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger.records import ProcessState
 
 if TYPE_CHECKING:
+    from event_hooks.api.airflow_health import AirflowMonitor
     from event_hooks.events.lookups import Process
     from event_hooks.hive.sql.control import ControlResult
     from event_hooks.hive.sql.job_views import JobView
@@ -64,8 +65,11 @@ async def submit_events(request: Request, user: User, idempotency_key: Idempoten
     """
     body = await read_json(request)
     intake: EventIntake = request.app.state.intake
+    airflow: AirflowMonitor = request.app.state.airflow
+    airflow.refresh()
     accepted = await intake.accept(parse_events(body), user.get_name(), idempotency_key)
-    responses = [_submit_response(request, item) for item in accepted]
+    warnings = await airflow.load_warnings()
+    responses = [{**_submit_response(request, item), "warnings": warnings} for item in accepted]
     headers = {} if any(item.event.is_new for item in accepted) else {"Idempotency-Replayed": "true"}
     statuses = [item.status_code for item in accepted]
     if not isinstance(body, list):

@@ -68,15 +68,19 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def print_submissions(submissions: Iterable[SubmitResponse]) -> None:
-    """Print accepted events with their jobs."""
+    """Print accepted events with their jobs, and on standard error the server's warnings, each once."""
     rows: list[Sequence[Any]] = []
+    warnings: dict[str, None] = {}
     for submission in submissions:
+        warnings |= dict.fromkeys(submission.get("warnings", ()))
         event = (submission["id"], *_type_and_genome(submission["event"]))
         rows += [
             (*event, process["process"], process["job"], _format_state(process))
             for process in submission["processes"]
         ] or [(*event, "(no process reacts)", None, None)]
     print_table(("event", "type", "genome", "process", "job", "state"), rows)
+    for warning in warnings:
+        print(f"Warning: {escape_text(warning)}", file=sys.stderr)
 
 
 def print_events(events: Iterable[EventSummary]) -> None:

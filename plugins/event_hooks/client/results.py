@@ -33,6 +33,7 @@ class SubmitResponse(TypedDict):
     processes: list[ProcessJob]
     url: str
     is_replayed: bool
+    warnings: NotRequired[list[str]]
 
 
 class BatchItemResponse(SubmitResponse):

@@ -17,6 +17,7 @@ from event_hooks.ledger import follow_ups, joins
 from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.database import read_matching
 from event_hooks.ledger.records import FAILURE_STATES, SUCCESS_STATES, UNFINISHED_STATES, StoredReport
+from event_hooks.ledger.reports import build_stored_report, is_rejected
 from event_hooks.ledger.tables import event, event_process, follow_up, join_wait, report
 from event_hooks.ledger.views import EventFilter, EventState, EventView, HiveBacklog, ProcessView
 
@@ -106,12 +107,8 @@ def list_related_events(ledger: Ledger, event_id: int, limit: int = 100) -> list
 
 def list_reports(ledger: Ledger, event_id: int) -> list[StoredReport]:
     """Return the reports of an event, in the order in which they are published."""
-    columns = (report.c.routing_key, report.c.body, report.c.created_at, report.c.sent_at)
-    rows = ledger.read(select(*columns).where(report.c.event_id == event_id).order_by(report.c.id))
-    return [
-        StoredReport(event_id, row.routing_key, json.loads(row.body), row.created_at, row.sent_at)
-        for row in rows
-    ]
+    rows = ledger.read(select(report).where(report.c.event_id == event_id).order_by(report.c.id))
+    return [build_stored_report(row) for row in rows]
 
 
 def load_backlogs(ledger: Ledger) -> list[HiveBacklog]:
@@ -128,11 +125,17 @@ def load_backlogs(ledger: Ledger) -> list[HiveBacklog]:
 
 
 def count_pending(ledger: Ledger) -> dict[str, int]:
-    """Count the pending work: events without a plan, pending reports and pending follow-up events."""
+    """
+    Count the pending work: events without a plan, pending reports and pending follow-up events.
+
+    ``reports_rejected`` are the pending reports that the broker has returned or rejected.
+    """
+    pending_reports = select(func.count()).select_from(report).where(report.c.sent_at.is_(None))
     is_pending = follow_ups.is_pending()
     counts = {
         "events_not_started": select(func.count()).select_from(event).where(event.c.planned_at.is_(None)),
-        "reports_pending": select(func.count()).select_from(report).where(report.c.sent_at.is_(None)),
+        "reports_pending": pending_reports,
+        "reports_rejected": pending_reports.where(is_rejected()),
         "follow_ups_pending": select(func.count()).select_from(follow_up).where(is_pending),
     }
     (row,) = ledger.read(select(*(count.scalar_subquery().label(name) for name, count in counts.items())))

@@ -265,6 +265,9 @@ class StoredReport:
     sent_at: datetime | None
     """None until it is published."""
 
+    rejected_reason: str | None = None
+    """Why the broker returned or rejected it; None if it did not, or has the report."""
+
 
 def event_key(event_type: str, event_id: str | int) -> str:
     """Return the key of an event with an ``event_id``; 42 and "42" have the same key."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from more_itertools import sliced
-from sqlalchemy import Connection, Select, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, or_, select, update
 
 from event_hooks import metrics
+from event_hooks.exceptions import ReportRejected
 from event_hooks.ledger.clock import read_time, utc_now
-from event_hooks.ledger.database import MAX_ROWS_PER_STATEMENT, Ledger, insert_missing
+from event_hooks.ledger.database import MAX_ROWS_PER_STATEMENT, Ledger, execute_updates, insert_missing
 from event_hooks.ledger.records import PendingReport, StoredReport
 from event_hooks.ledger.tables import report
 
@@ -24,7 +25,8 @@ Publish = Callable[[Sequence[PendingReport]], Iterable[PendingReport]]
 """
 Publishes reports, and yields each report after the broker has confirmed it.
 
-If it ends without an error, the broker has returned or rejected the reports that it did not yield.
+
+:raises ReportRejected: at the end, if the broker has returned or rejected the reports that it did not yield.
 """
 
 
@@ -55,8 +57,9 @@ def publish_pending(
         sent_ids, failure = _publish_rows(rows, publish)
         sent = [row for row in rows if row.id in sent_ids]
         _record_sent(connection, sent)
-        if not failure:
-            _postpone(connection, [row for row in rows if row.id not in sent_ids])
+        if isinstance(failure, ReportRejected):
+            _postpone(connection, [row for row in rows if row.id not in sent_ids], failure.reasons)
+            failure = None
     metrics.record_time_to_report(row.created_at for row in sent)
     if failure:
         raise failure
@@ -72,20 +75,39 @@ def end_retry_delays(ledger: Ledger, run_id: str) -> None:
             connection.execute(update(report).where(report.c.id.in_(batch)).values(retry_at=None))
 
 
+def is_rejected() -> ColumnElement[bool]:
+    """Build the condition that the broker has returned or rejected a report, and not taken it since."""
+    return report.c.rejected_reason.is_not(None)
+
+
 def count_pending_reports(ledger: Ledger, run_id: str | None = None) -> int:
     """Count the pending reports of a run, or of all runs, up to 10,000."""
     statement = _filter_pending(select(report.c.id), run_id)
     return len(ledger.read(statement.limit(10_000)))
 
 
+def count_rejected_reports(ledger: Ledger) -> int:
+    """Count the pending reports that the broker has returned or rejected, up to 10,000."""
+    rejected = _filter_pending(select(report.c.id), None).where(is_rejected())
+    return len(ledger.read(rejected.limit(10_000)))
+
+
 def list_run_reports(ledger: Ledger, run_id: str) -> list[StoredReport]:
     """Return the reports of a run, in the order in which they are published."""
-    columns = (report.c.event_id, report.c.routing_key, report.c.body, report.c.created_at, report.c.sent_at)
-    rows = ledger.read(select(report.c.id, *columns).where(report.c.run_id == run_id))
-    return [
-        StoredReport(row.event_id, row.routing_key, json.loads(row.body), row.created_at, row.sent_at)
-        for row in sorted(rows, key=lambda row: row.id)
-    ]
+    rows = ledger.read(select(report).where(report.c.run_id == run_id))
+    return [build_stored_report(row) for row in sorted(rows, key=lambda row: row.id)]
+
+
+def build_stored_report(row: Any) -> StoredReport:
+    """Return a report from a row with all columns of the table ``report``."""
+    return StoredReport(
+        row.event_id,
+        row.routing_key,
+        json.loads(row.body),
+        row.created_at,
+        row.sent_at,
+        row.rejected_reason,
+    )
 
 
 def insert_reports(connection: Connection, reports: Sequence[PendingReport]) -> None:
@@ -129,17 +151,24 @@ def _publish_rows(rows: Sequence[Any], publish: Publish) -> tuple[set[int], Exce
 def _record_sent(connection: Connection, rows: Sequence[Any]) -> None:
     transient_ids = [row.id for row in rows if row.is_transient]
     other_ids = [row.id for row in rows if not row.is_transient]
+    values = {"sent_at": utc_now(), "rejected_reason": None}
     connection.execute(delete(report).where(report.c.id.in_(transient_ids)))
-    connection.execute(update(report).where(report.c.id.in_(other_ids)).values(sent_at=utc_now()))
+    connection.execute(update(report).where(report.c.id.in_(other_ids)).values(values))
 
 
-def _postpone(connection: Connection, rows: Sequence[Any]) -> None:
+def _postpone(connection: Connection, rows: Sequence[Any], reasons: Mapping[str, str]) -> None:
     """Retry returned or rejected reports later."""
-    for attempts in {row.attempts for row in rows}:
-        ids = [row.id for row in rows if row.attempts == attempts]
-        delay = min(RETRY_DELAY * 2 ** min(attempts, 10), MAX_RETRY_DELAY)
-        values = {"attempts": attempts + 1, "retry_at": read_time(connection) + delay}
-        connection.execute(update(report).where(report.c.id.in_(ids)).values(values))
+    now = read_time(connection)
+    values = [
+        {
+            "id_": row.id,
+            "attempts": row.attempts + 1,
+            "retry_at": now + min(RETRY_DELAY * 2 ** min(row.attempts, 10), MAX_RETRY_DELAY),
+            "rejected_reason": reasons.get(row.message_id),
+        }
+        for row in rows
+    ]
+    execute_updates(connection, update(report).where(report.c.id == bindparam("id_")), values)
 
 
 def _filter_pending(statement: Select[Any], run_id: str | None) -> Select[Any]:

@@ -142,6 +142,7 @@ report = Table(
     Column("sent_at", Instant),  # null while the report is pending
     Column("attempts", Integer, nullable=False, server_default="0"),  # that the broker returned or rejected
     Column("retry_at", Instant),  # until when a returned or rejected report gives way to others
+    Column("rejected_reason", _LONG_TEXT),  # why the broker did not take it; null once it is sent
     Column("is_transient", Boolean, nullable=False, server_default=false()),  # deleted once it is sent
     Index("report_pending", "sent_at", "id"),
     Index("report_pending_of_run", "run_id", "sent_at", "id"),

@@ -25,7 +25,7 @@ from event_hooks.hive.reader import HiveReader
 from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import list_runs_since, list_unplanned_events, load_run_events
-from event_hooks.ledger.processes import load_run_statuses
+from event_hooks.ledger.processes import list_open_runs, load_run_statuses
 from event_hooks.ledger.records import ProcessState, ProcessStatus, StoredEvent, StoredReport
 from event_hooks.ledger.reports import list_run_reports
 from event_hooks.process_event.planning import submit_task_id
@@ -54,10 +54,13 @@ def find_inconsistencies(ledger: Ledger, since: datetime) -> Iterator[str]:
             f"run {event.run_id}: {name} is not planned: see the log of the run's task route; maintain_ledger"
             " starts a run that is missing, and its log has the error if it cannot"
         )
+    open_runs = list_open_runs(ledger, GRACE)
     for run_id in list_runs_since(ledger, since):
         events, statuses = load_run_events(ledger, run_id), load_run_statuses(ledger, run_id)
         reports = list_run_reports(ledger, run_id)
         yield from (f"run {run_id}: {text}" for text in _compare_jobs(run_id, events, statuses))
+        if run_id in open_runs:
+            yield from (f"run {run_id}: {text}" for text in _list_without_wait(statuses))
         now = load_time(ledger)
         yield from (f"run {run_id}: {text}" for text in _compare_reports(statuses, reports, now))
 
@@ -133,10 +136,23 @@ def _compare_reports(
         text = _compare_report(status, routing_keys[status.event_id, status.process])
         if status.state != ProcessState.SKIPPED and text:
             yield f"{status.process} of event {status.event_id} is {text}"
-    overdue = [report for report in reports if report.sent_at is None and now - report.created_at > GRACE]
+    pending = [report for report in reports if report.sent_at is None]
+    rejected = [report for report in pending if report.rejected_reason]
+    if rejected:
+        yield f"{len(rejected)} reports are not in a queue, the first because {rejected[0].rejected_reason}"
+    overdue = [report for report in pending if now - report.created_at > GRACE and report not in rejected]
     if overdue:
         first = f"{overdue[0].created_at:%Y-%m-%d %H:%M} UTC"
         yield f"{len(overdue)} reports are pending, the first since {first}: check that RabbitMQ is running"
+
+
+def _list_without_wait(statuses: Sequence[ProcessStatus]) -> Iterator[str]:
+    for status in statuses:
+        if status.state == ProcessState.SUBMITTED and status.attempt is None:
+            yield (
+                f"no task waits for {status.process} of event {status.event_id}: see GET /event-hooks/health,"
+                " which shows whether process_event is paused, and whether Airflow runs"
+            )
 
 
 def _list_routing_keys(reports: Sequence[StoredReport]) -> dict[tuple[int | None, str], list[str]]:

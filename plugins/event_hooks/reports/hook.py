@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import amask_secret, mask_secret
 from more_itertools import chunked
 from pika.exceptions import (
-    AMQPError,
+    ChannelClosedByBroker,
     ConnectionBlockedTimeout,
     NackError,
     UnroutableError,
@@ -85,19 +85,21 @@ class RabbitMQHook(BaseHook):
             published.
         """
         parameters = self._load_parameters()
-        rejections: list[AMQPError] = []
+        rejections: dict[str, Exception] = {}
         with _translated_errors(parameters), Publisher(parameters) as publisher:
             publisher.check_exchange(exchange)
             for batch in chunked(messages, MAX_UNCONFIRMED_MESSAGES):
                 answers = publisher.publish(batch, exchange)
                 yield from answers.confirmed
-                rejections += answers.rejections
+                rejections |= answers.rejections
                 if answers.failure:
                     raise answers.failure
         if rejections:
+            reasons = {message_id: _explain_rejection(error) for message_id, error in rejections.items()}
             raise ReportRejected(
                 f"{_describe_server(parameters)}: {len(rejections)} reports are not in a queue, the first"
-                f" because {_describe_rejection(rejections[0])}{_find_advice(rejections[0])}"
+                f" because {next(iter(reasons.values()))}",
+                reasons,
             )
 
     def check_exchange(self, exchange: str) -> None:
@@ -152,6 +154,7 @@ _ADVICE = (
         "bind one: python -m event_hooks.reports.topology (or set [event_hooks] report_unroutable = accept)",
     ),
     (NackError, "", "a queue is full, or cannot store: see its policy and the broker's log"),
+    (Exception, "larger than", "increase max_message_size in the broker's rabbitmq.conf"),
     (ssl.SSLError, "", "check the certificate, and ca_file in the connection's extra"),
     (
         Exception,
@@ -189,11 +192,15 @@ def _describe_server(parameters: Any) -> str:
     )
 
 
-def _describe_rejection(error: AMQPError) -> str:
-    if not isinstance(error, UnroutableError):
-        return "it was rejected"
-    method = error.messages[0].method
-    return f"no queue takes {method.routing_key!r} from exchange {method.exchange!r}"
+def _explain_rejection(error: Exception) -> str:
+    if isinstance(error, UnroutableError):
+        method = error.messages[0].method
+        reason = f"no queue takes {method.routing_key!r} from exchange {method.exchange!r}"
+    elif isinstance(error, ChannelClosedByBroker):
+        reason = f"the broker rejected it: {error.reply_text}"
+    else:
+        reason = "it was rejected"
+    return reason + _find_advice(error)
 
 
 def _parameters_from_uri(uri: str) -> Any:

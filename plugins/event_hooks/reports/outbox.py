@@ -13,6 +13,7 @@ from event_hooks.ledger.records import PendingReport
 from event_hooks.ledger.reports import count_pending_reports, end_retry_delays, publish_pending
 from event_hooks.reports.hook import RabbitMQHook
 from event_hooks.reports.report import Report, is_at_least
+from event_hooks.reports.shortening import shorten_body
 
 if TYPE_CHECKING:
     from event_hooks.ledger.database import Ledger
@@ -22,15 +23,19 @@ POLL_SECONDS = 0.2
 
 
 def to_pending(reports: Iterable[Report], run_id: str) -> list[PendingReport]:
-    """Return reports in the form that the ledger stores, without those below the setting ``report_level``."""
-    level = settings.report_level()
+    """
+    Return reports in the form that the ledger stores, without those below the setting ``report_level``.
+
+    Reports with more bytes than the setting ``report_max_bytes`` are shortened.
+    """
+    level, max_bytes = settings.report_level(), settings.report_max_bytes()
     return [
         PendingReport(
             report.message_id,
             report.event_id,
             run_id,
             report.routing_key,
-            report.body,
+            shorten_body(report.body, max_bytes),
             report.is_transient,
         )
         for report in reports
@@ -39,7 +44,7 @@ def to_pending(reports: Iterable[Report], run_id: str) -> list[PendingReport]:
 
 
 class _Sender:
-    """Publish reports with a hook, in several calls; remember the first error of a returned report."""
+    """Publish reports with a hook, in several calls; remember the first error of a rejected report."""
 
     def __init__(self, hook: RabbitMQHook) -> None:
         self._hook = hook
@@ -53,6 +58,7 @@ class _Sender:
                 yield report
         except ReportRejected as error:
             self.rejection = self.rejection or error
+            raise
 
 
 def send_pending(ledger: Ledger, hook: RabbitMQHook | None = None, *, run_id: str | None = None) -> int:

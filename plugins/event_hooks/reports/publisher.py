@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
@@ -26,6 +28,7 @@ from pika.exceptions import (
 from pika.spec import Basic
 
 from event_hooks import settings
+from event_hooks.reports.shortening import shorten_body
 
 if TYPE_CHECKING:
     from pika.channel import Channel
@@ -38,6 +41,12 @@ CLOSE_SECONDS = 1.0
 
 ACCESS_REFUSED = 403
 """Reply code of a broker that refuses an operation to a user."""
+
+PRECONDITION_FAILED = 406
+"""Reply code of a broker that closes a channel because of one message, such as one that is too large."""
+
+_MAX_BYTES: dict[tuple[str, int], int] = {}
+"""``{(host, port): bytes of the largest message}`` of the brokers that have rejected a larger one."""
 
 _REFUSED: set[tuple[str, int, str, str, str]] = set()
 """(host, port, user, vhost, exchange) for which the broker has refused to tell the type of the exchange."""
@@ -69,8 +78,8 @@ class Answers(Generic[M]):
     confirmed: Sequence[M]
     """Messages that are in a queue, in the order of their publication."""
 
-    rejections: Sequence[AMQPError]
-    """An error for each message that the broker returned or rejected."""
+    rejections: Mapping[str, Exception]
+    """``{message_id: error}`` of the messages that the broker returned or rejected."""
 
     failure: Exception | None
     """Why there are messages without an answer; they may or may not be in a queue."""
@@ -95,7 +104,10 @@ class Publisher:
         self._unanswered: dict[int, Message] = {}
         """``{delivery tag: message}``."""
 
-        self._rejections: dict[str | None, AMQPError] = {}
+        self._confirmed_ids: set[str] = set()
+        """Ids of the messages of the present batch that are in a queue."""
+
+        self._rejections: dict[str, Exception] = {}
         """``{message id: error}`` of the present batch."""
 
         self._is_blocked = False
@@ -103,7 +115,7 @@ class Publisher:
 
     def __enter__(self) -> Self:
         """Connect."""
-        self._failure = self._create_future()  # the error that closed the connection or the channel
+        self._failure = self._create_future()
         self._closed = self._create_future()
         try:
             self._open()
@@ -144,30 +156,57 @@ class Publisher:
             _REFUSED.add(access)
 
     def publish(self, batch: Sequence[M], exchange: str) -> Answers[M]:
-        """Publish messages, and wait for an answer to each of them."""
+        """
+        Publish messages, and wait for an answer to each of them.
+
+        After a message that is too large, the broker closes the channel, and does not answer the messages
+        after it. The unanswered messages are then published again, each of them alone.
+        """
+        self._rejections = {}
+        self._confirmed_ids = set()
+        failure = self._publish(batch, exchange)
+        if _is_message_rejected(failure):
+            failure = self._publish_each(list(self._unanswered.values()), exchange)
+        confirmed = [message for message in batch if message.message_id in self._confirmed_ids]
+        return Answers(confirmed, self._rejections, failure)
+
+    def _publish_each(self, messages: Sequence[Message], exchange: str) -> Exception | None:
+        """Publish each message alone; return the error that stopped the publication of all messages."""
+        for message in messages:
+            if self._failure.done():
+                self._open_confirming_channel()
+            failure = self._publish([message], exchange)
+            if failure and not _is_message_rejected(failure):
+                return failure
+            if failure:
+                self._rejections[message.message_id] = failure
+        return None
+
+    def _publish(self, batch: Sequence[Message], exchange: str) -> Exception | None:
+        """Publish messages on the open channel; return the error that closed it, or a timeout."""
         tags = range(self._last_tag + 1, self._last_tag + 1 + len(batch))
         self._last_tag = tags[-1]
         self._unanswered = dict(zip(tags, batch, strict=True))
-        self._rejections = {}
-        failure = None
-        try:
-            self._publish(batch, exchange)
-        except BROKER_ERRORS as error:
-            failure = error
-        confirmed = [
-            message
-            for tag, message in zip(tags, batch, strict=True)
-            if tag not in self._unanswered and message.message_id not in self._rejections
-        ]
-        return Answers(confirmed, list(self._rejections.values()), failure)
-
-    def _publish(self, batch: Sequence[Message], exchange: str) -> None:
         self._answered = self._create_future()
         mandatory = settings.report_unroutable()
-        for message in batch:
-            body, properties = message.body.encode(), _build_properties(message)
-            self._channel.basic_publish(exchange, message.routing_key, body, properties, mandatory)
-        self._wait(self._answered)
+        try:
+            for message in batch:
+                body, properties = self._encode(message), _build_properties(message)
+                self._channel.basic_publish(exchange, message.routing_key, body, properties, mandatory)
+            self._wait(self._answered)
+        except BROKER_ERRORS as error:
+            if match := re.search(r"max size (\d+)", str(error)):
+                _MAX_BYTES[self._address] = int(match[1])
+            return error
+        return None
+
+    def _encode(self, message: Message) -> bytes:
+        """Return the body, shortened if the broker has rejected one of its size."""
+        return shorten_body(message.body, _MAX_BYTES.get(self._address, sys.maxsize)).encode()
+
+    @property
+    def _address(self) -> tuple[str, int]:
+        return self._parameters.host, self._parameters.port
 
     def _open(self) -> None:
         opened = self._create_future()
@@ -182,7 +221,13 @@ class Publisher:
         self._connection.add_on_connection_unblocked_callback(lambda *_: self._set_blocked(is_blocked=False))
         # Pika's own timeout has the same length, and closes the socket.
         self._wait(opened, extra_seconds=CLOSE_SECONDS)
+        self._open_confirming_channel()
+
+    def _open_confirming_channel(self) -> None:
+        """Open the channel for messages, which the broker answers; it counts them from 1."""
+        self._failure = self._create_future()  # the error that closed the connection or this channel
         self._channel = self._open_channel(self._failure)
+        self._last_tag = 0
         selected = self._create_future()
         self._channel.add_on_return_callback(self._on_return)
         self._channel.confirm_delivery(self._on_answer, lambda _: _resolve(selected))
@@ -234,9 +279,11 @@ class Publisher:
         is_multiple = frame.method.multiple  # answers all messages up to this tag
         tags = [tag for tag in self._unanswered if tag <= last_tag] if is_multiple else [last_tag]
         for tag in tags:
-            message = self._unanswered.pop(tag)
+            message_id = self._unanswered.pop(tag).message_id
             if isinstance(frame.method, Basic.Nack):
-                self._rejections[message.message_id] = NackError([])
+                self._rejections[message_id] = NackError([])
+            elif message_id not in self._rejections:
+                self._confirmed_ids.add(message_id)
         if not self._unanswered:
             _resolve(self._answered)
 
@@ -244,6 +291,11 @@ class Publisher:
 def _resolve(future: asyncio.Future[Any], result: Any = None) -> None:
     if not future.done():
         future.set_result(result)
+
+
+def _is_message_rejected(failure: Exception | None) -> bool:
+    """Return whether the broker has closed the channel because of one message."""
+    return isinstance(failure, ChannelClosedByBroker) and failure.reply_code == PRECONDITION_FAILED
 
 
 def _build_properties(message: Message) -> pika.BasicProperties:

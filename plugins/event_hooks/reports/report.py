@@ -80,6 +80,16 @@ def format_message(summary: str, facts: Mapping[str, Any]) -> str:
     return f"{summary}: {json.dumps(facts, ensure_ascii=False)}"
 
 
+def parse_message(message: str) -> tuple[str, dict[str, Any] | str]:
+    """Return the phrase of a report's message, and its facts; as text if they are not a JSON object."""
+    summary, _, text = message.partition(": ")
+    try:
+        facts = json.loads(text) if text else {}
+    except ValueError:
+        facts = None
+    return summary, facts if isinstance(facts, dict) else text
+
+
 def build_event_report(
     report_type: ReportType,
     message: str,

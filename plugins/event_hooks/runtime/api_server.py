@@ -19,16 +19,12 @@ from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag, resolve_user_from_token
 from airflow.exceptions import DagRunAlreadyExists
-from airflow.jobs.job import Job, JobState
-from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType
 from fastapi import HTTPException, Request
-from sqlalchemy import select
 
 __all__ = [
     "COOKIE_NAME_JWT_TOKEN",
     "BaseUser",
-    "count_alive_triggerers",
     "find_user",
     "get_user",
     "is_permitted",
@@ -77,10 +73,3 @@ def trigger_run(dag_id: str, run_id: str, conf: dict[str, Any], note: str | None
     except DagRunAlreadyExists:
         return False
     return True
-
-
-def count_alive_triggerers() -> int:
-    """Return the number of triggerers that run and have sent a heartbeat recently."""
-    running = select(Job).where(Job.job_type == "TriggererJob", Job.state == JobState.RUNNING)
-    with create_session() as session:
-        return sum(job.is_alive() for job in session.scalars(running))

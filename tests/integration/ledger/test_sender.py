@@ -16,10 +16,17 @@ from sqlalchemy import select
 
 from event_hooks.events.models import Event
 from event_hooks.exceptions import ReportNotPublished, ReportRejected
+from event_hooks.ledger import overview
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events
 from event_hooks.ledger.records import NewEvent, PendingReport, ProgressUpdate, RunEvents, event_key
-from event_hooks.ledger.reports import count_pending_reports, insert_reports, store_reports
+from event_hooks.ledger.reports import (
+    count_pending_reports,
+    count_rejected_reports,
+    insert_reports,
+    list_run_reports,
+    store_reports,
+)
 from event_hooks.ledger.tables import report
 from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.hook import RabbitMQHook
@@ -92,12 +99,16 @@ def test_reports_without_a_queue_do_not_hold_up_other_reports(ledger: Ledger, qu
     with pytest.raises(ReportNotPublished, match="250 reports are not in a queue, .* no queue takes"):
         send_pending(ledger)
     assert (drain_queue(queue), count_pending_reports(ledger)) == (["last"], 250)
+    assert (count_rejected_reports(ledger), overview.count_pending(ledger)["reports_rejected"]) == (250, 250)
+    assert "no queue takes 'report.info'" in str(list_run_reports(ledger, "run")[0].rejected_reason)
     with pytest.raises(ReportNotPublished, match="bind one"):
         send_pending_of_run(ledger, "run")
     bind_queue(queue, "report.fatal", "report.*")
     assert send_pending(ledger) == 0  # their delay has not ended
     assert send_pending_of_run(ledger, "run") == 250
     assert drain_queue(queue) == ids
+    assert {report.rejected_reason for report in list_run_reports(ledger, "run")} == {None}
+    assert count_rejected_reports(ledger) == 0
 
 
 def test_the_delay_of_a_returned_report_grows(ledger: Ledger, queue: str) -> None:

@@ -13,13 +13,14 @@ from urllib.parse import quote
 import pytest
 
 from event_hooks.exceptions import ReportNotPublished, ReportRejected
-from event_hooks.reports import listen, topology
+from event_hooks.reports import listen, publisher, topology
 from event_hooks.reports.hook import MAX_UNCONFIRMED_MESSAGES, RabbitMQHook
 from event_hooks.reports.report import Report
 from tests.integration.reports.conftest import SeparateBroker
 
 EXCHANGE = "report_exchange"
 QUEUE = "persistent_report"
+MAX_MESSAGE_BYTES = 65_536
 HIGH, LOW = "0.8", "0.0000001"
 
 
@@ -96,6 +97,46 @@ def test_reports_after_a_returned_or_rejected_report_are_published(hook: RabbitM
     assert [next(published), next(published)] == [reports[0], reports[3]]
     with pytest.raises(ReportRejected, match="2 reports are not in a queue, the first because"):
         next(published)
+
+
+@pytest.fixture
+def hook_of_small_broker(hook: RabbitMQHook, broker: SeparateBroker) -> Iterator[RabbitMQHook]:
+    """A hook of the separate broker, which rejects messages of more than 64 KiB meanwhile."""
+    broker.control("eval", f"application:set_env(rabbit, max_message_size, {MAX_MESSAGE_BYTES}).")
+    yield hook
+    broker.control("eval", "application:unset_env(rabbit, max_message_size).")
+    publisher._MAX_BYTES.clear()
+
+
+@pytest.mark.parametrize("positions", [{0}, {249}, {1, 2, 100}], ids=str)
+def test_a_report_above_the_limit_of_the_broker_is_shortened(
+    hook_of_small_broker: RabbitMQHook, positions: set[int]
+) -> None:
+    reports = build_reports(250)
+    for position in positions:
+        reports[position] = reports[position].model_copy(update={"message": f"Event: {'é' * 40_000}"})
+    assert list(hook_of_small_broker.publish(reports, EXCHANGE)) == reports
+    assert set(drain_queue(hook_of_small_broker)) == {report.message_id for report in reports}
+    # Its limit is known now, so nothing is published twice
+    assert list(hook_of_small_broker.publish(reports, EXCHANGE)) == reports
+    assert drain_queue(hook_of_small_broker) == [report.message_id for report in reports]
+
+
+def test_a_report_that_the_broker_never_takes_does_not_hold_up_others(
+    hook_of_small_broker: RabbitMQHook,
+) -> None:
+    reports = build_reports(5)
+    reports[2] = reports[2].model_copy(update={"process": "x" * 70_000})  # no value that can be shortened
+    published = hook_of_small_broker.publish(reports, EXCHANGE)
+    assert [next(published) for _ in range(4)] == [*reports[:2], *reports[3:]]
+    with pytest.raises(
+        ReportRejected, match="1 reports are not in a queue, .* increase max_message"
+    ) as error:
+        next(published)
+    assert list(error.value.reasons) == [reports[2].message_id]
+    assert set(drain_queue(hook_of_small_broker)) == {report.message_id for report in reports} - set(
+        error.value.reasons
+    )
 
 
 def test_confirmed_reports_survive_a_closed_connection(hook: RabbitMQHook, broker: SeparateBroker) -> None:

@@ -23,7 +23,7 @@ from event_hooks.ledger.follow_ups import list_follow_ups
 from event_hooks.ledger.views import EventFilter, HiveBacklog, ProcessView
 from event_hooks.process_event import planning
 from event_hooks.reports.builder import RETRY_ADVICE, ReportStep
-from event_hooks.reports.report import METADATA_KEY
+from event_hooks.reports.report import METADATA_KEY, parse_message
 
 if TYPE_CHECKING:
     from event_hooks.api.board.beekeeper_status import BeekeeperStatusCache
@@ -86,6 +86,7 @@ async def show_board(
     return _render(
         request,
         "board.html",
+        warnings=await request.app.state.airflow.load_warnings(),
         event_filter=event_filter,
         before=before,
         is_start_page=is_start_page,
@@ -118,6 +119,7 @@ async def show_event(event_id: Annotated[int, Path(ge=1, le=2**63 - 1)], request
     return _render(
         request,
         "event.html",
+        warnings=await request.app.state.airflow.load_warnings(),
         event=view,
         payload=json.dumps(payload, indent=2, ensure_ascii=False),
         timelines=[
@@ -208,12 +210,8 @@ def _parse_report(report: Mapping[str, Any] | str) -> dict[str, Any]:
         colon is not a JSON object.
     """
     body = json.loads(report) if isinstance(report, str) else report
-    title, _, text = str(body.get("message", "")).partition(": ")
-    try:
-        fields = json.loads(text) if text else {}
-    except ValueError:
-        fields = None
-    return {**(fields if isinstance(fields, dict) else {"error": text}), "title": title}
+    title, facts = parse_message(str(body.get("message", "")))
+    return {**(facts if isinstance(facts, dict) else {"error": facts}), "title": title}
 
 
 def _task_id(process: ProcessView) -> str:
