@@ -13,6 +13,7 @@ from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.processes import reject_events
 from event_hooks.ledger.progress import store_progress, store_stalls
 from event_hooks.ledger.records import ProcessOutcome, ProgressUpdate
+from tests.integration.hive.conftest import wait_until
 from tests.integration.hives import PracticeHive
 
 
@@ -108,8 +109,8 @@ def test_a_blocked_beekeeper_is_shown_as_blocked(api: TestClient, first_hive: Pr
         "INSERT INTO beekeeper (beekeeper_id, meadow_host, meadow_user, process_id, is_blocked)"
         " VALUES (1, 'hpc-1', 'me', '1', 1)"
     )
-    page = api.get("/board").text
-    assert re.search(r'class="beekeeper dead">blocked<.*beekeeper 1 on hpc-1 is blocked', page)
+    shown = re.compile(r'class="beekeeper dead">blocked<.*beekeeper 1 on hpc-1 is blocked')
+    wait_until(lambda: shown.search(api.get("/board").text))  # a page does not wait for a slow hive
 
 
 def test_the_page_of_an_event_has_its_timeline(api: TestClient, ledger: Ledger) -> None:
