@@ -49,7 +49,7 @@ check-ledger: setup ## compare the ledger of `make up` with hives and reports; A
 bench: setup ## measure everything (25 minutes); writes docs/performance.md
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench
 
-bench-%: setup ## measure one thing: bench-hive, bench-api, bench-runs, bench-collect, bench-ledger
+bench-%: setup ## measure one thing: bench-hive, -api, -runs, -waiting, -collect, -ledger
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench $*
 
 test-mysql: setup ## as root: install MySQL of Debian unstable, and run the tests on it; writes docs/mysql.md

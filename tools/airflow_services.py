@@ -6,7 +6,6 @@ import os
 import secrets
 import sys
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import psycopg2
 import requests
+from cryptography.fernet import Fernet
 
 from tools.airflow_api import AirflowApi
 from tools.airflow_databases import Database, read_versions
@@ -89,8 +89,7 @@ class AirflowServices:
 
     @property
     def _fernet_key(self) -> str:
-        create = lambda: urlsafe_b64encode(secrets.token_bytes(32)).decode()  # noqa: E731
-        return str(self._state.get_or_create("fernet key", create))
+        return str(self._state.get_or_create("fernet key", lambda: Fernet.generate_key().decode()))
 
     @property
     def _passwords_file(self) -> Path:
@@ -170,14 +169,6 @@ class AirflowServices:
         if not self.is_prepared():
             self._run("migration", str(PROGRAMS / "airflow"), "db", "migrate")
             self._state.store("migrated", read_versions(self.databases[0].url))
-
-    def run_command(self, *arguments: str) -> None:
-        """
-        Run an ``airflow`` command, as in ``backfill create …``.
-
-        :raises StackError: it failed or took longer than ``MIGRATE_SECONDS``.
-        """
-        self._run("command", str(PROGRAMS / "airflow"), *arguments)
 
     def _run(self, subfolder: str, *command: str) -> None:
         ProcessFolder(self.folder / subfolder).run(command, self.environment, MIGRATE_SECONDS)

@@ -14,6 +14,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import jwt
 import pytest
 
 from event_hooks.cli.main import main
@@ -163,6 +164,35 @@ def test_a_login_replaces_a_token(command: Command, system: System) -> None:
     with pytest.raises(RequestRejected) as caught:
         log_in(f"{system.airflow.url}/event-hooks", "admin", "wrong_word")
     assert "wrong_word" not in str(caught.value)
+
+
+@pytest.fixture
+def expired_token(system: System) -> str:
+    """A token of the administrator that expired a minute ago."""
+    token = system.airflow.log_in()
+    claims = jwt.decode(token, options={"verify_signature": False})
+    secret = system.airflow.environment["AIRFLOW__API_AUTH__JWT_SECRET"]
+    algorithm = jwt.get_unverified_header(token)["alg"]
+    return jwt.encode({**claims, "exp": int(time.time()) - 60}, secret, algorithm)
+
+
+def test_a_client_with_a_login_renews_an_expired_token(
+    system: System, environment: Mapping[str, str], expired_token: str, genome: str
+) -> None:
+    uri, login = environment["EVENT_URI"], ("admin", system.airflow.password)
+    with pytest.raises(RequestRejected, match="this token is missing or expired"):
+        EventClient(uri, expired_token).events()
+    with EventClient(uri, expired_token, login=login) as client:
+        job_id = client.submit(practice_event(genome, "idle"))["job_id"]
+        assert job_id in [job["id"] for job in client.list("dump_idle")]
+
+
+async def test_an_async_client_with_a_login_renews_an_expired_token(
+    system: System, environment: Mapping[str, str], expired_token: str
+) -> None:
+    login = ("admin", system.airflow.password)
+    async with AsyncEventClient(environment["EVENT_URI"], expired_token, login=login) as client:
+        assert sorted(EVENT_LOOKUP) == await client.events()
 
 
 def test_a_job_is_retrieved_listed_and_stopped(command: Command, genome: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -100,20 +101,26 @@ def test_a_backfill_starts_each_event_once_and_none_when_repeated(system: System
         system.metadata.add_event(system.metadata.add_genome(f"{genome}_{quarter}"), created_at=created_at)
     end = BACKFILL + timedelta(minutes=29)
     assert backfill(system, BACKFILL, end, "none") == 2
-    assert backfill(system, BACKFILL, end, "completed", "--dag-run-conf", '{"reprocess": "failed"}') == 2
+    assert backfill(system, BACKFILL, end, "completed", {"reprocess": "failed"}) == 2
     events = wait_until_finished(
         system, genome, 2
     )  # the runs vary: intervals overlap and run at the same time
     assert {event["state"] for event in events} == {"complete"}
 
 
-def backfill(system: System, start: datetime, end: datetime, behavior: str, *more: str) -> int:
-    """Backfill with Airflow's command, and return the number of runs."""
+def backfill(
+    system: System, start: datetime, end: datetime, behavior: str, conf: Mapping[str, Any] | None = None
+) -> int:
+    """Create a backfill, and return the number of its runs."""
     system.runs.request("PATCH", "/dags/collect_events", json={"is_paused": False})
-    dates = ["--from-date", start.isoformat(), "--to-date", end.isoformat()]
-    system.airflow.run_command(
-        "backfill", "create", "--dag-id", "collect_events", *dates, "--reprocess-behavior", behavior, *more
-    )
+    body = {
+        "dag_id": "collect_events",
+        "from_date": start.isoformat(),
+        "to_date": end.isoformat(),
+        "reprocess_behavior": behavior,
+        "dag_run_conf": conf or {},
+    }
+    assert system.runs.request("POST", "/backfills", json=body).ok
     are_finished = lambda: all(backfill["completed_at"] for backfill in list_backfills(system))  # noqa: E731
     system.runs.wait_until(are_finished, 3 * WAIT_SECONDS, lambda: str(list_backfills(system)))
     path = "/dags/collect_events/dagRuns?limit=100&order_by=-id"

@@ -17,6 +17,7 @@ EXPECTED_METRICS = {
     "oldest_seconds",
     "events_not_started",
     "reports_pending",
+    "reports_rejected",
     "follow_ups_pending",
 }
 

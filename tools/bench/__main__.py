@@ -1,7 +1,7 @@
 """
 Run benchmarks, and write the results to ``docs/performance.md``.
 
-``python -m tools.bench [hive|api|runs|collect|ledger …]`` runs the named benchmarks, by default all.
+``python -m tools.bench [hive|api|runs|waiting|collect|ledger …]`` runs the named benchmarks, by default all.
 Each section of the file has the results of the last run of its benchmark.
 """
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from tools.airflow_services import CHECKOUT
-from tools.bench import api, collect, hive, ledger, runs
+from tools.bench import api, collect, hive, ledger, runs, waiting
 from tools.bench.environment import Measurement, describe_machine, format_table
 
 FILE = CHECKOUT / "docs" / "performance.md"
@@ -21,6 +21,7 @@ BENCHES = {
     "hive": ("A hive with 10,000 jobs", hive.measure),
     "api": ("Events over HTTP", api.measure),
     "runs": ("Events from the request to the report", runs.measure),
+    "waiting": ("Waiting runs", waiting.measure),
     "collect": ("A year of events of ensembl_metadata", collect.measure),
     "ledger": ("A ledger with 1,000,000 events", ledger.measure),
 }

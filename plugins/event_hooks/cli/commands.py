@@ -17,7 +17,7 @@ from typing import Any
 from event_hooks.cli import output
 from event_hooks.cli.follow import follow_events, format_outcomes
 from event_hooks.cli.input import read_events
-from event_hooks.client import EventClient, load_token, log_in
+from event_hooks.client import EventClient, load_token
 
 
 def submit(options: Namespace) -> int:
@@ -113,20 +113,23 @@ def lint(options: Namespace) -> int:
 
 
 def _make_client(options: Namespace) -> EventClient:
-    return EventClient(options.uri, _find_token(options))
+    token = _find_token(options)
+    return EventClient(options.uri, token, login=None if token else _find_login(options))
 
 
 def _find_token(options: Namespace) -> str | None:
-    """Return the token of the arguments or else of the environment; the prompt hides the password."""
+    """Return the token of the arguments or else of the environment."""
     if options.token_file:
-        return Path(options.token_file).read_text()
-    if not options.user and (token := load_token()):
-        return token
+        return Path(options.token_file).read_text("utf-8-sig")
+    return None if options.user else load_token()
+
+
+def _find_login(options: Namespace) -> tuple[str, str] | None:
+    """Return user and password of the arguments or else of the environment; the prompt hides the password."""
     user = options.user or environ.get("EVENT_HOOKS_USER")
     if not user:
         return None
-    password = environ.get("EVENT_HOOKS_PASSWORD") or getpass(f"Password of {user}: ")
-    return log_in(options.uri, user, password)
+    return user, environ.get("EVENT_HOOKS_PASSWORD") or getpass(f"Password of {user}: ")
 
 
 def _follow(client: EventClient, event_ids: Sequence[int], options: Namespace) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from event_hooks.cli import output
-from event_hooks.client import EventClient, ServerUnreachable
+from event_hooks.client import ClientError, EventClient, RequestRejected
 
 if TYPE_CHECKING:
     from event_hooks.client.results import EventSummary, ProcessDetails
@@ -22,7 +22,8 @@ def follow_events(
     """
     Show the progress of events until all are finished.
 
-    On an interruption, standard error says how to follow the unfinished events again; they continue.
+    On an interruption, and when the token has expired and the login is not known, standard error says how to
+    follow the unfinished events again; they continue.
 
     :param timeout: seconds; default: no limit.
     :param is_quiet: print nothing on standard output.
@@ -35,10 +36,13 @@ def follow_events(
             for event in client.follow(event_ids, timeout=timeout):
                 events[event["id"]] = event
                 view.update(event)
-    except (KeyboardInterrupt, TimeoutError, ServerUnreachable):
+    except (KeyboardInterrupt, TimeoutError, ClientError) as error:
+        is_expired = isinstance(error, RequestRejected) and error.status == 401
+        if isinstance(error, RequestRejected) and not is_expired:
+            raise
         finished = {event_id for event_id, event in events.items() if event["is_finished"]}
         unfinished = [str(event_id) for event_id in event_ids if event_id not in finished]
-        command = f"event-hooks follow {' '.join(unfinished)}"
+        command = f"event-hooks follow {'--user NAME ' if is_expired else ''}{' '.join(unfinished)}"
         print(f"The events continue. To follow them again: {command}", file=sys.stderr)
         raise
     return [events[event_id] for event_id in event_ids]

@@ -24,7 +24,7 @@ def read_events(source: str | None) -> Any:
         return parse_json_values(source, "event")
     file = Path(source.removeprefix("@"))
     try:
-        return parse_json_values(file.read_text(), str(file))
+        return parse_json_values(file.read_text("utf-8"), str(file))
     except OSError as error:
         raise ValueError(f"event: expected JSON or a file, not {source!r}: {error.strerror}") from None
 
@@ -36,6 +36,7 @@ def parse_json_values(text: str, source: str) -> Any:
     :param source: name of the text in error messages.
     :raises ValueError: the text is empty or is not JSON.
     """
+    text = text.removeprefix("\ufeff")  # an editor on Windows may write a byte order mark
     decoder, values, rest = json.JSONDecoder(parse_constant=_reject_constant), [], text.lstrip()
     while rest:
         try:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from event_hooks.client import endpoints
-from event_hooks.client.client import DEFAULT_URI, TIMEOUT_SECONDS, EventFilter, load_token
+from event_hooks.client.client import DEFAULT_URI, TIMEOUT_SECONDS, EventFilter, build_auth
 from event_hooks.client.endpoints import Event, Events, Pages, Polling
 from event_hooks.client.http import AsyncHttpSession, Request, T
 
@@ -32,9 +32,14 @@ class AsyncEventClient:
     """
 
     def __init__(
-        self, uri: str = DEFAULT_URI, token: str | None = None, *, timeout: float = TIMEOUT_SECONDS
+        self,
+        uri: str = DEFAULT_URI,
+        token: str | None = None,
+        *,
+        login: tuple[str, str] | None = None,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> None:
-        self._http = AsyncHttpSession(uri, token or load_token(), timeout)
+        self._http = AsyncHttpSession(uri, build_auth(uri, token, login), timeout)
         self.uri = self._http.root
 
     async def __aenter__(self) -> Self:

@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from event_hooks.client import endpoints
+from event_hooks.client.auth import (
+    LOGIN_PATH,
+    TokenAuth,
+    build_login_body,
+    find_airflow_root,
+    login_errors,
+    read_token,
+)
 from event_hooks.client.endpoints import Event, Events, Pages, Polling
-from event_hooks.client.errors import RequestRejected
 from event_hooks.client.http import HttpSession, Request, T
 
 if TYPE_CHECKING:
@@ -27,9 +34,6 @@ if TYPE_CHECKING:
     )
 
 DEFAULT_URI = "http://localhost:8080/event-hooks"
-API_PATH = "/event-hooks"
-"""Path of the event API below the root of Airflow."""
-
 TIMEOUT_SECONDS = 30
 
 EventFilter = Literal["open", "failed", "complete"]
@@ -46,15 +50,23 @@ class EventClient:
     As a context manager, the client closes its connections at the end.
 
     :param uri: address of the API, with or without a slash at its end.
-    :param token: token of Airflow, as :func:`log_in` returns it; default: the result of :func:`load_token`.
+    :param token: token of Airflow, as :func:`log_in` returns it; default: the result of :func:`load_token`,
+        if there is no login.
+    :param login: user and password of Airflow. The client logs in if it has no token, and again when its
+        token has expired.
     :param timeout: seconds to connect, and to wait for each part of an answer.
     :raises ValueError: the address or the token is invalid.
     """
 
     def __init__(
-        self, uri: str = DEFAULT_URI, token: str | None = None, *, timeout: float = TIMEOUT_SECONDS
+        self,
+        uri: str = DEFAULT_URI,
+        token: str | None = None,
+        *,
+        login: tuple[str, str] | None = None,
+        timeout: float = TIMEOUT_SECONDS,
     ) -> None:
-        self._http = HttpSession(uri, token or load_token(), timeout)
+        self._http = HttpSession(uri, build_auth(uri, token, login), timeout)
         self.uri = self._http.root
 
     def __enter__(self) -> Self:
@@ -175,32 +187,28 @@ class EventClient:
             yield from pages.take(self._http.send(pages.request))
 
 
+def build_auth(uri: str, token: str | None, login: tuple[str, str] | None) -> TokenAuth:
+    """Return the authentication of a client with these arguments."""
+    return TokenAuth(uri, token or (None if login else load_token()), login)
+
+
 def load_token() -> str | None:
     """Return the token in ``EVENT_HOOKS_TOKEN``, or in the file that ``EVENT_HOOKS_TOKEN_FILE`` names."""
     if token := os.environ.get("EVENT_HOOKS_TOKEN"):
         return token
     file = os.environ.get("EVENT_HOOKS_TOKEN_FILE")
-    return Path(file).read_text() if file else None
+    return Path(file).read_text("utf-8-sig") if file else None
 
 
 def log_in(uri: str, user: str, password: str, *, timeout: float = TIMEOUT_SECONDS) -> str:
     """
-    Log in to Airflow and return the token.
+    Log in to Airflow and return the token, which expires after a day, unless Airflow is set up otherwise.
 
     :param uri: address of the API; the part before ``/event-hooks`` is the address of Airflow.
     :param timeout: as for :class:`EventClient`.
     :raises RequestRejected: user or password is wrong, or the server is not Airflow.
     :raises ServerUnreachable: the server does not answer.
     """
-    http = HttpSession(uri.rstrip("/").removesuffix(API_PATH), None, timeout)
-    login: Request[Any] = Request("POST", "/auth/token", body={"username": user, "password": password})
-    with closing(http):
-        try:
-            answer = http.send(login).body
-        except RequestRejected as error:
-            if error.status == 401:
-                raise RequestRejected("user or password is wrong", 401) from error
-            raise
-    if not isinstance(answer, dict) or "access_token" not in answer:
-        raise RequestRejected(f"{http.root} returns no token: check that it is the address of Airflow")
-    return str(answer["access_token"])
+    login: Request[Any] = Request("POST", LOGIN_PATH, body=build_login_body(user, password))
+    with closing(HttpSession(find_airflow_root(uri), None, timeout)) as http, login_errors():
+        return read_token(http.root, http.send(login).body)

@@ -37,6 +37,8 @@ BACKOFF_SECONDS = 1.0
 MAX_RETRY_AFTER_SECONDS = 30
 """Upper bound of the delay that a server requests with ``Retry-After``."""
 
+JSON_HEADERS = {"Accept": "application/json"}
+
 T = TypeVar("T")
 
 
@@ -77,14 +79,14 @@ class HttpSession:
     Send requests to one server.
 
     :param root: address of the server, with or without a slash at its end.
-    :param token: sent as ``Authorization: Bearer``; without a token, the header is not sent.
+    :param auth: authenticates each request; ``None`` for no authentication.
     :param timeout: seconds to connect, and to wait for each part of the answer.
-    :raises ValueError: the address or the token is invalid; the message never shows a secret.
+    :raises ValueError: the address is invalid; the message never shows a secret.
     """
 
-    def __init__(self, root: str, token: str | None, timeout: float) -> None:
+    def __init__(self, root: str, auth: httpx.Auth | None, timeout: float) -> None:
         self.root = validate_url(root)
-        self._client = httpx.Client(headers=_headers(token), timeout=timeout)
+        self._client = httpx.Client(headers=JSON_HEADERS, auth=auth, timeout=timeout)
 
     def send(self, request: Request[T]) -> Answer[T]:
         """
@@ -102,15 +104,15 @@ class HttpSession:
     def _attempt(self, request: Request[T]) -> Answer[T]:
         with _connection_errors(self.root):
             response = self._client.request(**_arguments(self.root, request))
-        return _parse_response(self.root, response)
+        return parse_response(self.root, response)
 
 
 class AsyncHttpSession:
     """Send requests to one server, as :class:`HttpSession` does, without blocking the event loop."""
 
-    def __init__(self, root: str, token: str | None, timeout: float) -> None:
+    def __init__(self, root: str, auth: httpx.Auth | None, timeout: float) -> None:
         self.root = validate_url(root)
-        self._client = httpx.AsyncClient(headers=_headers(token), timeout=timeout)
+        self._client = httpx.AsyncClient(headers=JSON_HEADERS, auth=auth, timeout=timeout)
 
     async def send(self, request: Request[T]) -> Answer[T]:
         """Send a request; see :meth:`HttpSession.send`."""
@@ -123,7 +125,7 @@ class AsyncHttpSession:
     async def _attempt(self, request: Request[T]) -> Answer[T]:
         with _connection_errors(self.root):
             response = await self._client.request(**_arguments(self.root, request))
-        return _parse_response(self.root, response)
+        return parse_response(self.root, response)
 
 
 def validate_url(url: str) -> str:
@@ -160,11 +162,6 @@ def parse_json(content: bytes) -> Any:
         return None
 
 
-def _headers(token: str | None) -> dict[str, str]:
-    headers = {"Accept": "application/json"}
-    return headers | {"Authorization": f"Bearer {validate_token(token)}"} if token else headers
-
-
 def _arguments(root: str, request: Request[Any]) -> dict[str, Any]:
     """Return the arguments of ``httpx.Client.request``."""
     return {
@@ -196,7 +193,13 @@ def _first_argument(error: BaseException) -> object:
     return next(iter(error.exceptions if isinstance(error, BaseExceptionGroup) else error.args), None)
 
 
-def _parse_response(root: str, response: httpx.Response) -> Answer[Any]:
+def parse_response(root: str, response: httpx.Response) -> Answer[Any]:
+    """
+    Return a successful answer.
+
+    :raises RequestRejected: status 3xx or 4xx, or the answer is not JSON.
+    :raises ServerUnreachable: status 5xx.
+    """
     status, body = response.status_code, parse_json(response.content)
     if status >= 300:
         message, retry_after = error_message(status, response.headers, body), _retry_after(response.headers)
@@ -229,6 +232,8 @@ def _retry_policy(request: Request[Any]) -> dict[str, Any]:
 
 
 def _is_temporary(error: BaseException) -> bool:
+    if isinstance(error, RequestRejected) and error.status is None:
+        return False  # an answer that is no HTTP error, such as that of another server
     return isinstance(error, ClientError) and error.status in RETRY_STATUSES
 
 

@@ -29,8 +29,8 @@ from event_hooks.collect_events.run_ids import RunIds, stored_run_id
 from event_hooks.collect_events.summary import CollectSummary, build_report
 from event_hooks.collect_events.windows import MARK_NAME, list_windows, overlap_start
 from event_hooks.events.models import EventBatch
-from event_hooks.exceptions import EventInvalid, EventKeyConflict, ReportNotPublished, UnsafeValue
-from event_hooks.hive import perl
+from event_hooks.exceptions import EventInvalid, EventKeyConflict, ReportNotPublished
+from event_hooks.field_path import FieldPath
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_requests
 from event_hooks.ledger.marks import move_mark
@@ -189,10 +189,10 @@ def _count_ignored(event: MetadataEvent, reason: str, summary: CollectSummary) -
 
 
 def _is_safe(name: str, value: Any) -> bool:
-    """Return whether a job can receive a field: eHive would run some values as code."""
+    """Return whether a field can be stored and handed to a job."""
     try:
-        perl.dumps({name: value})
-    except UnsafeValue:
+        planning.check_value({name: value}, FieldPath())
+    except EventInvalid:
         return False
     return True
 
@@ -259,8 +259,8 @@ def _start_runs(
         results, count = accept_requests(ledger, requests, run_id, 0)
         for candidate, result in zip(batch, results, strict=True):
             if isinstance(result, EventKeyConflict):
-                event_id = candidate.new_event.payload["event_id"]
-                log.warning("%s is in the ledger with other details: it is not started again", event_id)
+                # Another run has accepted the event meanwhile, before its names or details were changed.
+                log.info("%s is a duplicate", candidate.new_event.payload["event_id"])
         summary.started += count
         if count:
             summary.runs.append(run_id)

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from event_hooks.events.models import EXTRA_FIELDS_PARAM
+
 MAX_DETAILS_LENGTH = 2000
 """Characters of details that are not JSON. Old rows hold free text there."""
 
-RESERVED_FIELDS = ("force", "reason", "follows", "joined", "event_hooks")
+RESERVED_FIELDS = ("force", "reason", "follows", "joined", "event_hooks", EXTRA_FIELDS_PARAM)
 """Fields of the details that are left out, because they have another meaning in an event."""
+
+_SPECIAL_CHARACTERS = re.compile(r"[^\w .-]", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -51,21 +55,21 @@ class MetadataEvent:
     @property
     def event_id(self) -> str:
         """
-        Return an id that no other event has.
+        Return an id that no other event has, from values that no UPDATE of names changes.
 
         The row's id is not enough: a second handover of a genome deletes its events, and the database may
-        assign their ids again.
+        assign their ids again. With another creation time it is another event; within the same second it is
+        a duplicate.
         """
-        time = self.creation_time.strftime("%Y%m%dT%H%M%S")
-        subject = "/".join(str(part) for part in (self.division, self.release, self.subject))
-        return f"{self.table}/{self.id}/{time}/{subject}"
+        return f"{self.table}/{self.id}/{self.creation_time:%Y%m%dT%H%M%S}"
 
     def payload(self, is_safe: Callable[[str, Any], bool]) -> dict[str, Any]:
         """
         Return the event's fields; the details come first and cannot replace any of the other fields.
 
-        :param is_safe: return whether a job can receive this field (name, value) of the details. Unsafe
-            fields are left out and named in ``left_out``, so an unsafe comment does not reject the event.
+        :param is_safe: return whether this field (name, value) of the details can be stored and handed to a
+            job. Unsafe fields are left out and named in ``left_out``, so they do not reject the event. In an
+            unsafe name, ``?`` replaces the special characters.
         """
         return {**self._parse_details(is_safe), **self._common_fields(), **self._subject_fields()}
 
@@ -83,7 +87,10 @@ class MetadataEvent:
             for name, value in fields.items()
             if name not in RESERVED_FIELDS and is_safe(name, value)
         }
-        left_out = sorted(map(str, set(fields) - set(safe)))
+        left_out = sorted(
+            name if is_safe(name, None) else _SPECIAL_CHARACTERS.sub("?", name)
+            for name in fields.keys() - safe.keys()
+        )
         return {**safe, "left_out": left_out} if left_out else safe
 
     def _common_fields(self) -> dict[str, Any]:

@@ -251,7 +251,9 @@ def _parse_file(file: Path) -> Any:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
             raise LookupInvalid(file, "", f"expected a regular file of at most {MAX_FILE_BYTES} bytes")
-        return json.loads(file.read_text(), object_pairs_hook=lambda pairs: _unique_keys(pairs, file))
+        # Editors on Windows write a byte order mark. Each task would have to import the codec utf-8-sig.
+        text = file.read_text("utf-8").removeprefix("\ufeff")
+        return json.loads(text, object_pairs_hook=lambda pairs: _unique_keys(pairs, file))
     except OSError as error:
         raise LookupInvalid(file, "", f"cannot be read: {error.strerror}") from None
     except RecursionError:

@@ -17,7 +17,7 @@ from cachetools import TTLCache, cached
 
 from event_hooks import settings
 from event_hooks.client import ClientError, log_in
-from event_hooks.client.client import API_PATH
+from event_hooks.client.auth import API_PATH
 from event_hooks.client.errors import error_message
 from event_hooks.client.http import parse_json, validate_token, validate_url
 from event_hooks.exceptions import EventRejected, EventServerUnreachable

@@ -187,6 +187,9 @@ class ProcessStatus:
     stalls: str | None = None
     """Its present stalls, JSON: ``{Stall.key: text}``."""
 
+    finished_at: datetime | None = None
+    """When its outcome was stored."""
+
     @property
     def is_finished(self) -> bool:
         """Return whether the process has an outcome."""

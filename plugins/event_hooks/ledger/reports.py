@@ -13,7 +13,13 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, delete, or_
 from event_hooks import metrics
 from event_hooks.exceptions import ReportRejected
 from event_hooks.ledger.clock import read_time, utc_now
-from event_hooks.ledger.database import MAX_ROWS_PER_STATEMENT, Ledger, execute_updates, insert_missing
+from event_hooks.ledger.database import (
+    MAX_ROWS_PER_STATEMENT,
+    Ledger,
+    execute_updates,
+    insert_missing,
+    read_matching,
+)
 from event_hooks.ledger.records import PendingReport, StoredReport
 from event_hooks.ledger.tables import report
 
@@ -33,6 +39,13 @@ Publishes reports, and yields each report after the broker has confirmed it.
 def store_reports(ledger: Ledger, reports: Sequence[PendingReport]) -> None:
     """Store reports to publish. Idempotent: a stored report with the same ``message_id`` stays as it is."""
     ledger.write(lambda connection: insert_reports(connection, reports))
+
+
+def find_reported_events(ledger: Ledger, event_ids: Sequence[int], step: str) -> set[int]:
+    """Return the ids of the events that have a report of a step, sent or pending."""
+    has_step = report.c.body.contains(f'"step":"{step}"', autoescape=True)
+    statement = select(report.c.event_id).where(has_step)
+    return {row.event_id for row in read_matching(ledger.read, statement, report.c.event_id, event_ids)}
 
 
 def publish_pending(

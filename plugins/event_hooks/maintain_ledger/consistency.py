@@ -29,6 +29,7 @@ from event_hooks.ledger.processes import list_open_runs, load_run_statuses
 from event_hooks.ledger.records import ProcessState, ProcessStatus, StoredEvent, StoredReport
 from event_hooks.ledger.reports import list_run_reports
 from event_hooks.process_event.planning import submit_task_id
+from event_hooks.reports.advice import build_retry_advice
 from event_hooks.reports.builder import ReportStep
 from event_hooks.reports.report import METADATA_KEY
 
@@ -118,7 +119,7 @@ def _compare_job(status: ProcessStatus, job_ids: Sequence[int], states: dict[int
     state = states.get(job_ids[0], "running")
     text = f"job {status.job_id} is {state} in hive {status.hive}, and {status.state} in the ledger"
     if status.state in HIVE_STATES and state != status.state:
-        return f"{text}: clear its wait"
+        return f"{text}: {build_retry_advice(status.process, 'wait')}"
     if status.state == ProcessState.SUBMITTED and state != "running":
         return f"{text}: check that a triggerer is running"
     return None

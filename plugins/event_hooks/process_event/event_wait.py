@@ -39,6 +39,7 @@ from event_hooks.process_event import recording
 from event_hooks.process_event.ledger_writer import get_ledger_writer
 from event_hooks.process_event.planning import build_tokens
 from event_hooks.process_event.stopping import is_of_attempt, select_by_position, stop_jobs
+from event_hooks.process_event.summaries import correct_summaries
 from event_hooks.process_event.wait_recorder import WaitRecorder
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class EventWait:
             statuses = await self.load_statuses()
             if any(map(is_waiting, statuses)):
                 await asyncio.sleep(REPEAT_SECONDS)
+        await self._write(partial(correct_summaries, run_id=self.run_id, process=self.process))
 
     async def _resume(self, run: RunEvents, statuses: Sequence[ProcessStatus]) -> Sequence[ProcessStatus]:
         """

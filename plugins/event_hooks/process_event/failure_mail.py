@@ -17,7 +17,7 @@ from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import load_run_events
 from event_hooks.ledger.processes import load_run_statuses
 from event_hooks.ledger.records import FAILURE_STATES, ProcessState, ProcessStatus
-from event_hooks.reports.builder import RETRY_ADVICE
+from event_hooks.reports.advice import build_retry_advice
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -113,13 +113,13 @@ def build_body(failure: RunFailure) -> str:
 
 
 def _build_paragraph(status: ProcessStatus, event: Mapping[str, Any]) -> str:
-    task_id = f"{status.process}.{'submit' if status.state == ProcessState.NOT_SUBMITTED else 'wait'}"
+    task = "submit" if status.state == ProcessState.NOT_SUBMITTED else "wait"
     facts = {
         "Genome": event.get("genome") or "not given",
         "Event": f"{event.get('type')} {event.get('event_id') or ''}",
         "Process": f"{status.process}: {status.state}",
         "Job": f"{status.job_id or 'no job'} of {status.analysis} in {status.hive}",
         "Error": status.error or "no error message",
-        "To do": RETRY_ADVICE.format(task=task_id),
+        "To do": build_retry_advice(status.process, task),
     }
     return f"<p>{'<br>'.join(f'<b>{name}</b>: {html.escape(str(text))}' for name, text in facts.items())}</p>"

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from event_hooks.field_path import FieldPath
     from event_hooks.ledger.records import OnceClaims, ProcessStatus
 
+MAX_JOINED_LEVELS = perl.MAX_DEPTH - 1
+"""Maximum nesting of the event of a join: the input of a job has it in its field ``event``."""
+
+MAX_LEVELS = MAX_JOINED_LEVELS - 3
+"""Maximum nesting of another event: that of a join has it in a list, in an object, in its ``joined``."""
+
 
 def submit_task_id(process: str) -> str:
     """Return the id of the task that submits a process's jobs; it is part of each job's input."""
@@ -37,8 +43,7 @@ def plan_batch(batch: EventBatch, lookups: Lookups) -> dict[str, list[int]]:
         try:
             for process in lookups.select_names(event, field):
                 plan.setdefault(process, []).append(position)
-            _check_is_preserved(payload, field)
-            perl.dumps(payload, field)
+            check_value(payload, field, MAX_JOINED_LEVELS if event.joined else MAX_LEVELS)
         except EventInvalid as error:
             errors.append(error)
     if errors:
@@ -92,20 +97,37 @@ def _build_claim(payload: Mapping[str, Any], fields: Sequence[str]) -> OnceClaim
     return OnceClaim({name: payload.get(name) for name in fields}, bool(payload.get("force")))
 
 
-def _check_is_preserved(value: object, field: FieldPath) -> None:
+def check_value(value: object, field: FieldPath, levels: int = MAX_LEVELS) -> None:
+    """
+    Check that the ledger and Airflow can store an event, and that its jobs can receive it.
+
+    No other code decides this. It also holds for an object with some of the event's fields.
+
+    :param levels: maximum nesting.
+    :raises EventInvalid: names the invalid field and the expected value.
+    """
+    _check_is_preserved(value, field, levels)
+    perl.dumps(value, field)
+
+
+def _check_is_preserved(value: object, field: FieldPath, levels: int) -> None:
     """
     Raise if Airflow would change a value: it stores ``conf`` as JSONB, and sends it to tasks as msgpack.
 
     JSONB rejects NUL, and returns 1e16 as an integer; msgpack is limited to 64 bits.
+
+    :param levels: maximum nesting in the value.
     """
     match value:
+        case _ if levels < 0:
+            raise EventInvalid(field, "expected fewer levels of objects and arrays")
         case dict():
             for key, item in value.items():
-                _check_is_preserved(key, field)
-                _check_is_preserved(item, field.child(key))
+                _check_is_preserved(key, field, levels)
+                _check_is_preserved(item, field.child(key), levels - 1)
         case list():
             for index, item in enumerate(value):
-                _check_is_preserved(item, field.child(index))
+                _check_is_preserved(item, field.child(index), levels - 1)
         case str() if "\0" in value:
             raise EventInvalid(field, "expected text without the character NUL")
         case int() if not -(2**63) <= value < 2**64:

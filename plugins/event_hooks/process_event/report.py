@@ -8,7 +8,7 @@ an event can be rejected while the others of its run succeed, and a process can 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,23 +18,21 @@ from airflow.sdk import BaseOperator
 from event_hooks import metrics, xcom
 from event_hooks.events import lookups
 from event_hooks.exceptions import EventInvalid, RunFailed
-from event_hooks.ledger import joins
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import load_run, load_run_events
 from event_hooks.ledger.processes import load_run_statuses
 from event_hooks.ledger.records import FAILURE_STATES, RunEvents
 from event_hooks.ledger.reports import count_pending_reports, store_reports
-from event_hooks.process_event import recording
+from event_hooks.process_event import recording, summaries
 from event_hooks.process_event.route import accept_conf
 from event_hooks.process_event.stopping import finish_stop
-from event_hooks.reports.builder import ReportBuilder, build_invalid_event_report
+from event_hooks.reports.builder import build_invalid_event_report
 from event_hooks.reports.outbox import send_pending_of_run, to_pending
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from event_hooks.ledger.records import ProcessStatus
-    from event_hooks.reports.report import Report
 
 ROUTE = "route"
 """The task that plans the events."""
@@ -84,7 +82,7 @@ class ReportOperator(BaseOperator):
                     self._finish_processes(ledger, tasks, unfinished)
                     # A trigger may have started an attempt since, which alone may store an outcome
                     tasks = RunTasks.load(context["ti"], run_id)
-                self._store_summaries(ledger, run_id)
+                summaries.store_summaries(ledger, run_id)
             finally:
                 self.log.info("%s reports are pending", count_pending_reports(ledger, run_id))
                 self.log.info("%s reports are sent", send_pending_of_run(ledger, run_id))
@@ -104,15 +102,6 @@ class ReportOperator(BaseOperator):
                 if not status.stop_requested_at and tasks.is_marked_as_success(status) is is_user_decision
             }
             recording.record_missing_outcomes(ledger, run, errors, is_user_decision=is_user_decision)
-
-    def _store_summaries(self, ledger: Ledger, run_id: str) -> None:
-        stored = load_run_events(ledger, run_id)
-        accepted = [event for event in stored if event.rejected_reason is None]
-        run, statuses = RunEvents.from_stored(run_id, accepted), load_run_statuses(ledger, run_id)
-        reports = list(build_summaries(run, statuses, _load_joins(ledger, run)))
-        for report in reports:
-            self.log.info("%s for %s: %s", report.routing_key, report.resource, report.message)
-        store_reports(ledger, to_pending(reports, run_id))
 
 
 @dataclass(frozen=True)
@@ -225,32 +214,3 @@ def list_failures(ledger: Ledger, tasks: RunTasks) -> list[str]:
     return [*rejected, *failed] or [
         f"the task {task_id} failed: see its log" for task_id in tasks.list_failed()
     ]
-
-
-def build_summaries(
-    run: RunEvents,
-    statuses: Sequence[ProcessStatus],
-    joins_of_events: Mapping[int, Sequence[str]] | None = None,
-) -> Iterator[Report]:
-    """
-    Yield the summary of each event whose processes are all finished.
-
-    :param joins_of_events: ``{event id: processes that wait for further events}``.
-    """
-    builder = ReportBuilder(run)
-    statuses_of_events: dict[int, list[ProcessStatus]] = {position: [] for position in sorted(run.events)}
-    for status in statuses:
-        if status.position in statuses_of_events:
-            statuses_of_events[status.position].append(status)
-    for position, statuses_of_event in statuses_of_events.items():
-        if not statuses_of_event:
-            yield builder.no_process(position, (joins_of_events or {}).get(run.event_ids[position], ()))
-        elif all(status.is_finished for status in statuses_of_event):
-            yield builder.event_finished(position, statuses_of_event)
-
-
-def _load_joins(ledger: Ledger, run: RunEvents) -> dict[int, list[str]]:
-    processes: dict[int, list[str]] = {}
-    for event_id, join_wait in joins.list_waits_of_events(ledger, list(run.event_ids.values())):
-        processes.setdefault(event_id, []).append(join_wait.process)
-    return processes

@@ -23,6 +23,7 @@ from event_hooks.process_event.event_wait import EventWait, group_by_hive, is_wa
 from event_hooks.process_event.links import LINKS
 from event_hooks.process_event.planning import build_tokens
 from event_hooks.process_event.stopping import select_by_position
+from event_hooks.process_event.summaries import correct_summaries
 from event_hooks.runtime import supervisor
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class EventJobSensor(DeferredSensor):
         statuses = load_process_statuses(ledger, run.run_id, self.process)
         for hive, group in group_by_hive(filter(is_waiting, statuses)).items():
             self._record_final_outcomes(ledger, run, hive, group, attempt)
+        correct_summaries(ledger, run.run_id, self.process)
         statuses = load_process_statuses(ledger, run.run_id, self.process)
         ledger.close()
         return _summarize(WaitSummary.start(attempt), statuses)

@@ -15,10 +15,8 @@ from event_hooks.ledger.records import (
     ProgressUpdate,
     RunEvents,
 )
+from event_hooks.reports.advice import build_retry_advice
 from event_hooks.reports.report import Report, ReportType, build_event_report, format_message
-
-RETRY_ADVICE = "fix the cause, then clear {task} of the run with Downstream"
-"""Advice for a failed process; clearing a task does not repeat completed jobs."""
 
 
 class ReportStep(StrEnum):
@@ -204,21 +202,20 @@ class ReportBuilder:
         return self._report("WARN", text, step, position, [process], identity=attempt + text)
 
     def event_finished(self, position: int, statuses: Sequence[ProcessStatus]) -> Report:
-        """Report the outcomes of all processes of an event."""
+        """Report the outcomes of all processes of an event, again after each later outcome."""
         states = {status.process: status.state for status in statuses}
         failed = [status for status in statuses if status.state in FAILURE_STATES]
         complete = sum(status.state == ProcessState.COMPLETE for status in statuses)
         facts = self._facts(position, complete=complete, failed=len(failed), processes=states)
         text = format_message("Event finished", facts)
-        identity = f"{text}{[status.attempt for status in failed]}"
+        identity = f"{text}{[str(status.finished_at) for status in statuses]}"
         step = ReportStep.EVENT_FINISHED
         return self._report("INFO", text, step, position, list(states), identity=identity)
 
     def _failed(
         self, position: int, process: str, facts: Mapping[str, Any], identity: str, task: str = "wait"
     ) -> Report:
-        to_do = RETRY_ADVICE.format(task=f"{process}.{task}")
-        text = format_message("Event failed", {**facts, "to_do": to_do})
+        text = format_message("Event failed", {**facts, "to_do": build_retry_advice(process, task)})
         step = ReportStep.PROCESS_FINISHED
         return self._report("FATAL", text, step, position, [process], identity=identity)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from event_hooks import settings
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.processes import reject_events
@@ -48,6 +51,22 @@ def test_failed_events_come_first_with_their_messages(api: TestClient, ledger: L
     assert "STACK" not in page
     assert "STACK" in api.get(f"/board/events/{failed_id}").text
     assert "clear dump_dna.wait of the run with Downstream" in api.get(f"/board/events/{failed_id}").text
+
+
+def test_the_next_step_of_a_removed_process_names_no_task(
+    api: TestClient, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event_id = submit_event(api)
+    store_outcomes(ledger, "dump_dna", [ProcessOutcome(event_id, "failed", error="no disk")], "1", [])
+    processes = json.loads(settings.process_lookup().read_text())
+    del processes["dump_dna"]
+    for name, content in {"PROCESS_LOOKUP": processes, "EVENT_LOOKUP": {"new_assembly": []}}.items():
+        (tmp_path / name).write_text(json.dumps(content))
+        monkeypatch.setenv(name, str(tmp_path / name))
+        monkeypatch.delenv(f"AIRFLOW__EVENT_HOOKS__{name}", raising=False)
+    page = api.get(f"/board/events/{event_id}").text
+    assert "To do: dump_dna was removed from the process lookup" in page
+    assert "clear dump_dna" not in page
 
 
 def test_a_stalled_event_needs_attention(api: TestClient, ledger: Ledger) -> None:

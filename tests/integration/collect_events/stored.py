@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from event_hooks.collect_events.params import CollectParams
+from event_hooks.collect_events.summary import CollectSummary
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import list_runs_since, load_run_events
 from event_hooks.ledger.outcomes import store_outcomes
@@ -12,6 +14,9 @@ from event_hooks.ledger.processes import store_plan
 from event_hooks.ledger.records import ProcessOutcome, ProcessState, ProcessStatus, StoredEvent
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
+Collect = Callable[..., CollectSummary]
+"""The fixture ``collect``."""
+
 WINDOW = CollectParams(NOON, NOON + timedelta(minutes=15))
 
 

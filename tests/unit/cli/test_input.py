@@ -20,8 +20,9 @@ TEXT = '{"type": "new_assembly",\n "genome": "homo_sapiens"}\n'
         (f"[{TEXT}, {TEXT}]", [EVENT, EVENT]),
         ('{"type": "a"}\n\n{"type": "b"}\n', [{"type": "a"}, {"type": "b"}]),
         (TEXT + TEXT, [EVENT, EVENT]),
+        (f"\ufeff{TEXT}", EVENT),
     ],
-    ids=["object", "array", "lines", "objects in a row"],
+    ids=["object", "array", "lines", "objects in a row", "byte order mark"],
 )
 def test_json_of_any_shape_is_read(text: str, value: object) -> None:
     assert parse_json_values(text, "x") == value

@@ -13,7 +13,19 @@ import pytest
 
 from event_hooks.cli.main import main
 from event_hooks.client import http
+from tests.support.json_server import JsonServer
 from tools.ports import find_free_port
+
+FINISHED = {
+    "id": 7,
+    "type": "a",
+    "genome": "g",
+    "state": "complete",
+    "is_finished": True,
+    "rejected_reason": None,
+    "processes": [],
+}
+"""A finished event."""
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +85,36 @@ def test_an_invalid_token_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFix
 def test_an_unreachable_server_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["submit", '{"type": "new_assembly"}']) == 3
     assert "Connection refused" in capsys.readouterr().err
+
+
+def test_follow_renews_an_expired_token(json_server: JsonServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENT_HOOKS_PASSWORD", "my_password")
+    expired, running = (401, {}, {"detail": "Token Expired"}), {**FINISHED, "is_finished": False}
+    json_server.answers = [
+        *((201, {}, {"access_token": "first"}), (200, {}, [running])),
+        *(expired, (201, {}, {"access_token": "second"}), (200, {}, [FINISHED])),
+    ]
+    assert main(["follow", "7", "--user", "me", "--uri", json_server.uri]) == 0
+
+
+def test_follow_with_an_expired_token_tells_how_to_continue(
+    json_server: JsonServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EVENT_HOOKS_TOKEN", "first")
+    running = {**FINISHED, "id": 8, "is_finished": False}
+    json_server.answers = [(200, {}, [FINISHED, running]), (401, {}, {"detail": "Token Expired"})]
+    assert main(["follow", "7", "8", "--uri", json_server.uri]) == 2
+    error = capsys.readouterr().err
+    assert "The events continue. To follow them again: event-hooks follow --user NAME 8\n" in error
+    assert "Token Expired (log in with --user NAME" in error
+
+
+def test_follow_of_an_unknown_event_does_not_promise_that_it_continues(
+    json_server: JsonServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    json_server.answers = [(404, {}, {"error": "event 7: the ledger has no such event"})]
+    assert main(["follow", "7", "--uri", json_server.uri]) == 2
+    assert capsys.readouterr().err == "event-hooks: event 7: the ledger has no such event\n"
 
 
 def test_lint_prints_findings_as_text_and_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

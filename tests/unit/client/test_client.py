@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 
 from event_hooks.client import (
@@ -22,6 +23,7 @@ from event_hooks.client import (
     load_token,
     log_in,
 )
+from event_hooks.client.auth import TokenAuth
 from tests.support.json_server import Answer, JsonServer
 from tools.ports import find_free_port
 
@@ -288,6 +290,101 @@ def test_a_rejected_login_says_so(server: JsonServer) -> None:
     with pytest.raises(RequestRejected, match="^user or password is wrong$") as error:
         log_in(server.uri, "me", "my_password")
     assert error.value.status == 401
+
+
+EXPIRED: Answer = (401, {}, {"detail": "Token Expired"})
+
+
+def log_in_as(token: str) -> Answer:
+    return 201, {}, {"access_token": token}
+
+
+@pytest.fixture(params=["blocking", "async"])
+def renewing(request: pytest.FixtureRequest, server: JsonServer) -> Iterator[EventClient]:
+    """Both clients with a token that has expired, and the login."""
+    arguments = {"token": "old", "login": ("me", "my_password"), "timeout": 2}
+    if request.param == "blocking":
+        with EventClient(server.uri, **arguments) as client:
+            yield client
+    else:
+        with asyncio.Runner() as runner:
+            client = AsyncEventClient(server.uri, **arguments)
+            yield cast("EventClient", BlockingClient(client, runner))
+            runner.run(client.aclose())
+
+
+def list_tokens(server: JsonServer) -> list[str]:
+    """Return the path or the token of each request."""
+    return [
+        "login" if path == "/auth/token" else headers.get("Authorization", "")
+        for _, path, headers, _ in server.requests
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        (lambda client: client.events(), ["a"]),
+        (lambda client: client.submit({"type": "a"}), {"id": 1}),
+        (lambda client: client.submit([{"type": "a"}, {"type": "b", "event_id": 1}]), [{"id": 1}]),
+        (lambda client: list(client.follow([1])), [{"id": 1, "is_finished": True}]),
+        (lambda client: list(client.list("dump")), [{"id": 1}]),
+        (lambda client: client.delete("dump", 1), {"id": 1}),
+    ],
+    ids=["events", "submit", "mixed batch", "follow", "list", "delete"],
+)
+def test_an_expired_token_is_renewed_once_for_any_request(
+    server: JsonServer, renewing: EventClient, call: Callable[[EventClient], Any], answer: Any
+) -> None:
+    server.answers = [EXPIRED, log_in_as("new"), (200, {}, answer)]
+    assert call(renewing) == answer
+    call(renewing)
+    assert list_tokens(server) == ["Bearer old", "login", "Bearer new", "Bearer new"]
+    first, login, repeated, _ = server.requests
+    assert (first[3], login[3]) == (repeated[3], {"username": "me", "password": "my_password"})
+    assert first[2].get("Idempotency-Key") == repeated[2].get("Idempotency-Key")
+
+
+def test_a_second_401_is_the_answer(server: JsonServer, renewing: EventClient) -> None:
+    server.answers = [EXPIRED, log_in_as("new"), EXPIRED]
+    with pytest.raises(RequestRejected, match="Token Expired"):
+        renewing.events()
+    assert list_tokens(server) == ["Bearer old", "login", "Bearer new"]
+
+
+@pytest.mark.parametrize("answer", [EXPIRED, (200, {}, {}), (404, {}, {"detail": "Not Found"})], ids=str)
+def test_a_login_that_fails_is_not_repeated(
+    server: JsonServer, renewing: EventClient, answer: Answer
+) -> None:
+    server.answers = [EXPIRED, answer]
+    with pytest.raises(RequestRejected, match=r"password is wrong|returns no token|Not Found") as error:
+        renewing.events()
+    assert "my_password" not in str(error.value)
+    assert list_tokens(server) == ["Bearer old", "login"]
+
+
+def test_a_login_is_retried_while_airflow_is_unavailable(server: JsonServer, renewing: EventClient) -> None:
+    server.answers = [EXPIRED, BUSY, EXPIRED, log_in_as("new"), (200, {}, [])]
+    assert renewing.events() == []
+
+
+def test_a_client_without_a_token_logs_in_first(server: JsonServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENT_HOOKS_TOKEN", "of_the_environment")
+    server.answers = [log_in_as("new"), (200, {}, [])]
+    EventClient(server.uri, login=("me", "my_password")).events()
+    assert list_tokens(server) == ["login", "Bearer new"]
+
+
+def test_concurrent_requests_use_a_renewed_token(server: JsonServer) -> None:
+    """The second request is answered with 401 after the first has renewed the token."""
+    auth = TokenAuth(server.uri, "old", ("me", "my_password"))
+    flows = [auth.auth_flow(httpx.Request("GET", server.uri)) for _ in range(2)]
+    sent = [next(flow) for flow in flows]
+    assert [request.headers["Authorization"] for request in sent] == ["Bearer old"] * 2
+    assert flows[0].send(httpx.Response(401)).url.path == "/auth/token"
+    new_token = httpx.Response(201, json={"access_token": "new"})
+    repeated = [flows[0].send(new_token), flows[1].send(httpx.Response(401))]
+    assert [request.headers["Authorization"] for request in repeated] == ["Bearer new"] * 2
 
 
 def test_a_token_is_loaded_from_the_environment_or_a_file(

@@ -48,6 +48,21 @@ def test_files_of_the_flask_app_are_accepted(files: tuple[Path, Path]) -> None:
     assert "secret_word" not in repr(loaded) + str(loaded.model_dump())
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_may_begin_with_a_byte_order_mark(files: tuple[Path, Path], encoding: str) -> None:
+    expected = lookups.load(*files)
+    for file in files:
+        file.write_text(file.read_text(), encoding)
+    assert lookups.load(*files) == lookups.load_with_fallback() == expected
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "latin-1"])
+def test_a_file_in_another_encoding_is_an_error(files: tuple[Path, Path], encoding: str) -> None:
+    files[0].write_text('{"new_assembly": [], "caf\u00e9": []}', encoding)
+    with pytest.raises(LookupInvalid, match="expected JSON: 'utf-8' codec can't decode"):
+        lookups.load(*files)
+
+
 def test_a_batch_is_grouped_by_process(files: tuple[Path, Path]) -> None:
     names = ("new_genebuild", "new_assembly", "other")
     batch = EventBatch.from_conf({"events": [{"type": name} for name in names]})

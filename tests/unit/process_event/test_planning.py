@@ -7,10 +7,12 @@ import json
 import pytest
 
 from event_hooks.events.lookups import Lookups, load
-from event_hooks.events.models import EventBatch
+from event_hooks.events.models import EventBatch, build_job_input
 from event_hooks.exceptions import EventInvalid
-from event_hooks.process_event.planning import plan_batch
-from tests.support.shapes import SHAPES, SIZE, measure
+from event_hooks.field_path import FieldPath
+from event_hooks.hive import perl
+from event_hooks.process_event.planning import MAX_LEVELS, check_value, plan_batch
+from tests.support.shapes import SHAPES, SIZE, measure, nest
 
 MAX_RATIO = 100
 """The checks may take this many times as long as ``json.loads`` of the same text, or of a list of numbers."""
@@ -45,3 +47,19 @@ def test_a_long_path_in_a_message_is_cut(lookups: Lookups) -> None:
     event = {"type": "new_assembly", "k" * 1000: [0, {"a": "#expr(1)expr#"}]}
     with pytest.raises(EventInvalid, match=r"^k{200}…: expected no '#expr\('"):
         plan_batch(EventBatch.from_conf(event), lookups)
+
+
+def test_an_accepted_event_fits_into_the_job_of_a_join(lookups: Lookups) -> None:
+    event = {"type": "new_assembly", "comment": nest(1, MAX_LEVELS - 1)}
+    plan_batch(EventBatch.from_conf(event), lookups)
+    joined = {"joined": {"process": "dump", "missing": [], "events": [event]}}
+    joined_event = {"type": "new_assembly", **joined}
+    plan_batch(EventBatch.from_conf(joined_event), lookups)
+    perl.dumps(build_job_input(joined_event, 0, "run", "dump.submit"))
+
+
+@pytest.mark.parametrize("levels", [MAX_LEVELS, 2 * MAX_LEVELS, 100_000])
+def test_an_event_with_too_many_levels_is_rejected(levels: int) -> None:
+    event = {"type": "new_assembly", "comment": nest(1, levels)}
+    with pytest.raises(EventInvalid, match=r"^comment\[0\].*: expected fewer levels"):
+        check_value(event, FieldPath())

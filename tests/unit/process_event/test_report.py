@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from event_hooks.ledger.records import ProcessState, ProcessStatus
-from event_hooks.process_event.report import RunTasks, build_summaries
+from event_hooks.process_event.report import RunTasks
+from event_hooks.process_event.summaries import build_summaries
 from tests.support.run_events import build_run
 
 EVENT = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": "1"}
@@ -85,9 +87,12 @@ def test_an_event_with_an_unfinished_process_has_no_summary() -> None:
     assert list(build_summaries(build_run(EVENT), statuses)) == []
 
 
-def test_the_summary_of_another_attempt_is_another_report() -> None:
-    reports = [
-        next(build_summaries(build_run(EVENT), [build_status(state=ProcessState.FAILED, attempt=attempt)]))
-        for attempt in ("1", "1", "2")
-    ]
+@pytest.mark.parametrize("state", [ProcessState.FAILED, ProcessState.COMPLETE])
+def test_the_summary_of_another_outcome_is_another_report(state: ProcessState) -> None:
+    """The attempt does not matter: a run that is started again has other attempts and the same outcomes."""
+    reports = []
+    for attempt, hour in (("1", 1), ("2", 1), ("2", 2)):
+        finished_at = datetime(2026, 11, 28, hour, tzinfo=UTC)
+        status = build_status(state=state, attempt=attempt, finished_at=finished_at)
+        reports += build_summaries(build_run(EVENT), [status])
     assert len({report.message_id for report in reports}) == 2

@@ -64,6 +64,19 @@ def test_failure_is_fatal_with_the_hives_message_and_advice(builder: ReportBuild
     }
 
 
+@pytest.mark.parametrize("failure", ["job failed", "job unknown", "no job"])
+def test_the_advice_for_a_removed_process_names_no_task(builder: ReportBuilder, failure: str) -> None:
+    reports = {
+        "job failed": builder.process_finished(0, "dump_removed", outcome("failed", error="x"), "try1"),
+        "job unknown": builder.outcome_unknown(0, "dump_removed", 7, "x", "try1", is_user_decision=False),
+        "no job": builder.not_submitted(0, "dump_removed", "x", "1"),
+    }
+    to_do = facts(reports[failure])["to_do"]
+    assert to_do.startswith("dump_removed was removed from the process lookup")
+    assert "put it back into the lookup" in to_do
+    assert "dump_removed." not in to_do
+
+
 def test_a_success_is_reported_once_and_a_failure_once_for_each_attempt(builder: ReportBuilder) -> None:
     success, failure = outcome(result=1), outcome("failed", error="disk full")
     message_id = lambda outcome, attempt: builder.process_finished(0, "dump_dna", outcome, attempt).message_id  # noqa: E731

@@ -21,8 +21,8 @@ from event_hooks.events import lookups
 from event_hooks.ledger import joins, overview
 from event_hooks.ledger.follow_ups import list_follow_ups
 from event_hooks.ledger.views import EventFilter, HiveBacklog, ProcessView
-from event_hooks.process_event import planning
-from event_hooks.reports.builder import RETRY_ADVICE, ReportStep
+from event_hooks.reports.advice import build_retry_advice
+from event_hooks.reports.builder import ReportStep
 from event_hooks.reports.report import METADATA_KEY, parse_message
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ async def show_event(event_id: Annotated[int, Path(ge=1, le=2**63 - 1)], request
         joins=[wait for _, wait in waits],
         unsent_follow_ups=[follow_up for follow_up in follow_ups if follow_up.sent_at is None],
         guihive={name: process.guihive for name, process in lookups.load_cached().processes.items()},
-        retry_advice=lambda process: RETRY_ADVICE.format(task=_task_id(process)),
+        retry_advice=lambda process: build_retry_advice(process.process, _task(process)),
     )
 
 
@@ -215,5 +215,10 @@ def _parse_report(report: Mapping[str, Any] | str) -> dict[str, Any]:
 
 
 def _task_id(process: ProcessView) -> str:
-    """Return the task that an operator reads the log of, and clears: ``submit`` until the job is known."""
-    return planning.submit_task_id(process.process) if process.job_id is None else f"{process.process}.wait"
+    """Return the task that an operator reads the log of."""
+    return f"{process.process}.{_task(process)}"
+
+
+def _task(process: ProcessView) -> str:
+    """Return the task that an operator clears: ``submit`` until the job is known."""
+    return "submit" if process.job_id is None else "wait"

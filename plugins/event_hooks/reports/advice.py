@@ -1,0 +1,29 @@
+"""Advice on a failed process, for reports and for the event board."""
+
+from __future__ import annotations
+
+from event_hooks.events import lookups
+from event_hooks.exceptions import LookupInvalid
+
+
+def build_retry_advice(process: str, task: str) -> str:
+    """
+    Return how to run a failed process again; clearing a task does not repeat completed jobs.
+
+    A process that was removed from the lookup has no task in the DAG, so the advice names no task.
+
+    :param task: ``submit`` or ``wait``.
+    """
+    if not _is_removed(process):
+        return f"fix the cause, then clear {process}.{task} of the run with Downstream"
+    return (
+        f"{process} was removed from the process lookup, and its tasks from the run: put it back into the"
+        ' lookup and clear them, or send the event again with another event_id, "force": true and a "reason"'
+    )
+
+
+def _is_removed(process: str) -> bool:
+    try:
+        return process not in lookups.load_cached().processes
+    except LookupInvalid:  # the DAG keeps its tasks until the files are fixed
+        return False
