@@ -13,6 +13,7 @@ Errors of event hooks.
     - HiveTooOld [1]          the hive's tables are of an early eHive     a retry cannot help
   + StopWithdrawn             a stop is no longer wanted                  nothing was stopped
   + MetadataUnreachable       ensembl_metadata does not answer in time    a retry may help
+  + MetadataRejected          ensembl_metadata answers with an error      a retry helps after a fix
   + EventServerUnreachable    the event server accepts no events now      a retry may help
   + EventRejected             the event server rejects an event           a retry cannot help
   + ReportNotPublished        the broker did not accept a report          a retry may help
@@ -21,7 +22,8 @@ Errors of event hooks.
   + RunFailed [1]             something in a run failed                   fix the cause, clear the task
   + RunClosed                 the run takes no further events             store them in another run
   + LedgerUnreachable         the ledger does not answer in time          a retry may help
-    - LedgerRejected          the ledger cannot store a value             a retry cannot help
+    - LedgerRejected          the ledger answers with an error            a retry helps after a fix
+      . LedgerValueRejected   the ledger cannot store a value             a retry cannot help
     - LedgerNotMigrated       the ledger's tables have another version    a retry helps after the migration
 
 [1] Also an AirflowFailException: Airflow fails the task without a retry.
@@ -158,16 +160,19 @@ class HiveRejected(EventHooksError):
 
     A hive also rejects requests for a while: during a failover it is read-only, during a restore it lacks
     tables, and during a change of passwords it accepts none of ours.
+
+    :param public_reason: the reason without addresses and users.
     """
 
-    def __init__(self, hive: str, reason: str) -> None:
+    def __init__(self, hive: str, reason: str, public_reason: str | None = None) -> None:
         super().__init__(f"hive {hive!r} rejected the request: {reason}")
-        self.hive = hive
+        self.hive, self.public_reason = hive, public_reason
 
     @property
     def public_message(self) -> str:
-        """The message without the driver's reason, which contains addresses and users."""
-        return f"hive {self.hive!r} rejected the request; see the API server log for the reason"
+        """The message without a driver's reason that contains addresses and users."""
+        reason = f": {self.public_reason}" if self.public_reason else ""
+        return f"hive {self.hive!r} rejected the request{reason}; see the API server log"
 
 
 class AnalysisNotFound(HiveRejected):
@@ -202,6 +207,13 @@ class MetadataUnreachable(EventHooksError):
 
     def __init__(self, conn_id: str, reason: str) -> None:
         super().__init__(f"ensembl_metadata, connection {conn_id!r}, is unavailable: {reason}")
+
+
+class MetadataRejected(EventHooksError):
+    """The ensembl_metadata database answered with an error, such as a missing table or permission."""
+
+    def __init__(self, conn_id: str, reason: str) -> None:
+        super().__init__(f"ensembl_metadata, connection {conn_id!r}, rejected the request: {reason}")
 
 
 class EventServerUnreachable(EventHooksError):
@@ -279,6 +291,17 @@ class LedgerUnreachable(EventHooksError):
 
 
 class LedgerRejected(LedgerUnreachable):
+    """The ledger answered with an error, such as a missing permission: nothing was stored."""
+
+    _problem = "rejected the request"
+
+    @property
+    def public_message(self) -> str:
+        """The message without the driver's reason, which contains addresses and users."""
+        return "the ledger rejected the request, and stored nothing; see the API server log for the reason"
+
+
+class LedgerValueRejected(LedgerRejected):
     """The ledger cannot store a value; a retry with the same value cannot help."""
 
     _problem = "rejected a value"

@@ -38,7 +38,7 @@ Since = Annotated[
     "/events",
     dependencies=[MAY_READ],
     response_model=list[models.EventSummary] | list[str],
-    responses=describe_errors(404, 422, 503),
+    responses=describe_errors(404, 422, 502, 503),
 )
 async def list_events(
     request: Request,
@@ -80,7 +80,7 @@ async def list_events(
     return _build_summaries(request, events[:limit])
 
 
-@router.get("/events/types", dependencies=[MAY_READ], responses=describe_errors(503))
+@router.get("/events/types", dependencies=[MAY_READ], responses=describe_errors(502, 503))
 async def list_event_types() -> list[str]:
     """List the event types."""
     return lookups.load_cached().event_types
@@ -90,7 +90,7 @@ async def list_event_types() -> list[str]:
     "/events/{event_id}",
     dependencies=[MAY_READ],
     response_model=models.EventDetails,
-    responses=describe_errors(404, 422, 503),
+    responses=describe_errors(404, 422, 502, 503),
 )
 async def show_event(event_id: EventId, request: Request) -> models.EventDetails:
     """Show the state of an event and its processes, with the payload of the event."""

@@ -146,8 +146,8 @@ class HealthMonitor:
         return {}
 
     async def _check_hive(self, conn_id: str) -> dict[str, Any]:
-        is_alive, _ = await self._intake.hives.run(conn_id, HiveHook.load_beekeeper_status, TIMEOUT_SECONDS)
-        return {"beekeeper": is_alive}
+        keeper = await self._intake.hives.run(conn_id, HiveHook.load_beekeeper_status, TIMEOUT_SECONDS)
+        return {"beekeeper": keeper.is_alive} | ({"message": keeper.text} if keeper.is_alive is False else {})
 
 
 def _log_error(name: str, error: Exception) -> None:

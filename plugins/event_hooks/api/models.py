@@ -34,7 +34,7 @@ class ComponentHealth(BaseModel):
     """Health of one component that event hooks depends on."""
 
     status: Literal["healthy", "warning", "unhealthy", "unknown"]
-    message: str | None = Field(None, description="Reason why it is not healthy, and what to do.")
+    message: str | None = Field(None, description="Why it is not healthy, or why no beekeeper works.")
     alive: int | None = Field(None, description="Number of live processes of this component.")
     beekeeper: bool | None = Field(
         None, description="Whether the hive has a live beekeeper; null if the hive keeps no record of it."
@@ -234,6 +234,7 @@ ERROR_DESCRIPTIONS = {
     413: "The body is too long",
     415: "The Content-Type is not JSON",
     422: "A field is invalid",
+    502: "The ledger or a hive answered with an error, which a retry meets again",
     503: "The ledger, a hive or the lookups are unavailable",
 }
 

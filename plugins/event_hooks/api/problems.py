@@ -23,6 +23,8 @@ from event_hooks.exceptions import (
     EventInvalid,
     EventKeyConflict,
     EventTypeUnknown,
+    HiveRejected,
+    LedgerRejected,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ _STATUSES: dict[type[EventHooksError], int] = {
     AnalysisNotFound: 404,
     EventInvalid: 422,
     EventKeyConflict: 409,
+    HiveRejected: 502,
+    LedgerRejected: 502,
     EventHooksError: 503,  # the ledger, a hive or the lookups are unavailable
 }
 """HTTP status of an error; the first matching class counts."""
@@ -145,6 +149,8 @@ async def _handle_event_hooks_error(request: Request, error: Exception) -> Respo
     status = next(status for error_class, status in _STATUSES.items() if isinstance(error, error_class))
     if status == 503:
         return _build_unavailable_response(request, error, error.public_message)
+    if status == 502:
+        log.warning("%s %s failed: %s", request.method, request.url.path, error)
     return build_response(request, status, error.public_message, errors=_list_errors(error))
 
 

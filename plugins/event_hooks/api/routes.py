@@ -53,7 +53,7 @@ IdempotencyKey = Annotated[
     openapi_extra=EVENT_BODY,
     responses={
         202: {"model": Submitted, "description": "Accepted; some job ids are not known yet"},
-        **describe_errors(400, 404, 408, 409, 413, 415, 422, 503),
+        **describe_errors(400, 404, 408, 409, 413, 415, 422, 502, 503),
     },
 )
 async def submit_events(request: Request, user: User, idempotency_key: IdempotencyKey = None) -> Response:
@@ -86,7 +86,7 @@ async def submit_events(request: Request, user: User, idempotency_key: Idempoten
     dependencies=[MAY_READ],
     response_model=models.PlanResponse,
     openapi_extra=EVENT_BODY,
-    responses=describe_errors(400, 404, 408, 413, 415, 422, 503),
+    responses=describe_errors(400, 404, 408, 413, 415, 422, 502, 503),
 )
 async def plan_events(request: Request, user: User, idempotency_key: IdempotencyKey = None) -> Response:
     """
@@ -98,7 +98,7 @@ async def plan_events(request: Request, user: User, idempotency_key: Idempotency
     return JSONResponse(await build_plan(batch, intake, user.get_name(), idempotency_key))
 
 
-@router.get("/processes", dependencies=[MAY_READ], responses=describe_errors(503))
+@router.get("/processes", dependencies=[MAY_READ], responses=describe_errors(502, 503))
 async def list_processes() -> list[str]:
     """List the processes."""
     return sorted(lookups.load_cached().processes)
@@ -109,7 +109,7 @@ async def list_processes() -> list[str]:
     dependencies=[MAY_READ],
     response_model=list[models.JobResponse],
     response_model_exclude_unset=True,
-    responses=describe_errors(404, 422, 503),
+    responses=describe_errors(404, 422, 502, 503),
 )
 async def list_jobs(
     process: str,
@@ -136,7 +136,7 @@ async def list_jobs(
     dependencies=[MAY_READ],
     response_model=models.JobResponse | dict[str, str],
     response_model_exclude_unset=True,
-    responses=describe_errors(404, 422, 503),
+    responses=describe_errors(404, 422, 502, 503),
 )
 async def show_job(
     process: str,
@@ -160,7 +160,7 @@ async def show_job(
     response_model=models.StopResponse,
     responses={
         204: {"description": "The same, for a client that does not accept JSON"},
-        **describe_errors(404, 422, 503),
+        **describe_errors(404, 422, 502, 503),
     },
 )
 async def stop_job(process: str, job_id: JobId, request: Request) -> Any:

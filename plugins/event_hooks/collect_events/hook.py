@@ -16,8 +16,9 @@ from sqlalchemy.pool import NullPool
 from event_hooks import settings
 from event_hooks.collect_events import tables
 from event_hooks.collect_events.metadata_event import MetadataEvent
+from event_hooks.database_errors import is_temporary
 from event_hooks.database_url import engine_args_from_connection, make_engine
-from event_hooks.exceptions import MetadataUnreachable
+from event_hooks.exceptions import MetadataRejected, MetadataUnreachable
 
 CONN_ID = "ensembl_metadata"
 
@@ -43,8 +44,9 @@ class MetadataHook(BaseHook):
 
         The database stores whole seconds: an event of the second of ``end`` belongs to the next window.
 
-        :raises MetadataUnreachable: the server does not answer within the setting ``metadata_timeout``, the
-            connection is missing, or the tables are.
+        :raises MetadataUnreachable: the server does not answer within the setting ``metadata_timeout``, or
+            the connection is missing.
+        :raises MetadataRejected: the server answers with an error, such as a missing table.
         """
         statements = [_select_genome_events()]
         statements += [_select_database_events(*pair) for pair in tables.DATABASE_EVENTS]
@@ -62,6 +64,7 @@ class MetadataHook(BaseHook):
         Open a read-only connection with UTC times, and close it again.
 
         :raises MetadataUnreachable: as :meth:`list_events`; also for errors of statements inside.
+        :raises MetadataRejected: as :meth:`list_events`; also for errors of statements inside.
         """
         try:
             engine_args = engine_args_from_connection(
@@ -77,7 +80,8 @@ class MetadataHook(BaseHook):
             ) from error
         except (SQLAlchemyError, ValueError) as error:
             reason = str(getattr(error, "orig", None) or error)
-            raise MetadataUnreachable(self.metadata_conn_id, reason) from error
+            error_class = MetadataUnreachable if is_temporary(error) else MetadataRejected
+            raise error_class(self.metadata_conn_id, reason) from error
 
 
 def _select_genome_events() -> Select[Any]:

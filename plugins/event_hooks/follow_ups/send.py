@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from more_itertools import sliced
+from more_itertools import constrained_batches
 
 from event_hooks.exceptions import EventRejected
 from event_hooks.follow_ups.hook import EventServerHook
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 MAX_EVENTS_PER_REQUEST = 100
 
+MAX_BYTES_PER_REQUEST = 2**19
+"""Bytes of a request with several events: half of the default ``max_body_bytes`` of the API."""
+
 
 def send_follow_ups(ledger: Ledger, hook: EventServerHook | None = None) -> int:
     """
@@ -35,10 +39,14 @@ def send_follow_ups(ledger: Ledger, hook: EventServerHook | None = None) -> int:
     :raises EventServerUnreachable: the events that the server has not accepted are still pending.
     """
     hook, count = hook or EventServerHook(), 0
-    while pending := follow_ups.load_pending_follow_ups(ledger):
-        for batch in sliced(pending, MAX_EVENTS_PER_REQUEST):
+    while pending := follow_ups.load_pending_follow_ups(ledger, MAX_EVENTS_PER_REQUEST):
+        for batch in constrained_batches(pending, MAX_BYTES_PER_REQUEST, get_len=_count_bytes, strict=False):
             count += _send_batch(ledger, hook, batch)
     return count
+
+
+def _count_bytes(event: FollowUpEvent) -> int:
+    return len(json.dumps(event.payload)) + len(", ")
 
 
 def _send_batch(ledger: Ledger, hook: EventServerHook, events: Sequence[FollowUpEvent]) -> int:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseHook
 from sqlalchemy import event
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from event_hooks.database_errors import find_code, is_lock_conflict, is_temporary, reject_long_packets
 from event_hooks.database_url import EngineArgs, make_engine
 from event_hooks.exceptions import EventHooksError, HiveRejected, HiveUnreachable, StopWithdrawn
 from event_hooks.hive.connection import resolve_hive
@@ -25,18 +26,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-REJECTION_CODES = (1044, 1045, 1049, 1142, 1143, 1146, 1227, 1290, 1836)
-"""
-MySQL error codes that an immediate retry of the same statement cannot resolve.
-
-They mean: no permission, no such database or table, or a read-only server.
-"""
-
-LOCK_CODES = (1205, 1213)
-"""MySQL error codes for a lock wait timeout and for a deadlock."""
-
 BINLOG_FORMAT_CODE = 1665
 """MySQL error code: with ``binlog_format=STATEMENT``, transactions with READ COMMITTED cannot write."""
+
+PUBLIC_CODES = (1046, 1054, 1114, 1146, 1194, 1665, "SQLITE_ERROR")
+"""Codes of errors with a reason that names databases, tables and columns, and no address or user."""
 
 MAX_ATTEMPTS = 5
 """Attempts of a transaction that fails because another transaction holds a lock."""
@@ -152,7 +146,7 @@ class HiveHook(BaseHook):
             "AUTOCOMMIT",
         )
 
-    def load_beekeeper_status(self) -> tuple[bool | None, str]:
+    def load_beekeeper_status(self) -> beekeepers.BeekeeperStatus:
         """Return the result of :func:`event_hooks.hive.sql.beekeepers.load_beekeeper_status`."""
         return self._run(beekeepers.load_beekeeper_status, "AUTOCOMMIT")
 
@@ -243,6 +237,7 @@ class HiveHook(BaseHook):
         pool: dict[str, Any] = {"pool_pre_ping": True} if self.keep_connections else {"poolclass": NullPool}
         engine = make_engine(engine_args, isolation_level=isolation_level, **pool)
         event.listen(engine, "before_cursor_execute", self._check_deadline)
+        reject_long_packets(engine)
         if self.keep_connections:
             self._cached_engine = (key, engine)
         return engine
@@ -263,23 +258,19 @@ def translate_errors(hive: str) -> Iterator[None]:
     """
     try:
         yield
-    except (DataError, IntegrityError) as error:
-        raise HiveRejected(hive, str(error.orig)) from error
     except (DBAPIError, TimeoutError, OSError) as error:
         raise _to_hive_error(hive, error) from error
 
 
 def _to_hive_error(hive: str, error: Exception) -> HiveRejected | HiveUnreachable:
     cause = error.orig if isinstance(error, DBAPIError) else error
-    reason = str(cause) or type(error).__name__
-    code = cause.args[0] if isinstance(error, DBAPIError) and cause and cause.args else None
-    if code == BINLOG_FORMAT_CODE:
-        return _IsolationRejected(hive, reason)
-    if code in REJECTION_CODES or isinstance(error, ProgrammingError) or "no such table" in reason:
-        return HiveRejected(hive, reason)
-    if code in LOCK_CODES or "database is locked" in reason:
+    reason, code = str(cause) or type(error).__name__, find_code(error)
+    if is_lock_conflict(error):
         return _LockConflict(hive, reason)
-    return HiveUnreachable(hive, reason)
+    if is_temporary(error):
+        return HiveUnreachable(hive, reason)
+    error_class = _IsolationRejected if code == BINLOG_FORMAT_CODE else HiveRejected
+    return error_class(hive, reason, reason if code in PUBLIC_CODES else f"error {code}")
 
 
 class _IsolationRejected(HiveRejected):

@@ -156,13 +156,15 @@ class HivePoller:
         # One poll for several subscriptions is cheaper than one for each, so those due soon are included.
         soon = now + settings.poll_interval()
         due = [subscription for subscription in self._subscriptions if subscription.next_poll <= soon]
-        for jobs in merge_jobs(due):
+        is_partial = False
+        for jobs in merge_jobs(item for item in due if not item.is_behind):
             operation = partial(HiveReader.read_changes, removed_ids=removed_ids, jobs=jobs)
             changes = await reader.run(operation, len(jobs))
             await self._publish(self._split_by_subscription(changes, jobs))
             self._removed_ids.update(outcome.job_id for outcome in changes.outcomes)
+            is_partial = is_partial or changes.is_partial
         for subscription in due:
-            subscription.schedule_next_poll(time.monotonic())
+            subscription.schedule_next_poll(time.monotonic(), is_partial=is_partial)
         try:
             await self._check_stalls(reader)
         except Exception as error:  # noqa: BLE001 (it decides no outcome, so the polls continue without it)

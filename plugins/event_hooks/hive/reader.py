@@ -28,6 +28,10 @@ NOT_FOUND_SECONDS = 60.0
 """How long a job that was never read may have no row before it is MISSING: a replica of the hive may lag."""
 
 
+MAX_BYTES_PER_READ = 32 * 2**20
+"""Bytes of results that one read returns, because of the triggerer's memory; the next read continues."""
+
+
 @dataclass(frozen=True)
 class JobProgress:
     """Progress of the tree of a submitted job."""
@@ -60,6 +64,9 @@ class HiveChanges:
     """Outcomes of trees that finished."""
 
     stalls: list[Stall] = field(default_factory=list)
+    is_partial: bool = False
+    """Whether further trees have finished, and the next read returns their outcomes."""
+
     is_stall_check: bool = False
     """Whether ``stalls`` is the complete list of present stalls."""
 
@@ -109,7 +116,12 @@ class HiveReader:
         self._not_found_since: dict[int, float] = {}
 
     def read_changes(
-        self, removed_ids: Collection[int], jobs: Mapping[int, str | None], *, is_final: bool = False
+        self,
+        removed_ids: Collection[int],
+        jobs: Mapping[int, str | None],
+        *,
+        is_final: bool = False,
+        has_results: bool = True,
     ) -> HiveChanges:
         """
         Return progress and outcomes of the trees of submitted jobs since the previous read.
@@ -121,6 +133,7 @@ class HiveReader:
         :param jobs: submitted jobs to read: ``{job_id: token}``, a text that the job's input contains;
             ``None`` means that the input is not checked.
         :param is_final: whether no read follows, so that a job without a row is MISSING at once.
+        :param has_results: whether the outcomes have the results of the jobs.
         :raises HiveUnreachable: the hive did not answer in time.
         :raises HiveRejected: the hive cannot be read.
         """
@@ -129,7 +142,11 @@ class HiveReader:
             self._not_found_since.pop(job_id, None)
         with translate_errors(self.hive_conn_id), self._engine.connect() as connection:
             tables = self._load_tables(connection)
-            changed, finished = outcomes.refresh_outcomes(connection, self._forest, jobs, tables)
+            outcome_tables = tables if has_results else tables - {result.name}
+            max_bytes = math.inf if is_final else MAX_BYTES_PER_READ
+            changed, finished, is_partial = outcomes.refresh_outcomes(
+                connection, self._forest, jobs, outcome_tables, max_bytes=max_bytes
+            )
             self._mark_changed({tree.root_id for tree in changed})
             running = [tree for tree in changed if tree.state() is JobState.RUNNING]
             has_messages = bool(running) and job_progress.name in tables
@@ -143,6 +160,7 @@ class HiveReader:
                 *(outcome for outcome in finished if outcome.job_id not in foreign_ids | awaited_ids),
                 *map(self._build_foreign_outcome, sorted(foreign_ids)),
             ],
+            is_partial=is_partial,
         )
 
     def find_stalls_of_waits(self, waits: Sequence[Wait], min_seconds: float) -> list[HiveChanges]:
@@ -177,20 +195,24 @@ class HiveReader:
         return HiveChanges(stalls=stalls, is_stall_check=True)
 
     def read_final_outcomes(
-        self, jobs: Mapping[int, str | None], waited: float, ready_timeout: float
+        self,
+        jobs: Mapping[int, str | None],
+        waited: float,
+        ready_timeout: float,
+        *,
+        has_results: bool = True,
     ) -> list[JobOutcome]:
         """
         Return an outcome for each submitted job at the end of a wait; errors as in :meth:`read_changes`.
 
         The outcome of an unfinished job is RUNNING; its error names the progress, and the stall if any.
 
-        :param jobs: as in :meth:`read_changes`.
+        :param jobs: as in :meth:`read_changes`, like ``has_results``.
         :param waited: seconds waited for the jobs.
         :param ready_timeout: seconds until a READY job is stalled.
         """
-        finished = {
-            outcome.job_id: outcome for outcome in self.read_changes((), jobs, is_final=True).outcomes
-        }
+        changes = self.read_changes((), jobs, is_final=True, has_results=has_results)
+        finished = {outcome.job_id: outcome for outcome in changes.outcomes}
         stalls = {
             root_id: str(stall)
             for stall in self.find_stalls(dict.fromkeys(jobs, (waited, ready_timeout)), 0).stalls
@@ -291,11 +313,16 @@ def _build_progress(tree: JobTree, messages: Mapping[int, str]) -> JobProgress:
 
 
 def read_final_outcomes(
-    hook: HiveHook, jobs: Mapping[int, str | None], waited: float = 0, ready_timeout: float = math.inf
+    hook: HiveHook,
+    jobs: Mapping[int, str | None],
+    waited: float = 0,
+    ready_timeout: float = math.inf,
+    *,
+    has_results: bool = True,
 ) -> list[JobOutcome]:
     """Read jobs once, and return :meth:`HiveReader.read_final_outcomes` of them."""
     reader = HiveReader(hook.hive_conn_id, hook.engine_args or resolve_hive(hook.hive_conn_id))
     try:
-        return reader.read_final_outcomes(jobs, waited, ready_timeout)
+        return reader.read_final_outcomes(jobs, waited, ready_timeout, has_results=has_results)
     finally:
         reader.close()

@@ -111,7 +111,7 @@ class HiveJobSensor(DeferredSensor):
         jobs = dict.fromkeys(parse_ids(self.job_ids))
         try:
             hook = HiveHook(self.hive_conn_id)
-            outcomes = read_final_outcomes(hook, jobs, self.timeout, self.ready_timeout)
+            outcomes = read_final_outcomes(hook, jobs, self.timeout, self.ready_timeout, has_results=False)
             return summarize_outcomes(summary, outcomes)
         except EventHooksError as error:
             return summary.finish((), [str(error)], is_success=False)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 POLLS_PER_AGE = 10
 """The poll interval of a subscription is the time waited so far divided by this, within the settings."""
 
+MAX_UNREAD_UPDATES = 10
+"""Updates after which a wait that does not keep up is not polled for: it may have stored no outcome yet."""
+
 
 class Subscription:
     """
@@ -41,9 +44,19 @@ class Subscription:
         """Return the seconds waited for these jobs, including the time before a restart."""
         return self._waited_before + time.monotonic() - self._subscribed_at
 
-    def schedule_next_poll(self, now: float) -> None:
-        """Set the time of the next poll: the interval increases with the time waited."""
-        interval = max(self.waited() / POLLS_PER_AGE, settings.poll_interval())
+    @property
+    def is_behind(self) -> bool:
+        """Whether the wait has many unread updates."""
+        return self.updates.qsize() >= MAX_UNREAD_UPDATES
+
+    def schedule_next_poll(self, now: float, *, is_partial: bool = False) -> None:
+        """
+        Set the time of the next poll: the interval increases with the time waited.
+
+        :param is_partial: whether the last poll has left finished jobs for this one.
+        """
+        age = 0.0 if is_partial else self.waited()
+        interval = max(age / POLLS_PER_AGE, settings.poll_interval())
         self.next_poll = now + min(interval, settings.max_poll_interval())
 
     def to_wait(self) -> Wait:

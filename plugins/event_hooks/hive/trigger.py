@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
@@ -91,7 +92,8 @@ class HiveJobTrigger(BaseTrigger):
     async def _wait(self, job_ids: Sequence[int], waited: float) -> list[JobOutcome]:
         jobs, outcomes = dict.fromkeys(job_ids), dict[int, "JobOutcome"]()
         async for changes in watch_jobs(self.hive_conn_id, jobs, self.ready_timeout, self.log, waited=waited):
-            outcomes |= {outcome.job_id: outcome for outcome in changes.outcomes}
+            # The results would stay in memory until the last job has finished.
+            outcomes |= {outcome.job_id: replace(outcome, result=None) for outcome in changes.outcomes}
         return [outcomes[job_id] for job_id in job_ids]
 
     async def _stop_if_failed(self) -> None:

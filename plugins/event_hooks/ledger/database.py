@@ -14,13 +14,20 @@ from sqlalchemy import URL, ColumnElement, Engine, Executable, Table, Update, bi
 from sqlalchemy import Connection as DatabaseConnection
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from event_hooks import settings
+from event_hooks.database_errors import (
+    LOCK_CODES,
+    find_code,
+    is_temporary,
+    is_value_error,
+    reject_long_packets,
+)
 from event_hooks.database_url import make_engine, url_from_connection
-from event_hooks.exceptions import LedgerRejected, LedgerUnreachable
+from event_hooks.exceptions import LedgerRejected, LedgerUnreachable, LedgerValueRejected
 from event_hooks.ledger import schema
 
 CONN_ID = "event_ledger"
@@ -48,9 +55,6 @@ MAX_ATTEMPTS = 5
 
 MAX_RETRY_PAUSE_SECONDS = 2.0
 """Upper bound of the random pauses between these attempts, which grow from 0.1 s."""
-
-_DEADLOCK_CODES = {"1213", "1205", "40P01", "55P03"}
-"""Error codes of deadlocks and lock timeouts: two of MySQL, then two of PostgreSQL."""
 
 
 class Ledger:
@@ -112,14 +116,15 @@ def build_engine(conn_id: str = CONN_ID, connection: Connection | None = None) -
     """
     Return an engine for an Airflow connection of type postgres, mysql or sqlite (its file is the host).
 
-    :raises LedgerUnreachable: if the connection does not exist, or has another type.
+    :raises LedgerUnreachable: if the connection does not exist.
+    :raises LedgerRejected: if it has another type.
     """
     if connection is None:
         with _translate_not_found(conn_id):
             connection = BaseHook.get_connection(conn_id)
     if connection.conn_type not in _DRIVERS:
         reason = f"expected a connection of type {', '.join(_DRIVERS)}, not {connection.conn_type}"
-        raise LedgerUnreachable(conn_id, reason)
+        raise LedgerRejected(conn_id, reason)
     seconds = math.ceil(settings.ledger_timeout())
     if connection.conn_type == "sqlite":
         return _build_sqlite_engine(connection, seconds)
@@ -156,7 +161,7 @@ def _build_sqlite_engine(connection: Connection, seconds: int) -> Engine:
 def _build_server_engine(connection: Connection, conn_type: str, seconds: int) -> Engine:
     query = {"charset": "utf8mb4"} if conn_type == "mysql" else {}
     url = url_from_connection(connection, _DRIVERS[conn_type], query)
-    return make_engine(
+    engine = make_engine(
         (url, _timeout_args(conn_type, seconds)),
         **_pool_options(seconds),
         pool_pre_ping=True,
@@ -164,6 +169,8 @@ def _build_server_engine(connection: Connection, conn_type: str, seconds: int) -
         # that another transaction committed meanwhile.
         isolation_level="READ COMMITTED",
     )
+    reject_long_packets(engine)
+    return engine
 
 
 def _pool_options(seconds: int) -> dict[str, Any]:
@@ -185,21 +192,26 @@ def translate_errors(conn_id: str) -> Iterator[None]:
     """
     Translate errors of SQLAlchemy and the driver, without the statement and its values.
 
-    :raises LedgerRejected: if the database rejects a value, so that a retry cannot help.
-    :raises LedgerUnreachable: on any other error.
+    :raises LedgerValueRejected: if the database rejects a value, so that a retry cannot help.
+    :raises LedgerRejected: if a retry helps only after a fix.
+    :raises LedgerUnreachable: if a retry may help.
     """
     try:
         yield
-    except (DataError, IntegrityError) as error:
-        raise LedgerRejected(conn_id, str(error.orig)) from error
     except DBAPIError as error:
-        raise LedgerUnreachable(conn_id, str(error.orig)) from error
+        raise _find_error_class(error)(conn_id, str(error.orig)) from error
     except PoolTimeoutError as error:
         size = settings.ledger_pool_size()
         reason = f"all {size} connections of this process are in use: increase [event_hooks] ledger_pool_size"
         raise LedgerUnreachable(conn_id, reason) from error
     except SQLAlchemyError as error:
-        raise LedgerUnreachable(conn_id, str(error)) from error
+        raise _find_error_class(error)(conn_id, str(error)) from error
+
+
+def _find_error_class(error: SQLAlchemyError) -> type[LedgerUnreachable]:
+    if is_value_error(error):
+        return LedgerValueRejected
+    return LedgerUnreachable if is_temporary(error) else LedgerRejected
 
 
 def insert_missing(connection: DatabaseConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -265,7 +277,7 @@ def sanitize_text(value: str) -> str:
 
 def is_deadlock(error: BaseException) -> bool:
     """Return whether an error is a deadlock or a lock timeout, which a retry can resolve."""
-    return isinstance(error, OperationalError) and error_code(error) in _DEADLOCK_CODES
+    return isinstance(error, DBAPIError) and find_code(error) in LOCK_CODES
 
 
 def _is_exhausted(state: RetryCallState) -> bool:
@@ -274,8 +286,3 @@ def _is_exhausted(state: RetryCallState) -> bool:
     if error and is_deadlock(error):
         return (state.seconds_since_start or 0.0) >= DEADLOCK_SECONDS
     return state.attempt_number >= MAX_ATTEMPTS
-
-
-def error_code(error: OperationalError) -> str:
-    """Return the database's code of an error; ``"None"`` if it has no code."""
-    return str(getattr(error.orig, "pgcode", None) or next(iter(getattr(error.orig, "args", ())), None))

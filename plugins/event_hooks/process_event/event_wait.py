@@ -133,7 +133,8 @@ class EventWait:
         """Return the complete processes whose jobs are still complete, or deleted since: none was reset."""
         unchanged: list[ProcessStatus] = []
         for hive, group in group_by_hive(statuses).items():
-            outcomes = await call_hook(hive, read_final_outcomes, build_tokens(run.run_id, group))
+            read_states = partial(read_final_outcomes, has_results=False)
+            outcomes = await call_hook(hive, read_states, build_tokens(run.run_id, group))
             states = {outcome.job_id: outcome.state for outcome in outcomes}
             unchanged += [
                 status
@@ -175,6 +176,7 @@ class EventWait:
                 hive, jobs, self.ready_timeout, self.log, waited=waited, known_stalls=stalls
             ):
                 recorder.record(changes)
+                await recorder.catch_up()
             await recorder.flush()
         except EventHooksError as error:
             self.log.error("Wait for hive %s failed: %s", hive, error)  # noqa: TRY400

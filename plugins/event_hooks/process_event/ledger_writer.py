@@ -19,7 +19,13 @@ from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from event_hooks.exceptions import EventHooksError, LedgerRejected, LedgerUnreachable, ReportRejected
+from event_hooks.exceptions import (
+    EventHooksError,
+    LedgerRejected,
+    LedgerUnreachable,
+    LedgerValueRejected,
+    ReportRejected,
+)
 from event_hooks.follow_ups.hook import EventServerHook, load_connection_async
 from event_hooks.follow_ups.send import send_follow_ups
 from event_hooks.ledger import database
@@ -32,6 +38,11 @@ log = logging.getLogger(__name__)
 
 MAX_RETRY_SECONDS = 30.0
 """The longest delay between two attempts while the ledger is unavailable; delays double from 1 s."""
+
+MAX_REJECTION_SECONDS = 3600.0
+"""
+How long the ledger may reject an operation, as during a restore or a change of password, before it fails.
+"""
 
 MAX_FAILURES = 3
 """
@@ -60,6 +71,7 @@ class LedgerWriter:
         """``{key: failures of its first operation}``."""
 
         self._parked_until: dict[Hashable, float] = {}
+        self._rejected_since: dict[Hashable, float] = {}
         self._new_operation = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "ledger writer")
         self._task: asyncio.Task[None] | None = None
@@ -72,6 +84,9 @@ class LedgerWriter:
     def write(self, operation: Operation, *, key: Hashable = None) -> asyncio.Future[Any]:
         """
         Run an operation in a thread; retry it while the ledger is unavailable.
+
+        An operation that the ledger rejects is retried for :data:`MAX_REJECTION_SECONDS`, except if the
+        ledger cannot store one of its values.
 
         :param key: operations with the same key run in their order; others may run before them.
         :return: the operation's result, or its error if the ledger rejects it or the operation itself fails.
@@ -121,10 +136,10 @@ class LedgerWriter:
         try:
             ledger = await self._connect()
             result = await _run_in(self._thread, operation, ledger)
-        except LedgerRejected as error:
+        except LedgerUnreachable as error:
+            if not self._is_lasting(key, error):
+                raise
             _set_error(future, error)
-        except LedgerUnreachable:
-            raise
         except Exception as error:
             _set_error(future, error)
         else:
@@ -134,10 +149,20 @@ class LedgerWriter:
                 sender.start(ledger)
         self._finish_operation(key)
 
+    def _is_lasting(self, key: Hashable, error: LedgerUnreachable) -> bool:
+        """Return whether the first operation of a key fails: a retry cannot help, or has not helped."""
+        if not isinstance(error, LedgerRejected):
+            self._rejected_since.pop(key, None)
+            return False
+        since = self._rejected_since.setdefault(key, time.monotonic())
+        is_expired = time.monotonic() - since > MAX_REJECTION_SECONDS
+        return is_expired or isinstance(error, LedgerValueRejected)
+
     def _finish_operation(self, key: Hashable) -> None:
         """Remove the first operation of a key; the operations of other keys are next."""
         del self._failures[key]
         self._parked_until.pop(key, None)
+        self._rejected_since.pop(key, None)
         operations = self._operations.pop(key)
         operations.popleft()
         if operations:
@@ -164,6 +189,8 @@ class LedgerWriter:
             try:
                 connection = await database.load_connection_async()
                 self._ledger = await _run_in(self._thread, Ledger, database.CONN_ID, connection)
+            except LedgerUnreachable:
+                raise
             except Exception as error:  # Airflow's API server may be unavailable as well
                 raise LedgerUnreachable(database.CONN_ID, str(error)) from error
         return self._ledger

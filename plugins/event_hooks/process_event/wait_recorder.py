@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from event_hooks import settings
+from event_hooks.exceptions import LedgerValueRejected
 from event_hooks.ledger.records import ProgressUpdate
 from event_hooks.process_event import recording
 from event_hooks.process_event.ledger_writer import get_ledger_writer
@@ -16,6 +17,7 @@ from event_hooks.reports.builder import ReportBuilder
 
 if TYPE_CHECKING:
     from event_hooks.hive.reader import HiveChanges, JobProgress
+    from event_hooks.hive.sql.outcomes import JobOutcome
     from event_hooks.ledger.database import Ledger
     from event_hooks.ledger.records import RunEvents
     from event_hooks.reports.report import Report
@@ -44,6 +46,7 @@ class WaitRecorder:
         self.attempt = attempt
         self.emits = emits
         self._writes: list[asyncio.Future[None]] = []
+        self._last_outcomes: asyncio.Future[None] | None = None
         self._progress: dict[int, JobProgress] = {}
         self._changed: dict[int, JobProgress] = {}
         self._progress_task: asyncio.Task[None] | None = None
@@ -53,7 +56,7 @@ class WaitRecorder:
         if changes.outcomes:
             outcomes = {self.positions[outcome.job_id]: outcome for outcome in changes.outcomes}
             arguments = (self.run, self.process, outcomes, self.attempt, self.emits)
-            self._write(lambda ledger: recording.record_outcomes(ledger, *arguments))
+            self._last_outcomes = self._write(partial(_record_outcomes, *arguments))
             for outcome in changes.outcomes:
                 self._progress.pop(outcome.job_id, None)
                 self._changed.pop(outcome.job_id, None)
@@ -64,6 +67,11 @@ class WaitRecorder:
         self._changed |= progress
         if progress and self._progress_task is None:
             self._progress_task = asyncio.create_task(self._record_progress())
+
+    async def catch_up(self) -> None:
+        """Wait until the last outcomes are stored, so that few results are in memory; errors are ignored."""
+        if self._last_outcomes:
+            await asyncio.wait([self._last_outcomes])
 
     async def flush(self) -> None:
         """
@@ -129,6 +137,36 @@ class WaitRecorder:
         )
         positions = [self.positions[job_id] for job_id in job_ids]
         return ReportBuilder(self.run).progress(positions, self.process, job_ids[0], total)
+
+
+def _record_outcomes(
+    run: RunEvents,
+    process: str,
+    outcomes: Mapping[int, JobOutcome],
+    attempt: str,
+    emits: Sequence[str],
+    ledger: Ledger,
+) -> None:
+    """
+    Record outcomes; if the ledger cannot store one of them, record the others one by one.
+
+    :raises LedgerValueRejected: the ledger cannot store an outcome.
+    """
+    try:
+        recording.record_outcomes(ledger, run, process, outcomes, attempt, emits)
+    except LedgerValueRejected:
+        if len(outcomes) == 1:
+            raise
+    else:
+        return
+    errors = []
+    for position, outcome in outcomes.items():
+        try:
+            recording.record_outcomes(ledger, run, process, {position: outcome}, attempt, emits)
+        except LedgerValueRejected as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def _record_progress(

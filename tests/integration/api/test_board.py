@@ -16,6 +16,7 @@ from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.processes import reject_events
 from event_hooks.ledger.progress import store_progress, store_stalls
 from event_hooks.ledger.records import ProcessOutcome, ProgressUpdate
+from tests.integration.hive.conftest import wait_until
 from tests.integration.hives import PracticeHive
 
 
@@ -108,7 +109,8 @@ def test_each_hive_shows_its_backlog_and_the_state_of_its_beekeeper(
     assert "No unfinished processes" in api.get("/board").text
     api.post("/jobs", json={"type": "new_genebuild"})
     first_hive.execute(
-        "INSERT INTO beekeeper (meadow_host, meadow_user, process_id) VALUES ('hpc-1', 'me', '1')"
+        "INSERT INTO beekeeper (beekeeper_id, meadow_host, meadow_user, process_id)"
+        " VALUES (1, 'hpc-1', 'me', '1')"
     )
     monkeypatch.setenv(
         f"AIRFLOW_CONN_{other_hive.conn_id.upper()}", "mysql://some_user:secret@127.0.0.1:1/hive"
@@ -118,6 +120,16 @@ def test_each_hive_shows_its_backlog_and_the_state_of_its_beekeeper(
     assert re.search(r'Waiting">1<.*alive.*beekeeper 1 on hpc-1', rows[first_hive.conn_id], re.DOTALL)
     assert re.search(r"unknown.*does not answer now", rows[other_hive.conn_id], re.DOTALL)
     assert "secret" not in page
+
+
+def test_a_blocked_beekeeper_is_shown_as_blocked(api: TestClient, first_hive: PracticeHive) -> None:
+    api.post("/jobs", json={"type": "new_genebuild"})
+    first_hive.execute(
+        "INSERT INTO beekeeper (beekeeper_id, meadow_host, meadow_user, process_id, is_blocked)"
+        " VALUES (1, 'hpc-1', 'me', '1', 1)"
+    )
+    shown = re.compile(r'class="beekeeper dead">blocked<.*beekeeper 1 on hpc-1 is blocked')
+    wait_until(lambda: shown.search(api.get("/board").text))  # a page does not wait for a slow hive
 
 
 def test_the_page_of_an_event_has_its_timeline(api: TestClient, ledger: Ledger) -> None:

@@ -58,6 +58,18 @@ def test_an_unavailable_component_is_named_without_its_address(
         assert secret not in response.text
 
 
+def test_a_blocked_beekeeper_is_not_alive(get_health: Any, first_hive: PracticeHive) -> None:
+    first_hive.execute(
+        "INSERT INTO beekeeper (beekeeper_id, meadow_host, meadow_user, process_id)"
+        " VALUES (1, 'hpc-1', 'me', '1')"
+    )
+    assert get_health().json()["hives"][first_hive.conn_id] == {"status": "healthy", "beekeeper": True}
+    first_hive.execute("UPDATE beekeeper SET is_blocked = 1")
+    status = get_health().json()["hives"][first_hive.conn_id]
+    assert (status["status"], status["beekeeper"]) == ("healthy", False)
+    assert "on hpc-1 is blocked" in status["message"]
+
+
 def test_a_rejected_report_is_unhealthy(
     get_health: Any, airflow_database: AirflowDatabase, ledger: Ledger, queue: str
 ) -> None:

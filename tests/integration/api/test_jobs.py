@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -175,6 +177,44 @@ def test_an_invalid_job_id_is_rejected(api: TestClient, job_id: str) -> None:
 def test_a_missing_analysis_is_not_found(api: TestClient) -> None:
     assert api.get("/jobs/dump_nothing").json() == api.get("/jobs/dump_nothing/1").json()
     assert api.get("/jobs/dump_nothing").status_code == 404
+
+
+@contextmanager
+def renamed_column(hive: PracticeHive, table: str, column: str) -> Iterator[None]:
+    """Rename a column of the hive, which the tests of this package share."""
+    hive.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO elsewhere")
+    try:
+        yield
+    finally:
+        hive.execute(f"ALTER TABLE {table} RENAME COLUMN elsewhere TO {column}")
+
+
+def test_jobs_are_listed_whatever_the_columns_of_the_result_table(
+    api: TestClient, first_hive: PracticeHive
+) -> None:
+    job_id = submit_event(api)
+    first_hive.run_jobs()
+    with renamed_column(first_hive, "result", "output"):
+        responses = [api.get(f"/jobs/dump_dna{path}") for path in ("", f"/{job_id}")]
+    for response in responses:
+        assert response.status_code == 200
+        (job,) = response.json() if isinstance(response.json(), list) else [response.json()]
+        assert (job["status"], job["output"]) == ("complete", None)
+
+
+def test_a_hive_that_rejects_the_request_returns_502_with_the_reason(
+    api: TestClient, first_hive: PracticeHive
+) -> None:
+    with renamed_column(first_hive, "job", "when_completed"):
+        responses = [
+            api.request(method, f"/jobs/dump_dna{path}")
+            for method, path in (("GET", ""), ("GET", "/1"), ("DELETE", "/1"))
+        ]
+    for response in responses:
+        assert response.status_code == 502
+        assert "Retry-After" not in response.headers
+        assert f"hive '{first_hive.conn_id}' rejected the request: " in response.json()["detail"]
+        assert "when_completed" in response.json()["detail"]
 
 
 def test_an_unavailable_hive_returns_503_without_its_address(

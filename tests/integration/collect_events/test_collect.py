@@ -18,7 +18,7 @@ from event_hooks.collect_events.summary import build_report
 from event_hooks.collect_events.windows import overlap_start
 from event_hooks.events.lookups import Lookups
 from event_hooks.events.rules import JoinRule
-from event_hooks.exceptions import MetadataUnreachable
+from event_hooks.exceptions import MetadataRejected, MetadataUnreachable
 from event_hooks.ledger import joins
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import load_run_events
@@ -383,6 +383,14 @@ def test_an_error_of_the_database_hides_its_password(
     monkeypatch.delenv("AIRFLOW_CONN_ENSEMBL_METADATA")
     with pytest.raises(MetadataUnreachable, match="no connection of this name"):
         MetadataHook().list_events(NOON, NOON)
+
+
+def test_a_lasting_error_of_the_database_is_a_rejection_with_the_reason(metadata: PracticeMetadata) -> None:
+    with (
+        pytest.raises(MetadataRejected, match="unheard_of"),
+        MetadataHook().connect_read_only() as connection,
+    ):
+        connection.exec_driver_sql("SELECT unheard_of FROM genome_event")
 
 
 def test_the_metadata_connection_is_read_only(metadata: PracticeMetadata) -> None:

@@ -25,6 +25,7 @@ from event_hooks.ledger.records import (
     event_key,
 )
 from event_hooks.maintain_ledger.maintenance import build_timeout_reports
+from tests.support.json_server import run_json_server
 
 
 @pytest.fixture
@@ -72,6 +73,27 @@ def test_an_event_stays_pending_while_the_event_server_is_unreachable(
         send_follow_ups(ledger)
     assert "secret_word" not in str(caught.value)
     assert len(follow_ups.load_pending_follow_ups(ledger)) == 1
+
+
+def test_long_events_are_sent_in_requests_of_limited_length(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (event_id,) = {item.event_id for item in follow_ups.load_pending_follow_ups(ledger)}
+    sizes = [100_000, 300_000, 300_000, 600_000, 10]
+    long_events = [
+        FollowUpEvent(event_id, "dump", number, {"type": "b", "event_id": str(number), "note": "x" * size})
+        for number, size in enumerate(sizes, 1)
+    ]
+    ledger.write(lambda connection: follow_ups.insert_follow_ups(connection, long_events))
+    with run_json_server() as server:
+        monkeypatch.setenv("EVENT_URI", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AIRFLOW_CONN_EVENT_SERVER", "http://")
+        batches = [["x", "1", "2"], ["3"], ["4"], ["5"]]
+        server.answers = [(201, {}, [{"id": number} for number in batch]) for batch in batches]
+        assert send_follow_ups(ledger) == 6
+        sent = [[event["event_id"] for event in request[3]] for request in server.requests]
+    assert sent == batches
+    assert follow_ups.load_pending_follow_ups(ledger) == []
 
 
 def test_a_join_timeout_is_reported() -> None:

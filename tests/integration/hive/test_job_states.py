@@ -9,7 +9,7 @@ import pytest
 
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.sql.job_trees import JobState, JobTree
-from event_hooks.hive.sql.outcomes import MAX_RESULT_CHARS, JobOutcome
+from event_hooks.hive.sql.outcomes import JobOutcome
 from tests.integration.hive.conftest import MakeHive, find_child, read_outcome, read_state, submit_job
 from tests.integration.hives import PracticeHive
 from tests.support.practice_hive.columns import JOB_STATUSES
@@ -190,58 +190,6 @@ def test_a_result_too_long_for_its_column_fails_the_funnel(
     assert final.result == (None if server == "mysql" else "x" * 70_000)
 
 
-def read_outcome_with_output(hive: PracticeHive, output: str) -> JobOutcome:
-    """Return the outcome of a complete job whose result is this text."""
-    job_id = submit_job(hive)
-    hive.run_jobs()
-    hive.execute("UPDATE result SET output = :output", output=output)
-    return read_outcome(hive, job_id)
-
-
-def test_a_result_longer_than_a_text_column_keeps_its_events(make_hive: MakeHive) -> None:
-    output = {"events": [{"type": "new_assembly", "genome": "homo_sapiens", "note": "x" * 65_535}]}
-    hive = make_hive("mysql")
-    hive.execute("ALTER TABLE result MODIFY output LONGTEXT")
-    final = read_outcome_with_output(hive, json.dumps(output))
-    assert (final.result, final.warning) == (output, None)
-
-
-@pytest.mark.parametrize(
-    ("output", "problem"),
-    [
-        (json.dumps({"events": [], "x": "x" * MAX_RESULT_CHARS}), "is longer than 1,048,576 characters"),
-        ("x" * (MAX_RESULT_CHARS + 1), "is longer than 1,048,576 characters"),
-        (json.dumps({"events": [{"type": "new_assembly"}]})[:-1], "cannot be parsed as JSON"),
-        (' ["cut', "cannot be parsed as JSON"),
-    ],
-    ids=["long JSON", "long text", "cut object", "cut array"],
-)
-def test_a_result_that_is_not_parsed_is_a_text_with_a_warning(
-    make_hive: MakeHive, output: str, problem: str
-) -> None:
-    final = read_outcome_with_output(make_hive("sqlite"), output)
-    assert (final.state, final.result) == (JobState.COMPLETE, output[:MAX_RESULT_CHARS])
-    consequence = "it is stored as text, and events that it returned were not submitted"
-    assert final.warning == f"its result {problem}: {consequence}"
-
-
-def test_numbers_of_a_result_that_json_does_not_have_are_texts(hive: PracticeHive) -> None:
-    final = read_outcome_with_output(hive, '{"size": NaN, "all": [-Infinity, 1e999, 1.5]}')
-    assert (final.result, final.warning) == ({"size": "NaN", "all": ["-Infinity", "1e999", 1.5]}, None)
-
-
-def test_a_result_that_is_no_json_has_no_warning(hive: PracticeHive) -> None:
-    final = read_outcome_with_output(hive, "3 pieces, see [1]")
-    assert (final.result, final.warning) == ("3 pieces, see [1]", None)
-
-
-def test_a_result_that_is_null_is_none(hive: PracticeHive) -> None:
-    job_id = submit_job(hive)
-    hive.run_jobs()
-    hive.execute("UPDATE result SET output = NULL")
-    assert read_outcome(hive, job_id) == JobOutcome(job_id, JobState.COMPLETE)
-
-
 def test_a_job_with_a_result_is_running_until_its_tree_has_finished(hive: PracticeHive) -> None:
     job_id = submit_job(hive, after_funnel=True, fail="after")
     with Worker(hive.url) as worker:
@@ -265,6 +213,41 @@ def test_a_failed_child_fails_a_job_that_has_a_result(hive: PracticeHive) -> Non
     failed = read_outcome(hive, job_id)
     assert failed.state is JobState.FAILED
     assert failed.result["pieces"] == ["homo_sapiens.part2"]
+
+
+TOLERATED = (
+    "\neHive tolerates 50 % of failed jobs of event_dump_dna_part (failed_job_tolerance), and may go on with"
+    " other analyses, but the failed job is not done"
+)
+
+
+@pytest.mark.parametrize(
+    ("others", "note"),
+    [
+        (["DONE"], TOLERATED),
+        (["DONE", "SEMAPHORED"], f"{TOLERATED}; 1 SEMAPHORED jobs of this tree never run"),
+    ],
+    ids=["all other jobs are done", "a funnel behind it"],
+)
+def test_a_failed_job_that_ehive_tolerates_fails_the_event_with_a_note(
+    hive: PracticeHive, others: list[str], note: str
+) -> None:
+    """The tolerance is one of all jobs of an analysis, and eHive's semaphores ignore it."""
+    hive.execute(
+        "UPDATE analysis_base SET failed_job_tolerance = 50 WHERE logic_name = 'event_dump_dna_part'"
+    )
+    ((part_id,),) = hive.fetch_rows(
+        "SELECT analysis_id FROM analysis_base WHERE logic_name = 'event_dump_dna_part'"
+    )
+    root_id = hive.add_job(status="DONE")
+    failed_id = hive.add_job(prev_job_id=root_id, status="FAILED", analysis_id=part_id)
+    for status in others:
+        hive.add_job(prev_job_id=root_id, status=status)
+    final = read_outcome(hive, root_id)
+    assert final.state is JobState.FAILED
+    assert final.error == (
+        f"job {failed_id} (event_dump_dna_part) failed: the hive has no error message for it{note}"
+    )
 
 
 def test_messages_without_a_job_belong_to_no_job(hive: PracticeHive) -> None:

@@ -79,6 +79,52 @@ def test_a_ready_job_is_stalled_after_the_last_beekeeper_has_ended(hive: Practic
     assert f"the last, {load_last_beekeeper(hive)} on a_host, ended with JOB_FAILED" in stall.reason
 
 
+def block_beekeepers(hive: PracticeHive) -> None:
+    """Block the beekeepers that are alive, as ``beekeeper.pl -big_red_button`` does."""
+    hive.execute("UPDATE beekeeper SET is_blocked = 1 WHERE cause_of_death IS NULL")
+
+
+def test_a_ready_job_is_stalled_if_its_beekeeper_is_blocked(hive: PracticeHive) -> None:
+    """A blocked beekeeper does nothing until a user unblocks it."""
+    add_beekeeper(hive)
+    block_beekeepers(hive)
+    beekeeper_id = load_last_beekeeper(hive)
+    add_beekeeper(hive, "NO_WORK")
+    (stall,) = find_stalls(hive, submit_job(hive), waited=301)
+    assert stall.kind == "no_beekeeper"
+    assert stall.reason == (
+        f"READY, and beekeeper {beekeeper_id} on a_host is blocked (beekeeper.is_blocked = 1), so it starts"
+        " no workers"
+    )
+    assert stall.advice.endswith(
+        f'-sql "UPDATE beekeeper SET is_blocked = 0 WHERE beekeeper_id = {beekeeper_id}"'
+    )
+
+
+def test_a_ready_job_is_not_stalled_if_a_beekeeper_was_started_after_the_block(hive: PracticeHive) -> None:
+    add_beekeeper(hive)
+    block_beekeepers(hive)
+    add_beekeeper(hive)
+    assert find_stalls(hive, submit_job(hive), waited=301) == []
+
+
+def test_a_blocked_beekeeper_that_has_ended_is_an_ended_one(hive: PracticeHive) -> None:
+    add_beekeeper(hive)
+    block_beekeepers(hive)
+    hive.execute("UPDATE beekeeper SET cause_of_death = 'DISAPPEARED'")
+    (stall,) = find_stalls(hive, submit_job(hive), waited=301)
+    assert "ended with DISAPPEARED" in stall.reason
+
+
+@pytest.mark.parametrize(("cause", "count"), [(None, 0), ("NO_WORK", 1)])
+def test_beekeepers_of_hives_before_version_2_6_cannot_be_blocked(
+    hive: PracticeHive, cause: str | None, count: int
+) -> None:
+    hive.execute("ALTER TABLE beekeeper DROP COLUMN is_blocked")
+    add_beekeeper(hive, cause)
+    assert len(find_stalls(hive, submit_job(hive), waited=301)) == count
+
+
 def test_a_ready_job_is_not_stalled_if_one_of_several_beekeepers_is_alive(hive: PracticeHive) -> None:
     add_beekeeper(hive)
     add_beekeeper(hive, "NO_WORK")

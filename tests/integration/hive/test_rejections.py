@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from event_hooks.exceptions import HiveRejected
+from event_hooks.exceptions import HiveRejected, HiveUnreachable
 from event_hooks.hive.hook import HiveHook
 from tests.integration.hive.conftest import MakeHive, build_inputs, wait_until
 from tests.integration.hives import PracticeHive
@@ -49,6 +49,10 @@ CAUSES = {
         "GRANT INSERT ON {database}.* TO {user}",
     ),
     "job' doesn't exist": ("RENAME TABLE job TO elsewhere", "RENAME TABLE elsewhere TO job"),
+    "Unknown column": (
+        "ALTER TABLE job RENAME COLUMN input_id TO elsewhere",
+        "ALTER TABLE job RENAME COLUMN elsewhere TO input_id",
+    ),
 }
 
 
@@ -62,6 +66,31 @@ def test_a_rejected_submission_can_be_retried(submitter: tuple[PracticeHive, str
         hook.submit("event_dump_dna", build_inputs(1))
     assert not isinstance(caught.value, AirflowFailException)
     assert len(hook.submit("event_dump_dna", build_inputs(1))) == 1
+
+
+def test_a_user_who_has_used_up_its_limit_makes_the_hive_unavailable(
+    submitter: tuple[PracticeHive, str],
+) -> None:
+    """The limit is one of each hour, so the same request succeeds later."""
+    statements = (
+        "ALTER USER {user} WITH MAX_QUERIES_PER_HOUR 1",
+        "ALTER USER {user} WITH MAX_QUERIES_PER_HOUR 0",
+    )
+    with (
+        reject_submissions(*submitter, statements),
+        pytest.raises(HiveUnreachable, match="max_queries_per_hour"),
+    ):
+        HiveHook("hive_submit").submit("event_dump_dna", build_inputs(1))
+
+
+def test_an_input_longer_than_a_packet_is_rejected_with_the_limit_of_the_server(
+    make_hive: MakeHive,
+) -> None:
+    """Without a check before it is sent, the server ends the connection, as in an outage."""
+    hive = make_hive("mysql")
+    ((limit,),) = hive.fetch_rows("SELECT @@max_allowed_packet")
+    with pytest.raises(HiveRejected, match="longer than max_allowed_packet"):
+        HiveHook(hive.conn_id).submit("event_dump_dna", build_inputs(1, limit))
 
 
 @pytest.mark.alone

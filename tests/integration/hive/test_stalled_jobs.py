@@ -120,11 +120,12 @@ def test_a_running_job_without_a_role_is_stalled(hive: PracticeHive) -> None:
     assert (stall.kind, stall.reason) == ("worker_lost", "in RUN, and no worker has it")
 
 
+@pytest.mark.parametrize("change", ["cause_of_death = 'DISAPPEARED'", "is_blocked = 1"])
 def test_a_running_job_is_stalled_without_a_live_beekeeper_and_a_recent_sign_of_its_worker(
-    hive: PracticeHive,
+    hive: PracticeHive, change: str
 ) -> None:
     root_id = add_running_job(hive, status="RUN")
-    hive.execute("UPDATE beekeeper SET cause_of_death = 'DISAPPEARED'")
+    hive.execute(f"UPDATE beekeeper SET {change}")
     hive.execute("UPDATE worker SET when_seen = CURRENT_TIMESTAMP")
     assert find_stalls(hive, root_id) == []
     long_ago = "'2020-01-01 00:00:00'"

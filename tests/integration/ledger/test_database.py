@@ -83,19 +83,19 @@ def test_the_command_exits_with_1_if_the_ledger_cannot_be_used(empty_database: C
 
 
 @pytest.mark.parametrize(
-    "uri",
+    ("uri", "problem"),
     [
-        "postgres://someone:secret_of_the_ledger@127.0.0.1:1/ledger",
-        "mysql://someone:secret_of_the_ledger@127.0.0.1:1/ledger",
-        "sqlite://%2Fno%2Fsuch%2Ffolder%2Fledger",
-        "http://127.0.0.1:1",
+        ("postgres://someone:secret_of_the_ledger@127.0.0.1:1/ledger", "is unavailable"),
+        ("mysql://someone:secret_of_the_ledger@127.0.0.1:1/ledger", "is unavailable"),
+        ("sqlite://%2Fno%2Fsuch%2Ffolder%2Fledger", "is unavailable"),
+        ("http://127.0.0.1:1", "rejected the request"),
     ],
 )
 def test_the_error_of_an_unreachable_ledger_has_no_password(
-    uri: str, monkeypatch: pytest.MonkeyPatch
+    uri: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_EVENT_LEDGER", uri)
-    with pytest.raises(LedgerUnreachable, match="ledger 'event_ledger' is unavailable: ") as caught:
+    with pytest.raises(LedgerUnreachable, match=f"ledger 'event_ledger' {problem}: ") as caught:
         Ledger()
     assert "secret_of_the_ledger" not in str(caught.value)
 

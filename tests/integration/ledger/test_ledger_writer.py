@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import select, text
 
-from event_hooks.exceptions import LedgerRejected, ReportNotPublished
+from event_hooks.exceptions import LedgerRejected, LedgerValueRejected, ReportNotPublished
 from event_hooks.ledger import database
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.records import PendingReport
@@ -90,6 +90,36 @@ async def test_an_operation_is_retried_until_the_ledger_is_available(
                 await asyncio.sleep(0.02)
         assert not operation.done()
     await asyncio.wait_for(operation, SECONDS)
+
+
+async def test_an_operation_that_the_ledger_rejects_for_too_long_fails_with_the_reason(
+    ledger: Ledger, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "MAX_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(writer_module, "MAX_REJECTION_SECONDS", 0.1)
+    writer = get_ledger_writer()
+    with renamed_report_table():
+        operation = writer.write(lambda target: store_reports(target, build_pending("m1")))
+        with pytest.raises(LedgerRejected, match="rejected the request: .*report"):
+            await asyncio.wait_for(operation, SECONDS)
+    await asyncio.wait_for(writer.write(lambda target: store_reports(target, build_pending("m2"))), SECONDS)
+
+
+async def test_a_row_longer_than_a_packet_is_rejected_at_once(
+    ledger: Ledger, ledger_server: str, queue: str
+) -> None:
+    if ledger_server == "postgresql":
+        reports = [PendingReport("m1", None, "run", "report.info", "x" * 2**24)]
+        await asyncio.wait_for(
+            get_ledger_writer().write(lambda target: store_reports(target, reports)), SECONDS
+        )
+        return
+    ((limit,),) = ledger.read(text("SELECT @@max_allowed_packet"))
+    reports = [PendingReport("m1", None, "run", "report.info", "x" * limit)]
+    with pytest.raises(LedgerValueRejected, match="longer than max_allowed_packet"):
+        await asyncio.wait_for(
+            get_ledger_writer().write(lambda target: store_reports(target, reports)), SECONDS
+        )
 
 
 async def test_an_operation_that_always_fails_does_not_block_operations_of_other_keys(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
-from sqlalchemy import select
+from sqlalchemy import select, text
 
+from event_hooks.exceptions import LedgerValueRejected
 from event_hooks.hive import perl
 from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.reader import HiveChanges, JobProgress
+from event_hooks.hive.sql.job_trees import JobState
+from event_hooks.hive.sql.outcomes import JobOutcome
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import load_run
 from event_hooks.ledger.follow_ups import load_pending_follow_ups
@@ -73,6 +77,23 @@ async def test_a_wait_may_end_while_its_progress_is_written(ledger: Ledger, trig
     await flush
     (row,) = ledger.read(select(event_process.c.done, event_process.c.total))
     assert tuple(row) == (3, 5)
+
+
+@pytest.mark.parametrize("ledger_server", ["mysql"])
+async def test_an_outcome_that_the_ledger_cannot_store_affects_no_other(
+    ledger: Ledger, triggerer: Triggerer
+) -> None:
+    accept(ledger, [(ASSEMBLY, [("dump", "hive", ANALYSIS)])] * 3)
+    recorder = WaitRecorder(load_run(ledger, RUN_ID), "dump", {7: 0, 8: 1, 9: 2}, "try1", ())
+    ((limit,),) = ledger.read(text("SELECT @@max_allowed_packet"))
+    results = {7: "x", 8: "x" * limit, 9: "x"}
+    outcomes = [JobOutcome(job_id, JobState.COMPLETE, result) for job_id, result in results.items()]
+    recorder.record(HiveChanges(outcomes=outcomes))
+    await recorder.catch_up()
+    with pytest.raises(LedgerValueRejected, match="longer than max_allowed_packet"):
+        await recorder.flush()
+    states = [status.state for status in load_run_statuses(ledger, RUN_ID)]
+    assert states == [ProcessState.COMPLETE, ProcessState.PLANNED, ProcessState.COMPLETE]
 
 
 async def test_a_job_that_the_api_server_submitted_is_not_submitted_again(
@@ -200,6 +221,21 @@ async def test_submit_reports_a_rejected_hive_after_the_others_have_their_jobs(
     assert count_jobs(good) == 1
     assert list(load_states(ledger).values()) == [ProcessState.PLANNED, ProcessState.SUBMITTED]
     assert "no such table: job" in run.xcoms["dump.submit", "error"]
+
+
+async def test_all_events_of_a_long_result_are_recorded_and_the_summary_is_short(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer
+) -> None:
+    submit(accept(ledger, [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)])]))
+    await asyncio.to_thread(hive.run_jobs)
+    hive.execute("ALTER TABLE result MODIFY output LONGTEXT CHARACTER SET utf8mb4")
+    events = [{"type": "new_assembly", "genome": f"g{number}", "note": "αβγ" * 500} for number in range(1000)]
+    output = json.dumps({"events": events}, ensure_ascii=False)
+    hive.execute("UPDATE result SET output = :output", output=output)
+    assert isinstance(await wait(triggerer), TaskSuccessEvent)
+    pending = load_pending_follow_ups(ledger, 2000)
+    assert [follow_up.payload["genome"] for follow_up in pending] == [event["genome"] for event in events]
+    assert len(json.dumps(triggerer.read_summary(RUN_ID, "dump.wait"))) < 1000
 
 
 async def test_events_of_a_success_are_recorded_with_it(

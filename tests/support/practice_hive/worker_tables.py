@@ -28,6 +28,7 @@ def describe(hive: MetaData) -> None:
         words("meadow_host", nullable=False),
         words("meadow_user", nullable=False),
         words("process_id", nullable=False),
+        number("is_blocked", 0),
         choice("cause_of_death", BEEKEEPER_DEATHS),
         Column("sleep_minutes", Float),
         Column("analyses_pattern", TEXT),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from event_hooks.exceptions import EventHooksError
 from event_hooks.hive.hook import HiveHook
+from event_hooks.hive.sql.beekeepers import BeekeeperStatus
 
 if TYPE_CHECKING:
     from event_hooks.api.hive_pool import HivePool
@@ -21,16 +21,6 @@ CACHE_SECONDS = 10.0
 
 WAIT_SECONDS = 0.5
 """Time that a page waits for a new status before it shows the cached one."""
-
-
-@dataclass(frozen=True)
-class BeekeeperStatus:
-    """Whether the beekeeper of a hive is alive."""
-
-    is_alive: bool | None
-    """``None`` if it is unknown."""
-
-    text: str
 
 
 PENDING = BeekeeperStatus(None, "the hive has not answered yet")
@@ -55,7 +45,7 @@ class BeekeeperStatusCache:
 
     async def _query(self, hive: str) -> BeekeeperStatus:
         try:
-            status = BeekeeperStatus(*await self._hives.run(hive, HiveHook.load_beekeeper_status))
+            status = await self._hives.run(hive, HiveHook.load_beekeeper_status)
         except EventHooksError as error:
             status = BeekeeperStatus(None, error.public_message)
             if self._statuses.get(hive) != status:

@@ -26,7 +26,8 @@ from event_hooks.reports.builder import ReportStep
 from event_hooks.reports.report import METADATA_KEY, parse_message
 
 if TYPE_CHECKING:
-    from event_hooks.api.board.beekeeper_status import BeekeeperStatus, BeekeeperStatusCache
+    from event_hooks.api.board.beekeeper_status import BeekeeperStatusCache
+    from event_hooks.hive.sql.beekeepers import BeekeeperStatus
     from event_hooks.ledger.database import Ledger
     from event_hooks.ledger.records import StoredReport
 

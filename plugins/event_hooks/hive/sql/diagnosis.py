@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from more_itertools import sliced
 from sqlalchemy import Connection, Row, Select, case, func, select
 
-from event_hooks.hive.sql.beekeepers import describe_absence, load_beekeeper
+from event_hooks.hive.sql.beekeepers import build_advice, describe_absence, is_working, load_beekeeper
 from event_hooks.hive.sql.job_trees import DONE_STATUSES, NOT_RUNNING_STATUSES, JobTree
 from event_hooks.hive.sql.tables import (
     CHUNK_ROWS,
@@ -173,7 +173,6 @@ def _explain_ready(
     analysis: Row[Any], keeper: Row[Any] | None, url: str, *, is_late: bool
 ) -> tuple[str, str, str] | None:
     """Return (kind, reason, advice) for a READY job; ``None`` if it is not stalled."""
-    loop = f"beekeeper.pl -url {url} -loop_until FOREVER"
     if analysis.is_excluded:
         include = f"tweak_pipeline.pl -url {url} -SET 'analysis[{analysis.logic_name}].is_excluded=0'"
         reason = "READY, and its analysis is excluded: more than two workers died before any job started"
@@ -182,14 +181,15 @@ def _explain_ready(
         reason = "READY, and its analysis is BLOCKED: it waits for other analyses, or a user blocked it"
         advice = f"beekeeper.pl -url {url} -sync, then check which analyses it waits for"
         return "blocked", reason, advice
-    if keeper is None or keeper.cause_of_death is not None:
-        return "no_beekeeper", f"READY, and {describe_absence(keeper)}", loop
+    advice = build_advice(keeper, url)
+    if not is_working(keeper):
+        return "no_beekeeper", f"READY, and {describe_absence(keeper)}", advice
     if is_late:
         reason = (
             f"READY for longer than its timeout, although beekeeper {keeper.beekeeper_id} on"
             f" {keeper.meadow_host} (process {keeper.process_id}) has not recorded its end"
         )
-        return "not_picked_up", reason, f"check whether it is alive; if not, {loop}"
+        return "not_picked_up", reason, f"check whether it is alive; if not, {advice}"
     return None
 
 
@@ -232,7 +232,7 @@ def _explain_running(
         cause = row.cause_of_death or "it left its role"
         return f"in {row.status}, and its {description} is gone: {cause}", dead
     seconds, advice = _seconds_since_sign(row), f"check whether it is alive; if not, {dead}"
-    if seconds > SILENCE_SECONDS and (keeper is None or keeper.cause_of_death is not None):
+    if seconds > SILENCE_SECONDS and not is_working(keeper):
         absence = describe_absence(keeper)
         return (
             f"in {row.status}, and {absence}, so the end of its {description} would not be detected",

@@ -22,7 +22,6 @@ from event_hooks.hive.sql.job_trees import (
 from event_hooks.hive.sql.log_notes import load_failure_messages
 from event_hooks.hive.sql.masking import mask_passwords, replace_surrogates
 from event_hooks.hive.sql.outcomes import (
-    MAX_RESULT_CHARS,
     JobOutcome,
     load_progress_messages,
     refresh_outcomes,
@@ -98,8 +97,9 @@ def load_job_views(
     tables = set(inspect(connection).get_table_names())
     forest = JobForest(is_full_read=True)
     is_list = job_id is None
-    max_chars = MAX_LISTED_CHARS if is_list else MAX_RESULT_CHARS
-    _, finished = refresh_outcomes(connection, forest, [row.job_id for row in rows], tables, max_chars)
+    max_chars = MAX_LISTED_CHARS if is_list else None
+    root_ids = [row.job_id for row in rows]
+    finished = refresh_outcomes(connection, forest, root_ids, tables, max_result_chars=max_chars).outcomes
     trees = [forest.trees[row.job_id] for row in rows]
     details = _load_details(connection, trees, finished, tables, has_failures=not is_list)
     return [_build_view(row, tree, details) for row, tree in zip(rows, trees, strict=True)]

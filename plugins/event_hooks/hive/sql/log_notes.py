@@ -38,6 +38,9 @@ class LogNotes:
     errors: dict[int, str] = field(default_factory=dict)
     """``{failed job: its last message}``."""
 
+    tolerances: dict[int, tuple[str, int]] = field(default_factory=dict)
+    """``{failed job: (its analysis, percentage of failed jobs that eHive tolerates there)}``; without 0."""
+
     warnings: dict[int, list[str]] = field(default_factory=dict)
     """``{job: messages about jobs that eHive did not store for it}``."""
 
@@ -116,6 +119,7 @@ def _select_messages(failed_ids: Collection[int], done_ids: Collection[int]) -> 
         select(
             job.c.job_id,
             analysis_base.c.logic_name,
+            analysis_base.c.failed_job_tolerance,
             job.c.status,
             job.c.when_completed,
             message.message_class,
@@ -137,6 +141,8 @@ def _add_note(row: Any, has_failed: bool, notes: LogNotes) -> None:
     """Add one message to the notes; messages come in order, so the last one of a kind is valid."""
     job_id, msg = row.job_id, row.msg or ""
     if has_failed:
+        if row.failed_job_tolerance:
+            notes.tolerances[job_id] = row.logic_name, row.failed_job_tolerance
         text = _clean_message(msg) if row.message_class == "WORKER_ERROR" else ""
         if text or job_id not in notes.errors:
             text = text or "the hive has no error message for it"

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from more_itertools import sliced
 from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import DBAPIError
 
+from event_hooks.database_errors import is_missing_column
 from event_hooks.hive.sql.job_trees import DONE_STATUSES, MAX_IDS_PER_STATEMENT, JobForest, JobState, JobTree
 from event_hooks.hive.sql.log_notes import MAX_MESSAGE_CHARS, LogNotes, load_notes
 from event_hooks.hive.sql.masking import mask_passwords
-from event_hooks.hive.sql.tables import CHUNK_ROWS, is_in, job_progress, result
-
-MAX_RESULT_CHARS = 2**20
-"""Characters of a result that an outcome contains; a longer result is truncated, and remains text."""
+from event_hooks.hive.sql.results import ResultReader, StoredResult
+from event_hooks.hive.sql.tables import is_in, job_progress, result
 
 MAX_LISTED_JOBS = 20
 """Job ids in one error message."""
@@ -51,26 +51,48 @@ class JobOutcome:
         return values | {name: value for name, value in optional.items() if value is not None}
 
 
+class RefreshedTrees(NamedTuple):
+    """What one read of trees found."""
+
+    changed: set[JobTree]
+    outcomes: list[JobOutcome]
+    """Of finished trees."""
+
+    is_partial: bool = False
+    """Whether further trees are finished, and the next read returns their outcomes."""
+
+
 def refresh_outcomes(
     connection: Connection,
     forest: JobForest,
     root_ids: Collection[int],
     tables: Collection[str],
-    max_result_chars: int = MAX_RESULT_CHARS,
-) -> tuple[set[JobTree], list[JobOutcome]]:
+    *,
+    max_result_chars: int | None = None,
+    max_bytes: float = math.inf,
+) -> RefreshedTrees:
     """
     Read the changes of trees, and return the changed trees and the outcomes of the finished ones.
 
-    Runs at most three statements more than :meth:`JobForest.refresh` for each 1,000 trees.
+    Runs at most three statements more than :meth:`JobForest.refresh` for each 1,000 trees, and one for each
+    16 MB of results.
 
     :param connection: in autocommit mode.
     :param tables: names of the hive's tables; ``result`` may be missing.
-    :param max_result_chars: characters after which a result is truncated, and remains text.
-    :return: (trees that have changed, outcomes of all finished trees of ``root_ids``).
+    :param max_result_chars: characters after which a result is truncated, and remains text; default: results
+        are read whole, up to ``MAX_RESULT_BYTES``.
+    :param max_bytes: bytes of results after which the remaining trees are left for the next call.
     """
     changed, finished, notes = _refresh(connection, forest, root_ids)
-    results = _load_results(connection, finished, max_result_chars) if result.name in tables else {}
-    return changed, [_add_counts(tree, _build_outcome(tree, results, notes)) for tree in finished]
+    if result.name not in tables:
+        return RefreshedTrees(changed, [_build_counted_outcome(tree, {}, notes) for tree in finished])
+    reader = ResultReader(connection, max_result_chars)
+    job_ids = [job_id for tree in finished for job_id in tree.result_ids]
+    stored, postponed = reader.load(job_ids, max_bytes)
+    results = {job_id: _parse_output(reader, stored.pop(job_id)) for job_id in list(stored)}
+    complete = [tree for tree in finished if postponed.isdisjoint(tree.result_ids)]
+    outcomes = [_build_counted_outcome(tree, results, notes) for tree in complete]
+    return RefreshedTrees(changed, outcomes, is_partial=len(complete) < len(finished))
 
 
 def load_trees_with_funnels(connection: Connection, root_ids: Collection[int]) -> Collection[JobTree]:
@@ -114,7 +136,8 @@ def load_progress_messages(connection: Connection, trees: Iterable[JobTree]) -> 
     """
     Return the last message of each tree in ``job_progress``; the table has to exist.
 
-    :return: ``{root id: message}``; trees without a message are left out.
+    :return: ``{root id: message}``; trees without a message are left out, and all trees if the table has
+        other columns.
     """
     root_ids = {job_id: tree.root_id for tree in trees for job_id in tree.result_ids}
     messages: dict[int, str] = {}
@@ -128,7 +151,13 @@ def load_progress_messages(connection: Connection, trees: Iterable[JobTree]) -> 
         statement = select(job_progress.c.job_id, message).where(
             job_progress.c.job_progress_id.in_(last_ids.scalar_subquery())
         )
-        for row in connection.execute(statement.order_by(job_progress.c.job_progress_id)):
+        try:
+            rows = connection.execute(statement.order_by(job_progress.c.job_progress_id)).all()
+        except DBAPIError as error:
+            if not is_missing_column(error):
+                raise
+            return {}
+        for row in rows:
             messages[root_ids[row.job_id]] = mask_passwords(row.message or "")
     return messages
 
@@ -140,32 +169,21 @@ class _Output(NamedTuple):
     warning: str | None = None
 
 
-def _load_results(connection: Connection, trees: Iterable[JobTree], max_chars: int) -> dict[int, _Output]:
-    job_ids = [job_id for tree in trees for job_id in tree.result_ids]
-    output = func.substr(result.c.output, 1, max_chars + 1)
-    statement = select(result.c.job_id, output.label("output"))
-    rows = (
-        row
-        for chunk in sliced(job_ids, CHUNK_ROWS)
-        for row in connection.execute(statement.where(is_in(result.c.job_id, chunk)))
-    )
-    return {row.job_id: _parse_output(row.output, max_chars) for row in rows}
-
-
-def _parse_output(text: str | None, max_chars: int) -> _Output:
-    if text is None:
-        return _Output()
-    if len(text) > max_chars:
-        problem = f"is longer than {max_chars:,} characters"
-    else:
+def _parse_output(reader: ResultReader, stored: StoredResult) -> _Output:
+    text, problem = stored.text, stored.problem
+    if text is not None and not problem:
         try:
             # NaN and infinity become texts: a report with these numbers would not be JSON.
             value = json.loads(text, parse_constant=str, parse_float=_parse_float)
             return _Output(mask_passwords(value))
         except (ValueError, RecursionError):
-            problem = "cannot be parsed as JSON" if text.lstrip().startswith(("{", "[")) else ""
-    warning = f"its result {problem}: it is stored as text, and events that it returned were not submitted"
-    return _Output(mask_passwords(text[:max_chars]), warning if problem else None)
+            if column_type := reader.describe_full_column(stored):
+                problem = f"was truncated by the column type {column_type} (make it LONGTEXT)"
+            elif text.lstrip().startswith(("{", "[")):
+                problem = "cannot be parsed as JSON"
+    consequence = "" if text is None else "it is stored as text, and "
+    warning = f"its result {problem}: {consequence}events that it returned were not submitted"
+    return _Output(mask_passwords(text), warning if problem else None)
 
 
 def _parse_float(text: str) -> float | str:
@@ -174,7 +192,8 @@ def _parse_float(text: str) -> float | str:
     return value if math.isfinite(value) else text
 
 
-def _add_counts(tree: JobTree, outcome: JobOutcome) -> JobOutcome:
+def _build_counted_outcome(tree: JobTree, results: Mapping[int, _Output], notes: LogNotes) -> JobOutcome:
+    outcome = _build_outcome(tree, results, notes)
     done, failed = tree.count_by_status(*DONE_STATUSES), tree.count_by_status("FAILED")
     return replace(outcome, counts=(done, len(tree.statuses), failed))
 
@@ -186,7 +205,7 @@ def _build_outcome(tree: JobTree, results: Mapping[int, _Output], notes: LogNote
         case JobState.COMPLETE:
             return _build_complete_outcome(tree, output, notes)
         case JobState.FAILED:
-            return JobOutcome(tree.root_id, JobState.FAILED, output.value, _build_error(tree, notes.errors))
+            return JobOutcome(tree.root_id, JobState.FAILED, output.value, _build_error(tree, notes))
         case _:
             return JobOutcome(tree.root_id, JobState.MISSING, output.value, _build_missing_error(tree))
 
@@ -213,11 +232,31 @@ def _build_jobs_warning(tree: JobTree, notes: LogNotes) -> str | None:
     return f"eHive did not store some of its jobs, so its result may be incomplete: {warnings[0]}{more}"
 
 
-def _build_error(tree: JobTree, errors: Mapping[int, str]) -> str:
+def _build_error(tree: JobTree, notes: LogNotes) -> str:
     first, *others = sorted(tree.find_by_status("FAILED"))
     listed = ", ".join(map(str, others[:MAX_LISTED_JOBS]))
     more = f"\nand {len(others)} more of its jobs failed: {listed}" if others else ""
-    return errors.get(first, f"job {first} failed, and its row has been deleted since") + more
+    error = notes.errors.get(first, f"job {first} failed, and its row has been deleted since")
+    return error + more + "".join(_describe_tolerances(tree, notes))
+
+
+def _describe_tolerances(tree: JobTree, notes: LogNotes) -> Iterator[str]:
+    """
+    Yield sentences that eHive continues although jobs failed.
+
+    The percentage is one of all jobs of an analysis, for all events: it does not make this event a success.
+    eHive's semaphores ignore it: a job behind a FAILED job never runs.
+    """
+    tolerances = {
+        notes.tolerances[job_id] for job_id in tree.find_by_status("FAILED") if job_id in notes.tolerances
+    }
+    for analysis, percentage in sorted(tolerances):
+        yield (
+            f"\neHive tolerates {percentage} % of failed jobs of {analysis} (failed_job_tolerance), and may"
+            " go on with other analyses, but the failed job is not done"
+        )
+    if tolerances and (waiting := tree.count_by_status("SEMAPHORED")):
+        yield f"; {waiting} SEMAPHORED jobs of this tree never run"
 
 
 def _build_missing_error(tree: JobTree) -> str:

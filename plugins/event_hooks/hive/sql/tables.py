@@ -20,7 +20,11 @@ _tables = MetaData()
 hive_meta = Table("hive_meta", _tables, Column("meta_key", String), Column("meta_value", Text))
 
 analysis_base = Table(
-    "analysis_base", _tables, Column("analysis_id", Integer, primary_key=True), Column("logic_name", String)
+    "analysis_base",
+    _tables,
+    Column("analysis_id", Integer, primary_key=True),
+    Column("logic_name", String),
+    Column("failed_job_tolerance", Integer),
 )
 
 analysis_stats = Table(
@@ -78,6 +82,7 @@ beekeeper = Table(
     Column("meadow_host", String),
     Column("process_id", String),
     Column("cause_of_death", String),
+    # and is_blocked, from eHive 2.6 on
 )
 
 worker = Table(
