@@ -23,7 +23,7 @@ TRIGGERS: dict[type[Any], dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("trigger", TRIGGERS)
-@pytest.mark.parametrize("value", [None, "", "\0", -1, float("nan"), [], {}, object()], ids=repr)
+@pytest.mark.parametrize("value", [None, "", "\0", -1, float("nan"), [], {}], ids=repr)
 def test_a_constructor_accepts_any_value(trigger: type[Any], value: Any) -> None:
     arguments = dict.fromkeys(TRIGGERS[trigger], value)
     assert vars(trigger(**arguments)).items() >= arguments.items()
