@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from event_hooks.ledger.database import sanitize_text
+from event_hooks.masking import mask_secrets, mask_text
 
 PROCESS = "event_processing"
 """``process`` of the reports that a run makes. Source: the Flask app's Celery task."""
@@ -76,8 +77,8 @@ def _iso(instant: datetime) -> str:
 
 
 def format_message(summary: str, facts: Mapping[str, Any]) -> str:
-    """Return the text of a report: a fixed phrase, and the facts as JSON."""
-    return f"{summary}: {json.dumps(facts, ensure_ascii=False)}"
+    """Return the text of a report: a fixed phrase, and the facts as JSON, with masked secrets."""
+    return f"{summary}: {json.dumps(mask_secrets(facts), ensure_ascii=False)}"
 
 
 def build_event_report(
@@ -91,6 +92,8 @@ def build_event_report(
     """
     Return a report on an event of a run; without the event's fields if they cannot be sent.
 
+    The secrets in the event's fields are masked.
+
     :param key: the report's identity: run, process, position and step.
     :param event_id: of the event in the ledger; ``None`` if the ledger does not have it under this run.
     :param metadata: added to ``params`` under :data:`METADATA_KEY`.
@@ -100,7 +103,7 @@ def build_event_report(
     report = Report(
         report_type=report_type,
         process=PROCESS,
-        resource=sanitize_text(genome) if isinstance(genome, str) else None,
+        resource=mask_text(sanitize_text(genome)) if isinstance(genome, str) else None,
         params={**event, **added},
         message=sanitize_text(message),
         key=sanitize_text(key),
@@ -108,9 +111,10 @@ def build_event_report(
     )
     try:
         report.model_dump_json()
+        fields = mask_secrets(event)
     except (ValueError, RecursionError):  # A rejected event may be nested too deeply, or not be Unicode.
-        return report.model_copy(update={"params": added})
-    return report
+        fields = {}
+    return report.model_copy(update={"params": {**fields, **added}})
 
 
 def is_at_least(report_type: str, minimum: str) -> bool:

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, func, select
 
 from event_hooks.hive.sql.job_trees import DONE_STATUSES, MAX_IDS_PER_STATEMENT, JobForest, JobState, JobTree
 from event_hooks.hive.sql.log_notes import MAX_MESSAGE_CHARS, LogNotes, load_notes
-from event_hooks.hive.sql.masking import mask_passwords
 from event_hooks.hive.sql.tables import CHUNK_ROWS, is_in, job_progress, result
+from event_hooks.masking import mask_text, replace_surrogates
 
 MAX_RESULT_CHARS = 2**20
 """Characters of a result that an outcome contains; a longer result is truncated, and remains text."""
@@ -30,7 +30,11 @@ class JobOutcome:
     job_id: int
     state: JobState
     result: Any = None
-    """The pipeline's ``result.output``: parsed JSON, or text if it is not JSON; ``None`` without a row."""
+    """
+    The pipeline's ``result.output``: parsed JSON, or text if it is not JSON; ``None`` without a row.
+
+    It is not masked, because follow-up events contain parts of it: mask it where it is shown.
+    """
 
     error: str | None = None
     warning: str | None = None
@@ -129,7 +133,7 @@ def load_progress_messages(connection: Connection, trees: Iterable[JobTree]) -> 
             job_progress.c.job_progress_id.in_(last_ids.scalar_subquery())
         )
         for row in connection.execute(statement.order_by(job_progress.c.job_progress_id)):
-            messages[root_ids[row.job_id]] = mask_passwords(row.message or "")
+            messages[root_ids[row.job_id]] = mask_text(row.message or "")
     return messages
 
 
@@ -161,11 +165,11 @@ def _parse_output(text: str | None, max_chars: int) -> _Output:
         try:
             # NaN and infinity become texts: a report with these numbers would not be JSON.
             value = json.loads(text, parse_constant=str, parse_float=_parse_float)
-            return _Output(mask_passwords(value))
+            return _Output(replace_surrogates(value))
         except (ValueError, RecursionError):
             problem = "cannot be parsed as JSON" if text.lstrip().startswith(("{", "[")) else ""
     warning = f"its result {problem}: it is stored as text, and events that it returned were not submitted"
-    return _Output(mask_passwords(text[:max_chars]), warning if problem else None)
+    return _Output(replace_surrogates(text[:max_chars]), warning if problem else None)
 
 
 def _parse_float(text: str) -> float | str:
