@@ -25,7 +25,9 @@ _SECRET_KEY = re.compile(rf"[\s_-]*(?:{_PASS}|.*{_SECRET})\s*", re.IGNORECASE | 
 _COUNT_KEY = re.compile(rf"[\s_-]*(?:{_PASS}|.*tokens?)\s*", re.IGNORECASE | re.DOTALL)
 """Keys that may also name a number: of passed checks, or of tokens."""
 
-_SECRET_WORD = re.compile("pass|pwd|secret|token|authorization|credential|key", re.IGNORECASE)
+_WORDS = ("pass", "pwd", "secret", "token", "authorization", "credential", "key")
+"""Each name of a secret contains one of these; the search for them is much faster than an expression."""
+
 _OPTION = re.compile(rf"--?(?:{_PASS}|[\w-]*{_SECRET})", re.IGNORECASE)
 
 # Each loop is possessive or has a bound, otherwise the search in a long text would take minutes.
@@ -85,11 +87,19 @@ def mask_text(text: str) -> str:
 
     The text may be truncated inside of an address.
     """
-    text = _URL_PASSWORD.sub(_mask_url, replace_surrogates(text))
+    text = replace_surrogates(text)
+    if "://" in text:
+        text = _mask_urls(text)
+    if "mysql" in text or "mariadb" in text:
+        text = _CLIENT_COMMAND.sub(lambda match: _CLIENT_PASSWORD.sub(MASK, match[0]), text)
+    return _ASSIGNED_SECRET.sub(_mask_assignment, text) if _has_word(text) else text
+
+
+def _mask_urls(text: str) -> str:
+    text = _URL_PASSWORD.sub(_mask_url, text)
     if match := _CUT_URL_PASSWORD.search(text, max(0, len(text) - MAX_CUT_CHARS)):
         text = f"{text[: match.start()]}{match[1]}{MASK}"
-    text = _CLIENT_COMMAND.sub(lambda match: _CLIENT_PASSWORD.sub(MASK, match[0]), text)
-    return _ASSIGNED_SECRET.sub(_mask_assignment, text) if _SECRET_WORD.search(text) else text
+    return text
 
 
 def replace_surrogates(value: Any) -> Any:
@@ -100,7 +110,7 @@ def replace_surrogates(value: Any) -> Any:
     """
     match value:
         case str():
-            return value.encode("utf-8", "replace").decode()
+            return value if value.isascii() else value.encode("utf-8", "replace").decode()
         case list():
             return [replace_surrogates(item) for item in value]
         case dict():
@@ -109,15 +119,26 @@ def replace_surrogates(value: Any) -> Any:
             return value
 
 
+def _has_word(text: str) -> bool:
+    lower = text.lower()
+    return any(word in lower for word in _WORDS)
+
+
 def _is_secret(key: object, value: object) -> bool:
-    if not isinstance(key, str) or value is None or value == "" or isinstance(value, bool):
+    if (
+        not isinstance(key, str)
+        or not _has_word(key)
+        or value is None
+        or value == ""
+        or isinstance(value, bool)
+    ):
         return False
     return bool(_SECRET_KEY.fullmatch(key)) and (isinstance(value, str) or not _COUNT_KEY.fullmatch(key))
 
 
 def _is_option(item: object) -> bool:
     """Return whether an item of a command line is an option with a secret as its argument."""
-    return isinstance(item, str) and bool(_OPTION.fullmatch(item))
+    return isinstance(item, str) and item.startswith("-") and bool(_OPTION.fullmatch(item))
 
 
 def _mask_url(match: re.Match[str]) -> str:

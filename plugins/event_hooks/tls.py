@@ -97,7 +97,7 @@ def select_libpq_args(extras: Mapping[str, Any]) -> dict[str, str]:
     """
     check_tls_extras(extras, _LIBPQ_EXTRAS)
     args = {name: str(extras[name]) for name in _LIBPQ_EXTRAS if extras.get(name)}
-    if args:
+    if args and args.get("sslrootcert") != "system":  # with it, libpq's default is verify-full
         args.setdefault("sslmode", "verify-ca" if "sslrootcert" in args else "require")
     return args
 

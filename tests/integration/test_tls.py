@@ -18,6 +18,7 @@ from event_hooks.exceptions import EventHooksError, HiveRejected, LedgerUnreacha
 from event_hooks.hive.connection import resolve_hive, resolve_hive_uri
 from event_hooks.ledger.database import build_engine
 from tools.mariadb import MariaDB
+from tools.postgresql import PostgreSQL
 from tools.server import Server
 
 CONN_ID = "tls_test"
@@ -187,6 +188,15 @@ def test_the_extra_of_a_postgresql_ledger_asks_for_tls(
     set_connection(plain_server, {"ssl_mode": "REQUIRED"}, "postgres")
     with pytest.raises(LedgerUnreachable, match="extra ssl_mode: unknown; .*sslmode"):
         build_engine(CONN_ID)
+
+
+@pytest.mark.parametrize("extra", [{"sslmode": "require"}, {"sslrootcert": "system"}], ids=str)
+def test_a_postgresql_ledger_that_asks_for_tls_fails_without_it(
+    set_connection: SetConnection, extra: dict[str, str]
+) -> None:
+    set_connection(PostgreSQL(Path("/nonexistent")), extra, "postgres")
+    with pytest.raises(OperationalError, match="SSL"):
+        build_engine(CONN_ID).connect()
 
 
 @pytest.mark.parametrize("password", ["12/hunter2", "p/hunter2", "p#hunter2"])
