@@ -37,6 +37,7 @@ from pathlib import PurePath
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from event_hooks.field_path import FieldPath
+from event_hooks.masking import mask_text
 
 
 class EventHooksError(AirflowException):
@@ -73,7 +74,7 @@ class EventInvalid(EventHooksError, AirflowFailException):
 
     def __init__(self, field: FieldPath | str, expected: str, further: Sequence[InvalidField] = ()) -> None:
         path = field if isinstance(field, FieldPath) else FieldPath().child(field)
-        self.fields: list[InvalidField] = [(path, _escape_controls(expected)), *further]
+        self.fields: list[InvalidField] = [(path, _escape_controls(mask_text(expected))), *further]
         more = f" (and {len(further)} more)" if further else ""
         super().__init__(f"{_escape_controls(str(path)) or 'event'}: {self.fields[0][1]}{more}")
 

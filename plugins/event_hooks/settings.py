@@ -19,6 +19,8 @@ from typing import Any, Generic, TypeVar
 
 from airflow.sdk.configuration import conf
 
+from event_hooks import addresses
+
 T = TypeVar("T")
 
 SECTION = "event_hooks"
@@ -42,6 +44,8 @@ class SettingType(Generic[T]):
 
     parse: Callable[[str], T]
     expected: str
+    is_secret: bool = False
+    """Whether error messages do not show the value."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ class Setting(Generic[T]):
             value = self.type.parse(text)
         except (ValueError, KeyError):
             expected = self.type.expected
-            raise ValueError(f"[{SECTION}] {self.name}: expected {expected}, not {text!r}") from None
+            shown = "" if self.type.is_secret else f", not {text!r}"
+            raise ValueError(f"[{SECTION}] {self.name}: expected {expected}{shown}") from None
         return self.adjust(value) if self.adjust else value
 
     def _read(self) -> str:
@@ -100,6 +105,17 @@ def _parse_list(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
+def _address(*schemes: str) -> SettingType[str | None]:
+    """Return the type of an optional address, which may contain a password."""
+
+    def parse(text: str) -> str | None:
+        if text and not (text.lower().startswith(schemes) and addresses.is_unambiguous(text)):
+            raise ValueError
+        return text or None
+
+    return SettingType(parse, f"an address {' or '.join(schemes)}…; {addresses.ADVICE}", is_secret=True)
+
+
 def _airflow_home() -> Path:
     return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
 
@@ -107,7 +123,8 @@ def _airflow_home() -> Path:
 _LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 
 TEXT = SettingType(str, "text")
-OPTIONAL_TEXT = SettingType[str | None](lambda text: text or None, "text")
+AMQP_ADDRESS = _address("amqp://", "amqps://")
+HTTP_ADDRESS = _address("http://", "https://")
 LIST = SettingType(_parse_list, "texts, separated by commas")
 PATH = SettingType(Path, "a path")
 NUMBER = SettingType(_parse_number, f"a number above 0, of at most {MAX_NUMBER:,}")
@@ -232,7 +249,7 @@ report_level = Setting(
 )
 report_server = Setting(
     "report_server",
-    OPTIONAL_TEXT,
+    AMQP_ADDRESS,
     "",
     "`amqp://user:password@host:5672/%2F`, used instead of the connection",
     aliases=("REPORT_SERVER",),
@@ -279,7 +296,7 @@ metadata_timeout = Setting(
 )
 event_uri = Setting(
     "event_uri",
-    OPTIONAL_TEXT,
+    HTTP_ADDRESS,
     "",
     "address of the event server that receives follow-up events; without either, this Airflow's own API",
     aliases=("EVENT_URI",),

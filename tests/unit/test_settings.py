@@ -70,7 +70,8 @@ VALID_TEXTS = {
     settings.LIST: ("a@b, c@d,", ["a@b", "c@d"]),
     settings.PATH: ("/a/file", Path("/a/file")),
     settings.TEXT: ("a_text", "a_text"),
-    settings.OPTIONAL_TEXT: ("a_text", "a_text"),
+    settings.AMQP_ADDRESS: ("amqp://host", "amqp://host"),
+    settings.HTTP_ADDRESS: ("http://host", "http://host"),
 }
 
 
@@ -125,10 +126,11 @@ def test_the_old_variables_are_the_aliases() -> None:
 def test_an_alias_is_used_where_the_configuration_has_no_value(
     name: str, alias: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(alias, "old")
-    assert str(SETTINGS[name]()) == "old"
-    monkeypatch.setenv(variable_of(name), "new")
-    assert str(SETTINGS[name]()) == "new"
+    scheme = {"report_server": "amqp://", "event_uri": "http://"}.get(name, "")
+    monkeypatch.setenv(alias, f"{scheme}old")
+    assert str(SETTINGS[name]()) == f"{scheme}old"
+    monkeypatch.setenv(variable_of(name), f"{scheme}new")
+    assert str(SETTINGS[name]()) == f"{scheme}new"
 
 
 def test_the_first_alias_wins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,3 +206,26 @@ def _readme_row(setting: Setting[Any]) -> str:
     aliases = "".join(f" {alias}," for alias in (f"`{alias}`" for alias in setting.aliases)).rstrip(",")
     default = setting.default_text or f"`{setting.default}`"
     return f"| `{setting.name}` |{aliases} | {default} | {setting.description} |"
+
+
+@pytest.mark.parametrize(
+    "password", ["pa@hunter2", "pa#hunter2", "pa/hunter2", "12/hunter2", "pa?hunter2", "pa[hunter2"]
+)
+@pytest.mark.parametrize("name", ["REPORT_SERVER", "EVENT_URI"])
+def test_an_address_with_an_ambiguous_password_is_rejected_without_showing_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, password: str
+) -> None:
+    scheme = "amqp" if name == "REPORT_SERVER" else "http"
+    monkeypatch.setenv(name, f"{scheme}://user:{password}@host:5672/%2F")
+    with pytest.raises(ValueError, match="percent-encode .* %40, %23, %2F") as caught:
+        settings.SETTINGS[name.lower()]()
+    assert "hunter2" not in str(caught.value) + repr(caught.value.__cause__)
+    assert "user" not in str(caught.value).replace("its user", "")
+
+
+@pytest.mark.parametrize(
+    "address", ["amqp://user:p%40ss@host/%2F", "amqps://host:5671", "amqp://u:p@[::1]:5672/v?heartbeat=9"]
+)
+def test_a_valid_address_is_accepted(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("REPORT_SERVER", address)
+    assert settings.report_server() == address

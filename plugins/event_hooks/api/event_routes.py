@@ -15,6 +15,7 @@ from event_hooks.api.security import MAY_READ
 from event_hooks.events import lookups
 from event_hooks.ledger import overview
 from event_hooks.ledger.views import EventFilter
+from event_hooks.masking import mask_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,12 +94,14 @@ async def list_event_types() -> list[str]:
     responses=describe_errors(404, 422, 502, 503),
 )
 async def show_event(event_id: EventId, request: Request) -> models.EventDetails:
-    """Show the state of an event and its processes, with the payload of the event."""
+    """Show the state of an event and its processes, with the payload of the event; its secrets are masked."""
     stored = await _read(request, lambda ledger: overview.load_event_view(ledger, event_id))
     if stored is None:
         raise _not_found(event_id)
     view, payload = stored
-    return models.EventDetails.model_validate({**_build_summary(request, view), "event": payload})
+    return models.EventDetails.model_validate(
+        {**_build_summary(request, view), "event": mask_secrets(payload)}
+    )
 
 
 async def _load_events(request: Request, event_ids: list[int]) -> list[EventView]:

@@ -18,6 +18,7 @@ from event_hooks.hive import perl
 from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger import joins, once
 from event_hooks.ledger.events import load_events_by_key
+from event_hooks.masking import mask_secrets
 from event_hooks.process_event import planning
 
 if TYPE_CHECKING:
@@ -171,8 +172,9 @@ def _list_not_reacting(loaded: Lookups, event_type: str) -> list[dict[str, str]]
 
 def _planned_event(plan: _Plan, position: int, event: Event) -> dict[str, Any]:
     names = [process for process, positions in plan.processes.items() if position in positions]
+    payload = mask_secrets(event.payload())
     job_input = {
-        "event": event.payload(),
+        "event": payload,
         "event_hooks": {"run_id": PLACEHOLDER, "token": PLACEHOLDER},
     }
     others = [
@@ -182,7 +184,7 @@ def _planned_event(plan: _Plan, position: int, event: Event) -> dict[str, Any]:
     ]
     processes = [_planned_process(plan, name) for name in names]
     return {
-        "event": event.payload(),
+        "event": payload,
         "perl": perl.dumps(job_input),
         "processes": processes,
         "others": others,

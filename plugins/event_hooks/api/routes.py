@@ -20,6 +20,7 @@ from event_hooks.events import lookups
 from event_hooks.exceptions import HiveUnreachable, StopUnconfirmed
 from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger.records import ProcessState
+from event_hooks.masking import mask_secrets
 
 if TYPE_CHECKING:
     from event_hooks.api.airflow_health import AirflowMonitor
@@ -215,7 +216,7 @@ def _submit_response(request: Request, accepted: AcceptedEvent) -> dict[str, Any
             job["message"] = message
         jobs.append(job)
     return {
-        "event": stored.payload,
+        "event": mask_secrets(stored.payload),
         "id": stored.id,
         "run_id": stored.run_id,
         "job_id": jobs[0]["job"] if jobs else None,

@@ -103,6 +103,8 @@ def _check_hive(process: Process) -> tuple[str, str] | None:
         uri = process.hive_uri
         engine_args = resolve_hive_uri(uri.get_secret_value()) if uri else resolve_hive(process.hive_conn_id)
         HiveHook(process.hive_conn_id, engine_args).check_analysis(process.analysis)
+    except ValueError as error:
+        return key, str(error)
     except AnalysisNotFound as error:
         return f"{process.name}.analysis", f"{error}: correct the name, or add it to the pipeline"
     except HiveTooOld as error:

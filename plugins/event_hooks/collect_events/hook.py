@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, String, Table, literal, null, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from event_hooks import settings
+from event_hooks import addresses, settings
 from event_hooks.collect_events import tables
 from event_hooks.collect_events.metadata_event import MetadataEvent
 from event_hooks.database_errors import is_temporary
@@ -76,7 +76,8 @@ class MetadataHook(BaseHook):
                 yield connection
         except AirflowNotFoundException as error:
             raise MetadataUnreachable(
-                self.metadata_conn_id, "Airflow has no connection of this name"
+                self.metadata_conn_id,
+                f"Airflow has no connection of this name, or its URL is invalid: {addresses.ADVICE}",
             ) from error
         except (SQLAlchemyError, ValueError) as error:
             reason = str(getattr(error, "orig", None) or error)

@@ -17,11 +17,12 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from event_hooks import settings
+from event_hooks import addresses, settings
 from event_hooks.events import rules
 from event_hooks.events.rules import EventRules
 from event_hooks.exceptions import EventInvalid, EventTypeUnknown, LookupInvalid
 from event_hooks.field_path import FieldPath
+from event_hooks.masking import mask_text
 
 if TYPE_CHECKING:
     from event_hooks.events.models import Event
@@ -109,15 +110,16 @@ class Lookups(BaseModel):
         """
         path = path or FieldPath()
         if event.type not in self.rules.process_names:
-            expected = f"expected one of {', '.join(self.event_types)}, not {event.type[:100]!r}"
+            expected = f"expected one of {', '.join(self.event_types)}, not {mask_text(event.type)[:100]!r}"
             raise EventTypeUnknown(path.child("type"), expected)
         if not event.joined:
             # A join starts at its first event, so the once_per of its process is checked here as well.
             self._check_once_fields(event, path, self.rules.processes_for(event.type))
             return self.rules.process_names[event.type]
         if event.joined.process not in self.processes:
+            process = mask_text(event.joined.process)[:100]
             expected = (
-                f"expected one of {', '.join(sorted(self.processes))}, not {event.joined.process[:100]!r}: "
+                f"expected one of {', '.join(sorted(self.processes))}, not {process!r}: "
                 "it was removed from the lookup while it waited"
             )
             raise EventInvalid(path.child("joined").child("process"), expected)
@@ -212,12 +214,12 @@ def _build_lookups(events: dict[str, Any], processes: dict[str, Any]) -> Lookups
     )
 
 
-_EXPECTED_URI = "expected mysql://user:password@host:port/database or sqlite:///file"
+_EXPECTED_URI = f"expected mysql://user:password@host:port/database or sqlite:///file; {addresses.ADVICE}"
 
 
 def _is_hive_uri(uri: str) -> bool:
     try:
-        return bool(make_url(uri).database)
+        return addresses.has_single_at(uri) and bool(make_url(uri).database)
     except (ArgumentError, ValueError):
         return False
 

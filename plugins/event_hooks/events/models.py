@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from event_hooks import settings
 from event_hooks.exceptions import EventInvalid, combine_invalid
 from event_hooks.field_path import FieldPath
+from event_hooks.masking import mask_text
 
 EXTRA_FIELDS_PARAM = "further_fields"
 """The field of the trigger form that holds an event's further fields as one object."""
@@ -281,4 +282,4 @@ def _describe(value: object) -> str:
         return "an object"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
-    return "null" if value is None else repr(value)[:100]
+    return "null" if value is None else mask_text(repr(value))[:100]

@@ -20,6 +20,7 @@ from event_hooks.client import ClientError, log_in
 from event_hooks.client.auth import API_PATH
 from event_hooks.client.errors import error_message
 from event_hooks.client.http import parse_json, validate_token, validate_url
+from event_hooks.database_url import check_address
 from event_hooks.exceptions import EventRejected, EventServerUnreachable
 
 CONN_ID = "event_server"
@@ -91,6 +92,7 @@ class EventServerHook(HttpHook):
         return self.connection or super().get_connection(conn_id)
 
     def _set_base_url(self, connection: Connection) -> None:
+        check_address(connection)
         super()._set_base_url(connection)
         connection_url = self.base_url if connection.host else settings.airflow_uri()
         url = validate_url(settings.event_uri() or connection_url)

@@ -14,6 +14,7 @@ from event_hooks.follow_ups.hook import EventServerHook
 from event_hooks.ledger import follow_ups
 from event_hooks.ledger.events import load_event
 from event_hooks.ledger.records import RunEvents
+from event_hooks.masking import mask_text
 from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.outbox import to_pending
 
@@ -55,9 +56,10 @@ def _send_batch(ledger: Ledger, hook: EventServerHook, events: Sequence[FollowUp
     except EventRejected as error:
         if len(events) > 1:
             return sum(_send_batch(ledger, hook, [event]) for event in events)
+        reason = mask_text(str(error))
         # The message is complete; a traceback would not add to it.
-        log.error("The event server has rejected a follow-up event: %s", error)  # noqa: TRY400
-        _record_rejection(ledger, events[0], str(error))
+        log.error("The event server has rejected a follow-up event: %s", reason)  # noqa: TRY400
+        _record_rejection(ledger, events[0], reason)
         return 0
     follow_ups.mark_sent(ledger, [event.id for event in events])
     return len(events)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from airflow.sdk import BaseHook, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import amask_secret, mask_secret
 from sqlalchemy import make_url
 
-from event_hooks import settings
+from event_hooks import addresses, settings
 from event_hooks.database_url import EngineArgs, engine_args_from_connection, engine_args_from_url
 from event_hooks.events import lookups
 from event_hooks.exceptions import HiveRejected, HiveUnreachable
@@ -21,11 +24,12 @@ def resolve_hive(hive_conn_id: str, timeout: float | None = None) -> EngineArgs:
         with a ``hive_uri`` in its lookup entry.
     :param timeout: seconds to connect, and for each statement; default: the setting ``hive_timeout``.
     :raises HiveUnreachable: there is no such connection, or Airflow cannot load it now.
-    :raises HiveRejected: the connection is of another type.
+    :raises HiveRejected: the connection is of another type, ambiguous, or asks for TLS in an unknown way.
     """
     uri = lookups.find_hive_uri(hive_conn_id)
     if uri is not None:
-        return resolve_hive_uri(uri, timeout)
+        with _translated_errors(hive_conn_id):
+            return resolve_hive_uri(uri, timeout)
     try:
         return _build_engine_args(BaseHook.get_connection(hive_conn_id), timeout)
     except AirflowNotFoundException as error:
@@ -37,11 +41,12 @@ def resolve_hive_uri(hive_uri: str, timeout: float | None = None) -> EngineArgs:
     Return URL and driver arguments for a ``hive_uri`` of a lookup; mask its password in logs.
 
     :param timeout: as in :func:`resolve_hive`.
+    :raises ValueError: a parameter about TLS is unknown or invalid.
     """
     url = make_url(hive_uri)
     if url.password:
         mask_secret(url.password)
-    return engine_args_from_url(url, None, timeout or settings.hive_timeout())
+    return engine_args_from_url(url, url.query, timeout or settings.hive_timeout())
 
 
 def describe_hive_url(hive_conn_id: str) -> str:
@@ -71,15 +76,25 @@ async def resolve_hive_async(hive_conn_id: str) -> EngineArgs:
     url = make_url(uri)
     if url.password:
         await amask_secret(url.password)
-    return engine_args_from_url(url, None, settings.hive_timeout())
+    with _translated_errors(hive_conn_id):
+        return engine_args_from_url(url, url.query, settings.hive_timeout())
 
 
-# Airflow raises the same error for a missing connection and for one that it cannot load at the moment.
-_CONNECTION_NOT_FOUND = "Airflow has no connection of this name, or cannot load it now"
+# Airflow raises the same error for a connection that is missing, that it cannot load now, or cannot parse.
+_CONNECTION_NOT_FOUND = (
+    "Airflow has no connection of this name, or cannot load it now, or its URL is invalid:"
+    f" {addresses.ADVICE}"
+)
 
 
 def _build_engine_args(connection: Connection, timeout: float | None = None) -> EngineArgs:
-    try:
+    with _translated_errors(connection.conn_id):
         return engine_args_from_connection(connection, timeout or settings.hive_timeout())
+
+
+@contextmanager
+def _translated_errors(hive_conn_id: str) -> Iterator[None]:
+    try:
+        yield
     except ValueError as error:
-        raise HiveRejected(connection.conn_id, str(error)) from error
+        raise HiveRejected(hive_conn_id, str(error)) from error

@@ -16,6 +16,7 @@ from typing import Any
 
 from event_hooks.exceptions import UnsafeValue
 from event_hooks.field_path import FieldPath
+from event_hooks.masking import mask_text
 
 MAX_DEPTH = 50
 """Maximum nesting of hashes and arrays: far above real events, and far below Python's recursion limit."""
@@ -189,7 +190,7 @@ def _dump_scalar(value: object, field: FieldPath) -> str:
 
 def _quote(text: str, field: FieldPath) -> str:
     if match := _REPLACED_BY_EHIVE.search(text):
-        shown = match[0][:MAX_SHOWN_CHARACTERS]
+        shown = mask_text(match[0])[:MAX_SHOWN_CHARACTERS]
         raise UnsafeValue(field, f"expected no {shown!r}, which eHive would run as code")
     return '"' + _CHARACTERS_TO_ESCAPE.sub(lambda match: _escape(match[0], field), text) + '"'
 

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from event_hooks import settings
+from event_hooks import addresses, settings, tls
 from event_hooks.database_errors import (
     LOCK_CODES,
     find_code,
@@ -117,7 +117,7 @@ def build_engine(conn_id: str = CONN_ID, connection: Connection | None = None) -
     Return an engine for an Airflow connection of type postgres, mysql or sqlite (its file is the host).
 
     :raises LedgerUnreachable: if the connection does not exist.
-    :raises LedgerRejected: if it has another type.
+    :raises LedgerRejected: if its type, address or extra is invalid.
     """
     if connection is None:
         with _translate_not_found(conn_id):
@@ -128,7 +128,10 @@ def build_engine(conn_id: str = CONN_ID, connection: Connection | None = None) -
     seconds = math.ceil(settings.ledger_timeout())
     if connection.conn_type == "sqlite":
         return _build_sqlite_engine(connection, seconds)
-    return _build_server_engine(connection, connection.conn_type, seconds)
+    try:
+        return _build_server_engine(connection, connection.conn_type, seconds)
+    except ValueError as error:
+        raise LedgerRejected(conn_id, str(error)) from error
 
 
 async def load_connection_async(conn_id: str = CONN_ID) -> Connection:
@@ -147,7 +150,10 @@ def _translate_not_found(conn_id: str) -> Iterator[None]:
     try:
         yield
     except AirflowNotFoundException as error:
-        reason = "Airflow has no connection of this name, or cannot load it now"
+        reason = (
+            "Airflow has no connection of this name, or cannot load it now, or its URL is invalid:"
+            f" {addresses.ADVICE}"
+        )
         raise LedgerUnreachable(conn_id, reason) from error
 
 
@@ -162,7 +168,7 @@ def _build_server_engine(connection: Connection, conn_type: str, seconds: int) -
     query = {"charset": "utf8mb4"} if conn_type == "mysql" else {}
     url = url_from_connection(connection, _DRIVERS[conn_type], query)
     engine = make_engine(
-        (url, _timeout_args(conn_type, seconds)),
+        (url, {**_timeout_args(conn_type, seconds), **_tls_args(connection)}),
         **_pool_options(seconds),
         pool_pre_ping=True,
         # With MySQL's default, REPEATABLE READ, a transaction that finds a duplicate key cannot read the row
@@ -171,6 +177,13 @@ def _build_server_engine(connection: Connection, conn_type: str, seconds: int) -
     )
     reject_long_packets(engine)
     return engine
+
+
+def _tls_args(connection: Connection) -> dict[str, Any]:
+    extras = connection.extra_dejson
+    if connection.conn_type == "mysql":
+        return tls.build_mysql_args(extras)
+    return tls.select_libpq_args(extras)
 
 
 def _pool_options(seconds: int) -> dict[str, Any]:

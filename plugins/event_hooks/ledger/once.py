@@ -22,6 +22,7 @@ from event_hooks.ledger.database import (
 )
 from event_hooks.ledger.records import FAILURE_STATES, OnceClaim, OnceClaims, ProcessState, ProcessStatus
 from event_hooks.ledger.tables import event, event_process, once_claim
+from event_hooks.masking import mask_secrets
 
 if TYPE_CHECKING:
     from event_hooks.ledger.database import Ledger
@@ -150,7 +151,7 @@ def find_holders(ledger: Ledger, claims: OnceClaims) -> dict[tuple[int, str], in
 
 def skip_reason(process: str, claim: OnceClaim, holder: int) -> str:
     """Return the reason why a process is skipped for an event."""
-    values = ", ".join(f"{name} {json.dumps(value)}" for name, value in claim.values.items())
+    values = ", ".join(f"{name} {json.dumps(value)}" for name, value in mask_secrets(claim.values).items())
     values = values or "the same values"  # of a claim that was deleted and claimed again
     cause = f"event {holder} has claimed it" if holder else "it has run for an event that was deleted since"
     return (

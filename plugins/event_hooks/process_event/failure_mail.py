@@ -17,6 +17,7 @@ from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import load_run_events
 from event_hooks.ledger.processes import load_run_statuses
 from event_hooks.ledger.records import FAILURE_STATES, ProcessState, ProcessStatus
+from event_hooks.masking import mask_text
 from event_hooks.reports.advice import build_retry_advice
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def build_subject(failure: RunFailure) -> str:
 
 def _join_lines(text: str) -> str:
     """Remove line breaks, so that an event cannot add a header to the mail."""
-    return " ".join(text.split())[:MAX_SUBJECT_LENGTH]
+    return mask_text(" ".join(text.split()))[:MAX_SUBJECT_LENGTH]
 
 
 def build_body(failure: RunFailure) -> str:
@@ -122,4 +123,5 @@ def _build_paragraph(status: ProcessStatus, event: Mapping[str, Any]) -> str:
         "Error": status.error or "no error message",
         "To do": build_retry_advice(status.process, task),
     }
-    return f"<p>{'<br>'.join(f'<b>{name}</b>: {html.escape(str(text))}' for name, text in facts.items())}</p>"
+    lines = (f"<b>{name}</b>: {html.escape(mask_text(str(text)))}" for name, text in facts.items())
+    return f"<p>{'<br>'.join(lines)}</p>"

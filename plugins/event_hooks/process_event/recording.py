@@ -19,6 +19,7 @@ from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.processes import reject_events, store_jobs, store_plan
 from event_hooks.ledger.progress import Stalls, store_progress, store_stalls
 from event_hooks.ledger.records import PendingReport, ProcessOutcome, ProcessState, ProcessStatus
+from event_hooks.masking import mask_secrets, mask_text
 from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.outbox import to_pending
 
@@ -63,7 +64,7 @@ def record_plan(ledger: Ledger, run: RunEvents, plan: Plan) -> None:
         ]
         return to_pending(reports, run.run_id)
 
-    rejected = {run.event_ids[position]: reason for position, reason in plan.rejected.items()}
+    rejected = {run.event_ids[position]: mask_text(reason) for position, reason in plan.rejected.items()}
     store_plan(ledger, run.run_id, plan.processes, plan.claims, rejected, build_reports)
 
 
@@ -91,7 +92,7 @@ def record_rejections(ledger: Ledger, run: RunEvents, reasons: Mapping[int, str]
     """
     builder = ReportBuilder(run)
     reports = [builder.rejected(position, reason) for position, reason in reasons.items()]
-    by_event = {run.event_ids[position]: reason for position, reason in reasons.items()}
+    by_event = {run.event_ids[position]: mask_text(reason) for position, reason in reasons.items()}
     reject_events(ledger, run.run_id, by_event, to_pending(reports, run.run_id))
 
 
@@ -127,6 +128,7 @@ def record_stalls(
     :param jobs: ``{position: job id}`` of the job trees that were checked.
     :param stalls: ``{position: {Stall.key: text}}``.
     """
+    stalls = {position: mask_secrets(texts) for position, texts in stalls.items()}
     positions = {run.event_ids[position]: position for position in jobs}
 
     def build_reports(new: Stalls) -> list[PendingReport]:
@@ -245,7 +247,8 @@ def _to_process_outcome(event_id: int, outcome: JobOutcome) -> ProcessOutcome:
     # Only a wait that reached its timeout has an outcome of a running job.
     is_running = outcome.state is JobState.RUNNING
     state = ProcessState.TIMED_OUT if is_running else ProcessState(outcome.state)
-    return ProcessOutcome(event_id, state, outcome.result, outcome.error, outcome.counts)
+    error = mask_text(outcome.error) if outcome.error else None
+    return ProcessOutcome(event_id, state, mask_secrets(outcome.result), error, outcome.counts)
 
 
 def record_missing_outcomes(
@@ -273,5 +276,5 @@ def record_missing_outcomes(
                 attempt,
                 is_user_decision=is_user_decision,
             )
-        outcome = ProcessOutcome(status.event_id, state, None, error)
+        outcome = ProcessOutcome(status.event_id, state, None, mask_text(error))
         store_outcomes(ledger, status.process, [outcome], attempt, to_pending([report], run.run_id))

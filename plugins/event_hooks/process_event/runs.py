@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from event_hooks import settings
 from event_hooks.ledger.events import load_run
+from event_hooks.masking import mask_text
 from event_hooks.runtime import supervisor
 
 if TYPE_CHECKING:
@@ -81,4 +82,4 @@ def is_reference(conf: object) -> bool:
 def build_note(run: RunEvents) -> str | None:
     """Return the comments of events as the note of their run; ``None`` if no event has a comment."""
     comments = [str(comment) for event in run.events.values() if (comment := event.payload().get("comment"))]
-    return "\n".join(dict.fromkeys(comments))[:MAX_NOTE_LENGTH] or None
+    return mask_text("\n".join(dict.fromkeys(comments)))[:MAX_NOTE_LENGTH] or None

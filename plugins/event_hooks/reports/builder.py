@@ -15,6 +15,7 @@ from event_hooks.ledger.records import (
     ProgressUpdate,
     RunEvents,
 )
+from event_hooks.masking import mask_text
 from event_hooks.reports.advice import build_retry_advice
 from event_hooks.reports.report import Report, ReportType, build_event_report, format_message
 
@@ -68,7 +69,7 @@ class ReportBuilder:
 
     def rejected(self, position: int, reason: str) -> Report:
         """Report that no process runs for an event because of an error."""
-        text = f"Event rejected: {reason}"
+        text = f"Event rejected: {mask_text(reason)}"
         return self._report("FATAL", text, ReportStep.REJECTED, position, (), identity=text)
 
     def no_process(self, position: int, waiting: Sequence[str] = ()) -> Report:
@@ -259,4 +260,6 @@ def build_invalid_event_report(conf: object, run_id: str, error: Exception) -> R
     event = dict(conf) if isinstance(conf, Mapping) else {}
     metadata = {"run_id": run_id, "step": ReportStep.REJECTED.value, "processes": []}
     key = f"{run_id}/rejected"
-    return build_event_report("FATAL", f"Event rejected: {error}", event, key, metadata=metadata)
+    return build_event_report(
+        "FATAL", f"Event rejected: {mask_text(str(error))}", event, key, metadata=metadata
+    )

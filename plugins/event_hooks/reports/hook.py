@@ -20,7 +20,8 @@ from pika.exceptions import (
     UnroutableError,
 )
 
-from event_hooks import settings
+from event_hooks import settings, tls
+from event_hooks.database_url import check_address
 from event_hooks.exceptions import ReportNotPublished, ReportRejected
 from event_hooks.reports.publisher import BROKER_ERRORS, M, Publisher
 
@@ -42,7 +43,8 @@ class RabbitMQHook(BaseHook):
 
     :param rabbitmq_conn_id: an Airflow connection with host, port, login, password, and the vhost as its
         schema. With the type ``amqps``, or ``{"ssl": true}`` in its extra, the connection uses TLS and checks
-        the server's certificate; ``ca_file``, ``cert_file`` and ``key_file`` in the extra are paths.
+        the server's certificate, unless ``verify`` is false; ``ca_file``, ``cert_file`` and ``key_file`` in
+        the extra are paths, which require TLS as well.
         The setting ``report_server`` (an ``amqp://`` URI) takes precedence.
     :param parameters: the result of :meth:`load_parameters_async`, for a trigger, which must not block.
     """
@@ -61,7 +63,7 @@ class RabbitMQHook(BaseHook):
         """
         Return the server's connection parameters for ``pika``.
 
-        :raises ReportNotPublished: Airflow does not have the connection.
+        :raises ReportNotPublished: Airflow does not have the connection, or it is invalid.
         """
         if uri := settings.report_server():
             parameters = pika.URLParameters(uri)
@@ -210,9 +212,27 @@ def _parameters_from_uri(uri: str) -> Any:
 
 
 def _parameters_from_connection(connection: Connection) -> Any:
+    """
+    Return the parameters of a connection.
+
+    :raises ReportNotPublished: its address or extra is invalid.
+    """
+    try:
+        return _build_parameters(connection)
+    except (ValueError, OSError) as error:  # OSError: a file of the extra
+        raise ReportNotPublished(f"connection {connection.conn_id!r}: {error}") from error
+
+
+_TLS_EXTRAS = ("ssl", "verify", "ca_file", "cert_file", "key_file")
+
+
+def _build_parameters(connection: Connection) -> Any:
+    check_address(connection)
     extra = connection.extra_dejson
+    tls.check_tls_extras(extra, _TLS_EXTRAS)
     port = {"port": connection.port} if connection.port else {}  # pika's default depends on TLS
-    uses_tls = connection.conn_type == "amqps" or bool(extra.get("ssl"))
+    has_files = any(extra.get(name) for name in _TLS_EXTRAS[2:])
+    uses_tls = connection.conn_type == "amqps" or tls.parse_flag("ssl", extra.get("ssl", has_files))
     return pika.ConnectionParameters(
         host=connection.host,
         **port,
@@ -225,6 +245,8 @@ def _parameters_from_connection(connection: Connection) -> Any:
 def _build_ssl_options(host: str | None, extra: Mapping[str, Any]) -> pika.SSLOptions:
     """Return options that check the server's certificate, and send a client certificate if there is one."""
     context = ssl.create_default_context(cafile=extra.get("ca_file"))
+    if not tls.parse_flag("verify", extra.get("verify", True)):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if cert_file := extra.get("cert_file"):
         context.load_cert_chain(cert_file, extra.get("key_file"))
     return pika.SSLOptions(context, host)

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from event_hooks.ledger.database import sanitize_text
+from event_hooks.masking import mask_secrets, mask_text
 
 PROCESS = "event_processing"
 """``process`` of the reports that a run makes. Source: the Flask app's Celery task."""
@@ -23,6 +24,9 @@ The only key of ``params`` that is not a field of the event.
 Its value is ``{"run_id", "correlation_id", "step", "processes"}``. An event and its follow-up events share
 one ``correlation_id``: the run and position of the first event.
 """
+
+PROCESSES_FACT = "processes"
+"""The fact with the names of processes, and their states: a process may have a name such as make_token."""
 
 ReportType = Literal["DEBUG", "INFO", "WARN", "ERROR", "FATAL"]
 
@@ -76,8 +80,9 @@ def _iso(instant: datetime) -> str:
 
 
 def format_message(summary: str, facts: Mapping[str, Any]) -> str:
-    """Return the text of a report: a fixed phrase, and the facts as JSON."""
-    return f"{summary}: {json.dumps(facts, ensure_ascii=False)}"
+    """Return the text of a report: a fixed phrase, and the facts as JSON, with masked secrets."""
+    masked = {key: value if key == PROCESSES_FACT else mask_secrets(value) for key, value in facts.items()}
+    return f"{summary}: {json.dumps(masked, ensure_ascii=False)}"
 
 
 def parse_message(message: str) -> tuple[str, dict[str, Any] | str]:
@@ -101,6 +106,8 @@ def build_event_report(
     """
     Return a report on an event of a run; without the event's fields if they cannot be sent.
 
+    The secrets in the event's fields are masked.
+
     :param key: the report's identity: run, process, position and step.
     :param event_id: of the event in the ledger; ``None`` if the ledger does not have it under this run.
     :param metadata: added to ``params`` under :data:`METADATA_KEY`.
@@ -110,7 +117,7 @@ def build_event_report(
     report = Report(
         report_type=report_type,
         process=PROCESS,
-        resource=sanitize_text(genome) if isinstance(genome, str) else None,
+        resource=mask_text(sanitize_text(genome)) if isinstance(genome, str) else None,
         params={**event, **added},
         message=sanitize_text(message),
         key=sanitize_text(key),
@@ -118,9 +125,10 @@ def build_event_report(
     )
     try:
         report.model_dump_json()
+        fields = mask_secrets(event)
     except (ValueError, RecursionError):  # A rejected event may be nested too deeply, or not be Unicode.
-        return report.model_copy(update={"params": added})
-    return report
+        fields = {}
+    return report.model_copy(update={"params": {**fields, **added}})
 
 
 def is_at_least(report_type: str, minimum: str) -> bool:

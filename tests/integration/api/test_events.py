@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.processes import store_plan
 from event_hooks.ledger.tables import event
+from tests.integration.hives import PracticeHive
 
 
 def submit(api: TestClient, *events: dict[str, Any]) -> list[int]:
@@ -102,3 +103,31 @@ def test_events_are_polled_by_their_ids(api: TestClient) -> None:
 def test_an_unknown_or_invalid_parameter_is_rejected(api: TestClient, path: str, message: str) -> None:
     response = api.get(path)
     assert (response.status_code, response.json()["detail"][: len(message)]) == (422, message)
+
+
+def test_a_secret_of_an_event_is_in_its_job_and_in_no_response(
+    api: TestClient, first_hive: PracticeHive
+) -> None:
+    fields = {"src_uri": "mysql://user:hunter2pw@host/db", "conf": {"password": "hunter2pw"}}
+    event = {"type": "new_assembly", "genome": "homo_sapiens", **fields}
+    planned, submitted = api.post("/plan", json=event), api.post("/jobs", json=event)
+    event_id, job_id = submitted.json()["id"], submitted.json()["job_id"]
+    addresses = (f"events/{event_id}", f"board/events/{event_id}", "jobs/dump_dna", f"jobs/dump_dna/{job_id}")
+    shown = [planned, submitted, *(api.get(f"/{address}") for address in addresses)]
+    assert [response.status_code for response in shown] == [200, 201, 200, 200, 200, 200]
+    assert [str(response.url) for response in shown if "hunter2pw" in response.text] == []
+    assert [str(response.url) for response in shown if "user:***@host/db" not in response.text] == []
+    with first_hive.engine.connect() as connection:
+        job_input = connection.exec_driver_sql(f"SELECT input_id FROM job WHERE job_id = {job_id}").scalar()
+        if job_input.startswith("_extended"):
+            job_input = connection.exec_driver_sql("SELECT data FROM analysis_data").scalar()
+    assert r"mysql://user:hunter2pw\@host/db" in job_input
+
+
+def test_the_error_of_an_invalid_event_contains_no_password(api: TestClient) -> None:
+    long = "mysql://user:hunter2pw" + 100 * "x" + "@host/db"
+    for invalid in ({"type": long}, {"type": "new_assembly", "force": long}):
+        response = api.post("/jobs", json=invalid)
+        assert response.status_code in (404, 422)
+        assert "user:***" in response.text
+        assert "hunter2pw" not in response.text

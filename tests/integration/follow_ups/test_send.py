@@ -43,6 +43,8 @@ def ledger(ledger: Ledger) -> Ledger:
     [
         (None, None, "create an Airflow connection of this name, of type http, with user and password"),
         ("http://admin:secret_word@127.0.0.1:1", None, "Connection refused"),
+        ("http://admin:12/secret_word@127.0.0.1:1", None, "percent-encode"),
+        ("http://127.0.0.1:1", "http://admin:p#secret_word@127.0.0.1:1", "percent-encode"),
         (
             json.dumps({"conn_type": "http", "password": "secret_word"}),
             "http://127.0.0.1:1",
@@ -54,7 +56,14 @@ def ledger(ledger: Ledger) -> Ledger:
             "Connection refused",
         ),
     ],
-    ids=["no connection", "no server", "a token, and an address in the settings", "our own address"],
+    ids=[
+        "no connection",
+        "no server",
+        "ambiguous",
+        "ambiguous setting",
+        "a token, and an address in the settings",
+        "our own address",
+    ],
 )
 def test_an_event_stays_pending_while_the_event_server_is_unreachable(
     connection: str | None,

@@ -21,6 +21,7 @@ from event_hooks.ledger.events import load_run
 from event_hooks.ledger.follow_ups import load_pending_follow_ups
 from event_hooks.ledger.processes import load_run_statuses
 from event_hooks.ledger.records import ProcessState
+from event_hooks.ledger.reports import list_run_reports
 from event_hooks.ledger.tables import event_process
 from event_hooks.process_event.wait_recorder import WaitRecorder
 from tests.integration.hives import MakeHive, PracticeHive
@@ -275,3 +276,24 @@ async def test_a_complete_job_that_a_user_reset_is_waited_for_again(
     hive.complete_jobs("job_id = :id", id=second)
     assert isinstance(await again, TaskSuccessEvent)
     assert [key for key, step in list_reports(ledger) if step == OUTCOME] == ["report.info"] * 2
+
+
+async def test_a_returned_event_keeps_its_secrets_and_the_report_on_it_shows_none(
+    ledger: Ledger, hive: PracticeHive, triggerer: Triggerer
+) -> None:
+    returned = {
+        "type": "dumped",
+        "src_uri": "mysql://user:hunter2pw@host/db",
+        "comment": "use -pass hunter2pw",
+    }
+    practice = {"result": json.dumps({"events": [returned], "log": "2-pass mapping"})}
+    submit(accept(ledger, [({**ASSEMBLY, "practice": practice}, [("dump", hive.conn_id, ANALYSIS)])]))
+    await asyncio.to_thread(hive.run_jobs)
+    await wait(triggerer)
+    (follow_up,) = load_pending_follow_ups(ledger)
+    assert returned.items() <= follow_up.payload.items()
+    (result,) = ledger.read(select(event_process.c.result))[0]
+    bodies = json.dumps([report.body for report in list_run_reports(ledger, RUN_ID)])
+    for shown in (result, bodies):
+        assert "hunter2pw" not in shown
+        assert "2-pass mapping" in shown

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -300,3 +302,45 @@ def test_listening_takes_no_report_from_a_queue(hook: RabbitMQHook, broker: Sepa
     listener.send_signal(signal.SIGINT)
     assert (listener.communicate(timeout=30)[0], listener.returncode) == ("", 0)
     assert len(drain_queue(hook)) == 4
+
+
+def connect_with_extra(
+    broker: SeparateBroker, monkeypatch: pytest.MonkeyPatch, port: int, extra: dict[str, Any]
+) -> None:
+    """Open a connection to a port of the broker, with this extra."""
+    fields = {"host": broker.host, "port": port, "login": broker.user, "password": broker.password}
+    connection = {"conn_type": "amqp", **fields, "schema": "/", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", json.dumps(connection))
+    with RabbitMQHook().channel():
+        pass
+
+
+def test_a_connection_that_asks_for_tls_fails_without_it(
+    broker: SeparateBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = str(broker.certificate)
+    for extra in ({"ssl": True}, {"ssl": "true"}, {"ca_file": certificate}, {"ssl": True, "verify": False}):
+        with pytest.raises(ReportNotPublished):
+            connect_with_extra(broker, monkeypatch, broker.port, extra)
+
+
+def test_the_extra_determines_whether_the_certificate_is_verified(
+    broker: SeparateBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ReportNotPublished, match="check the certificate"):
+        connect_with_extra(broker, monkeypatch, broker.tls_port, {"ssl": "true"})
+    for extra in ({"ca_file": str(broker.certificate)}, {"ssl": "yes", "verify": "false"}):
+        connect_with_extra(broker, monkeypatch, broker.tls_port, extra)
+    connect_with_extra(broker, monkeypatch, broker.port, {"ssl": "false"})
+
+
+@pytest.mark.parametrize(
+    ("extra", "name"),
+    [({"ssl_ca": "x"}, "ssl_ca"), ({"ssl": "maybe"}, "ssl"), ({"ssl": True, "verify": "perhaps"}, "verify")],
+    ids=str,
+)
+def test_an_unknown_extra_about_tls_is_named(
+    broker: SeparateBroker, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(ReportNotPublished, match=f"extra {name}: "):
+        connect_with_extra(broker, monkeypatch, broker.tls_port, extra)

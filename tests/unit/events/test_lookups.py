@@ -239,3 +239,18 @@ def test_only_its_user_can_read_the_cached_copy(files: tuple[Path, Path]) -> Non
         "700",
         "600",
     ]
+
+
+@pytest.mark.parametrize(
+    "rest", ["p@secret_word@host/db", "p@x/secret_word@host/db", "p@x?secret_word@host/db"]
+)
+def test_a_uri_whose_password_is_ambiguous_is_rejected_without_showing_it(
+    files: tuple[Path, Path], rest: str
+) -> None:
+    uri = f"mysql://me:{rest}"
+    files[1].write_text(json.dumps({**PROCESSES, "dump_dna": {"analysis": "a", "hive_uri": uri}}))
+    with pytest.raises(
+        LookupInvalid, match="dump_dna.hive_uri: expected .*percent-encode .* as %40"
+    ) as caught:
+        lookups.load(*files)
+    assert not any(part in str(caught.value) for part in ("secret_word", "me:", "p@"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from event_hooks.ledger.records import ProgressUpdate
+from event_hooks.ledger.records import ProcessStatus, ProgressUpdate
 from event_hooks.reports.builder import ReportBuilder, build_invalid_event_report
 from event_hooks.reports.report import Report, is_at_least
 from tests.support.run_events import build_run
@@ -142,3 +142,29 @@ def test_a_rejected_event_is_reported_without_fields_that_cannot_be_sent(value: 
     report = ReportBuilder(build_run(conf)).rejected(0, "deep: expected something else")
     assert list(json.loads(report.body)["params"]) == ["event_hooks"]
     assert "deep: expected something else" in report.message
+
+
+SECRET_EVENT = {"type": "handover", "src_uri": "mysql://user:hunter2pw@host/db", "password": "hunter2pw"}
+
+
+def test_no_report_contains_a_secret_of_its_event_or_result() -> None:
+    builder = ReportBuilder(build_run(SECRET_EVENT))
+    result = {"events": [SECRET_EVENT], "log": "2-pass mapping; -pass hunter2pw"}
+    error = "cannot read mysql://user:hunter2pw@host/db"
+    reports = [
+        builder.submitted(0, "dump_dna", 7),
+        builder.process_finished(0, "dump_dna", outcome(result=result), "try1"),
+        builder.process_finished(0, "dump_dna", outcome("failed", error=error), "try1"),
+        builder.rejected(0, error),
+        builder.follow_up_rejected(0, "dump_dna", SECRET_EVENT, error),
+        build_invalid_event_report(SECRET_EVENT, "run", ValueError(error)),
+    ]
+    assert [report.body for report in reports if "hunter2pw" in report.body] == []
+    assert reports[1].params["src_uri"] == "mysql://user:***@host/db"
+    assert facts(reports[1])["output"]["log"] == "2-pass mapping; -pass ***"
+
+
+def test_a_process_with_the_name_of_a_secret_keeps_its_state() -> None:
+    statuses = [ProcessStatus(1, 0, "make_token", "hive", "event_dump", state="complete")]
+    report = ReportBuilder(build_run(EVENT)).event_finished(0, statuses)
+    assert '"processes": {"make_token": "complete"}' in report.message

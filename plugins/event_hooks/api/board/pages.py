@@ -21,6 +21,7 @@ from event_hooks.events import lookups
 from event_hooks.ledger import joins, overview
 from event_hooks.ledger.follow_ups import list_follow_ups
 from event_hooks.ledger.views import EventFilter, HiveBacklog, ProcessView
+from event_hooks.masking import mask_secrets
 from event_hooks.reports.advice import build_retry_advice
 from event_hooks.reports.builder import ReportStep
 from event_hooks.reports.report import METADATA_KEY, parse_message
@@ -121,7 +122,7 @@ async def show_event(event_id: Annotated[int, Path(ge=1, le=2**63 - 1)], request
         "event.html",
         warnings=await request.app.state.airflow.load_warnings(),
         event=view,
-        payload=json.dumps(payload, indent=2, ensure_ascii=False),
+        payload=json.dumps(mask_secrets(payload), indent=2, ensure_ascii=False),
         timelines=[
             timeline.build_timeline(view, process, _find_reported_at(reports, process), now)
             for process in view.processes

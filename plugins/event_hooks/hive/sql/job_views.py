@@ -20,13 +20,13 @@ from event_hooks.hive.sql.job_trees import (
     JobTree,
 )
 from event_hooks.hive.sql.log_notes import load_failure_messages
-from event_hooks.hive.sql.masking import mask_passwords, replace_surrogates
 from event_hooks.hive.sql.outcomes import (
     JobOutcome,
     load_progress_messages,
     refresh_outcomes,
 )
 from event_hooks.hive.sql.tables import job, job_progress
+from event_hooks.masking import mask_secrets, mask_text, replace_surrogates
 
 MAX_SHOWN_FAILURES = 100
 """Failed jobs of one tree whose messages are loaded."""
@@ -148,7 +148,7 @@ def _build_view(row: Any, tree: JobTree, details: _TreeDetails) -> JobView:
         _parse_input(row.input),
         _find_status(tree, outcome),
         row.when_completed,
-        outcome.result if outcome else None,
+        mask_secrets(outcome.result) if outcome else None,
         tree.count_by_status(*DONE_STATUSES),
         len(tree.statuses),
         details.messages.get(row.job_id),
@@ -157,11 +157,16 @@ def _build_view(row: Any, tree: JobTree, details: _TreeDetails) -> JobView:
 
 
 def _parse_input(text: str) -> Any:
-    """Parse an input; one that is truncated is no complete hash, and remains text."""
+    """Parse an input, and mask its secrets; one that is truncated is no complete hash, and remains text."""
     try:
-        return replace_surrogates(perl.loads(text))
+        job_input = perl.loads(text)
     except ValueError:
-        return mask_passwords(text)
+        return mask_text(text)
+    masked = mask_secrets(job_input)
+    if isinstance(masked, dict) and "event_hooks" in masked:
+        # The token below this key identifies the job, and is no secret.
+        masked["event_hooks"] = replace_surrogates(job_input["event_hooks"])
+    return masked
 
 
 def _find_status(tree: JobTree, outcome: JobOutcome | None) -> str:

@@ -15,8 +15,8 @@ from more_itertools import sliced
 from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from event_hooks.hive.sql.job_trees import DONE_STATUSES, MAX_IDS_PER_STATEMENT, JobState, JobTree
-from event_hooks.hive.sql.masking import mask_passwords
 from event_hooks.hive.sql.tables import analysis_base, is_in, job, log_message
+from event_hooks.masking import mask_text
 
 MAX_MESSAGE_CHARS = 4000
 """Characters of a job's message that are returned; the hive keeps the full message."""
@@ -158,5 +158,4 @@ def _add_note(row: Any, has_failed: bool, notes: LogNotes) -> None:
 
 
 def _clean_message(msg: str) -> str:
-    text: str = mask_passwords(msg)
-    return text.strip()[:MAX_MESSAGE_CHARS]
+    return mask_text(msg).strip()[:MAX_MESSAGE_CHARS]

@@ -15,9 +15,9 @@ from sqlalchemy.exc import DBAPIError
 from event_hooks.database_errors import is_missing_column
 from event_hooks.hive.sql.job_trees import DONE_STATUSES, MAX_IDS_PER_STATEMENT, JobForest, JobState, JobTree
 from event_hooks.hive.sql.log_notes import MAX_MESSAGE_CHARS, LogNotes, load_notes
-from event_hooks.hive.sql.masking import mask_passwords
 from event_hooks.hive.sql.results import ResultReader, StoredResult
 from event_hooks.hive.sql.tables import is_in, job_progress, result
+from event_hooks.masking import mask_text, replace_surrogates
 
 MAX_LISTED_JOBS = 20
 """Job ids in one error message."""
@@ -30,7 +30,11 @@ class JobOutcome:
     job_id: int
     state: JobState
     result: Any = None
-    """The pipeline's ``result.output``: parsed JSON, or text if it is not JSON; ``None`` without a row."""
+    """
+    The pipeline's ``result.output``: parsed JSON, or text if it is not JSON; ``None`` without a row.
+
+    It is not masked, because follow-up events contain parts of it: mask it where it is shown.
+    """
 
     error: str | None = None
     warning: str | None = None
@@ -158,7 +162,7 @@ def load_progress_messages(connection: Connection, trees: Iterable[JobTree]) -> 
                 raise
             return {}
         for row in rows:
-            messages[root_ids[row.job_id]] = mask_passwords(row.message or "")
+            messages[root_ids[row.job_id]] = mask_text(row.message or "")
     return messages
 
 
@@ -175,7 +179,7 @@ def _parse_output(reader: ResultReader, stored: StoredResult) -> _Output:
         try:
             # NaN and infinity become texts: a report with these numbers would not be JSON.
             value = json.loads(text, parse_constant=str, parse_float=_parse_float)
-            return _Output(mask_passwords(value))
+            return _Output(replace_surrogates(value))
         except (ValueError, RecursionError):
             if column_type := reader.describe_full_column(stored):
                 problem = f"was truncated by the column type {column_type} (make it LONGTEXT)"
@@ -183,7 +187,7 @@ def _parse_output(reader: ResultReader, stored: StoredResult) -> _Output:
                 problem = "cannot be parsed as JSON"
     consequence = "" if text is None else "it is stored as text, and "
     warning = f"its result {problem}: {consequence}events that it returned were not submitted"
-    return _Output(mask_passwords(text), warning if problem else None)
+    return _Output(replace_surrogates(text), warning if problem else None)
 
 
 def _parse_float(text: str) -> float | str:
