@@ -37,7 +37,10 @@ Connections, rollbacks by the server, lacking resources, a lock that is not avai
 shutdown, statement timeout) and the timeout of an idle transaction.
 """
 
-_LASTING_LOGIN_ERRORS = ("authentication failed", "does not exist", "pg_hba.conf", "not permitted", "denied")
+_LASTING_LOGIN_ERRORS = (
+    *("authentication failed", "does not exist", "pg_hba.conf", "not permitted", "denied"),
+    *("does not support SSL", "certificate verify failed"),
+)
 """Parts of messages of PostgreSQL about connections, for which its driver has no SQLSTATE."""
 
 _TEMPORARY_SQLITE_CODES = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR")

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from event_hooks.collect_events.hook import MetadataHook
 from event_hooks.database_url import make_engine
-from event_hooks.exceptions import EventHooksError, HiveRejected, LedgerUnreachable, MetadataUnreachable
+from event_hooks.exceptions import EventHooksError, HiveRejected, LedgerUnreachable, MetadataRejected
 from event_hooks.hive.connection import resolve_hive, resolve_hive_uri
 from event_hooks.ledger.database import build_engine
 from tools.mariadb import MariaDB
@@ -114,7 +114,7 @@ def test_a_connection_that_asks_for_tls_fails_without_it(
         with pytest.raises(OperationalError, match="the connection asks for TLS|SSL is required"):
             engine.connect()
     with (
-        pytest.raises(MetadataUnreachable, match="TLS|SSL is required"),
+        pytest.raises(MetadataRejected, match="TLS|SSL is required"),
         MetadataHook(CONN_ID).connect_read_only(),
     ):
         pass

@@ -45,6 +45,8 @@ LASTING_LOGINS = [
     'FATAL:  no pg_hba.conf entry for host "10.0.0.1"',
     'FATAL:  permission denied for database "x"',
     'FATAL:  role "x" is not permitted to log in',
+    "server does not support SSL, but SSL was required",
+    "SSL error: certificate verify failed",
 ]
 
 
