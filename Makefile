@@ -61,7 +61,8 @@ faults: setup ## kill each part 20 times, and change everything at random, while
 	@$(BIN)/python -m tools.stack run -- $(BIN)/pytest $(FAULTS) -s --rounds 20 --record docs/faults.md $(ARGS)
 
 FAULTS := tests/faults/test_kills.py tests/faults/test_random_changes.py tests/faults/test_slow_stops.py \
-	tests/faults/test_broker_outage.py --executor local
+	tests/faults/test_broker_outage.py --executor local \
+	tests/system/test_deleting.py::test_a_deleted_dag_is_created_again_and_waits_for_the_same_job
 
 lint: setup ## ruff, mypy, layers, prose, secrets, and an audit of requirements.txt (AUDIT=no leaves that out)
 	$(BIN)/ruff check

@@ -20,7 +20,7 @@ def test_events_wait_while_the_ledger_is_unavailable(system: System, genome: str
         system.wait(lambda: [status for _, status in system.jobs(first)] == ["DONE"])
         system.wait_for_task(second, "route", "up_for_retry")
         assert system.runs.load_task_states(first)["dump_peptide.wait"] == "deferred"
-        assert "is unavailable: relation" in system.read_task_log(second, "route")
+        assert "rejected the request: relation" in system.read_task_log(second, "route")
         assert system.jobs(second) == []
         assert system.reports(waiting) == []
     finally:

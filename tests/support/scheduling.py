@@ -24,6 +24,7 @@ from tests.support.session import SESSION
 
 GROUPS = {
     "tests/integration/reports/": "reports",  # they share a broker of their own, which takes 6 s to start
+    "tests/integration/test_tls.py": "tls",  # they share a server with a certificate
     "tests/faults/test_changed_dag.py": "manual",  # they do the jobs of hive_manual
     "tests/faults/test_slow_stops.py": "manual",
     "tests/system/test_marking.py": "manual",
@@ -39,7 +40,10 @@ GROUPS = {
 
 STOPS_BROKER = "tests/faults/test_broker_outage.py"
 
-WITHOUT_BROKER = ("tests/unit/", "tests/dags/", "tests/integration/hive/")
+WITHOUT_BROKER = (
+    *("tests/unit/", "tests/dags/", "tests/integration/hive/"),
+    "tests/integration/test_secret_scan.py",
+)
 """Prefixes of the paths of tests that use no broker; at least these run while a test stops it."""
 
 
@@ -86,16 +90,19 @@ def _position(item: pytest.Item) -> int:
     Return the position of a test in the order.
 
     The tests of Airflow come first: until they have ended, no test of the group ``faults`` can run, and these
-    take half of the time, in one process. The tests without Airflow use the processors meanwhile.
+    take half of the time, in one process. The tests without Airflow use the processors meanwhile. Of the others,
+    groups come first, because each takes long in one process.
     """
     group = group_of(item.nodeid)
     if group == "last":
-        return 7
+        return 8
     if is_alone(item):
-        return 6
+        return 7
     if item.get_closest_marker("system"):
         return 3 if group == "faults" else 1 if group else 2
-    return 4 if item.nodeid.startswith(WITHOUT_BROKER) else 5
+    if item.nodeid.startswith(WITHOUT_BROKER):
+        return 4
+    return 5 if group else 6
 
 
 def is_alone(item: pytest.Item) -> bool:

@@ -47,7 +47,7 @@ def test_a_deleted_run_is_started_again_and_waits_for_the_same_job(system: Syste
     assert [len(system.reports(genome, f"report.{key}")) for key in ("info", "fatal")] == [1, 0]
 
 
-@pytest.mark.alone  # it deletes the runs of all tests
+@pytest.mark.rounds  # it deletes the runs of all tests, which are then started again
 def test_a_deleted_dag_is_created_again_and_waits_for_the_same_job(system: System, genome: str) -> None:
     run_id = start_waiting(system, genome)
     before = system.jobs(run_id, "hive_manual")
