@@ -90,8 +90,8 @@ def _position(item: pytest.Item) -> int:
     Return the position of a test in the order.
 
     The tests of Airflow come first: until they have ended, no test of the group ``faults`` can run, and these
-    take half of the time, in one process. The tests without Airflow use the processors meanwhile. Of the others,
-    groups come first, because each takes long in one process.
+    take half of the time, in one process. The tests without Airflow use the processors meanwhile. Of the
+    others, groups come first, because each takes long in one process.
     """
     group = group_of(item.nodeid)
     if group == "last":

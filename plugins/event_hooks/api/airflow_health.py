@@ -61,6 +61,8 @@ class AirflowMonitor:
             self._started_at = time.monotonic()
             load = asyncio.to_thread(airflow_status.load_status, DAG_IDS, MAX_QUEUED)
             self._task = asyncio.create_task(load)
+            # An error that no request waits for is retrieved here: asyncio would log it with a traceback.
+            self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._task
 
     async def check(self) -> dict[str, Component]:

@@ -31,6 +31,12 @@ from event_hooks.ledger.tables import event, event_process
 if TYPE_CHECKING:
     from event_hooks.ledger.database import Ledger
 
+MAX_RESULT_CHARS = 2**20
+"""Characters of the JSON of a result that the ledger stores whole; the hive keeps longer ones."""
+
+KEPT_RESULT_CHARS = 2**16
+"""Characters of a longer result that the ledger stores."""
+
 
 def start_attempt(ledger: Ledger, process: str, event_ids: Collection[int], attempt: str) -> None:
     """
@@ -144,7 +150,7 @@ def _build_outcome_rows(
         {
             "event_id_": outcome.event_id,
             "state": outcome.state,
-            "result": json.dumps(outcome.result),
+            "result": _dump_result(outcome.result),
             "error": None if outcome.error is None else sanitize_text(outcome.error),
             "finished_at": now,
             "attempt": attempt,
@@ -154,3 +160,11 @@ def _build_outcome_rows(
         }
         for outcome in outcomes
     ]
+
+
+def _dump_result(result: Any) -> str:
+    """Return a result as JSON, or the beginning of a long result as a JSON text."""
+    text = json.dumps(result)
+    if len(text) <= MAX_RESULT_CHARS:
+        return text
+    return json.dumps(f"{text[:KEPT_RESULT_CHARS]}… ({len(text):,} characters)")

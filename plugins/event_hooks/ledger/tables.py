@@ -115,7 +115,7 @@ event_process = Table(
     Column("message", _LONG_TEXT),  # newest message of its tree in the hive's job_progress
     Column("state", String(16), nullable=False),  # one of records.ProcessState
     Column("attempt", String(36)),  # task instance that read the outcome; later ones sort higher
-    Column("result", _LONG_TEXT),  # output of the pipeline, JSON
+    Column("result", _LONG_TEXT),  # output of the pipeline, JSON; its beginning if it is long
     Column("error", _LONG_TEXT),
     Column("finished_at", Instant),
     Column("wait_started_at", Instant),  # when the present attempt began to wait for the job

@@ -74,6 +74,8 @@ def lookup_files(
         file.write_text(json.dumps(content))
         monkeypatch.setenv(f"AIRFLOW__EVENT_HOOKS__{name.upper()}", str(file))
     monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__LOOKUP_CACHE_DIR", str(tmp_path / "kept"))
+    # On a busy machine, the default is too short; the tests of this timeout set it themselves.
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__WRITE_THROUGH_TIMEOUT", "20")
     return files
 
 

@@ -87,14 +87,28 @@ async def test_an_outcome_that_the_ledger_cannot_store_affects_no_other(
     accept(ledger, [(ASSEMBLY, [("dump", "hive", ANALYSIS)])] * 3)
     recorder = WaitRecorder(load_run(ledger, RUN_ID), "dump", {7: 0, 8: 1, 9: 2}, "try1", ())
     ((limit,),) = ledger.read(text("SELECT @@max_allowed_packet"))
-    results = {7: "x", 8: "x" * limit, 9: "x"}
-    outcomes = [JobOutcome(job_id, JobState.COMPLETE, result) for job_id, result in results.items()]
+    outcomes = [JobOutcome(job_id, JobState.COMPLETE, "x") for job_id in (7, 9)]
+    outcomes.append(JobOutcome(8, JobState.FAILED, error="x" * limit))
     recorder.record(HiveChanges(outcomes=outcomes))
     await recorder.catch_up()
     with pytest.raises(LedgerValueRejected, match="longer than max_allowed_packet"):
         await recorder.flush()
     states = [status.state for status in load_run_statuses(ledger, RUN_ID)]
     assert states == [ProcessState.COMPLETE, ProcessState.PLANNED, ProcessState.COMPLETE]
+
+
+async def test_the_ledger_stores_the_beginning_of_a_long_result(ledger: Ledger, triggerer: Triggerer) -> None:
+    accept(ledger, [(ASSEMBLY, [("dump", "hive", ANALYSIS)])] * 2)
+    recorder = WaitRecorder(load_run(ledger, RUN_ID), "dump", {7: 0, 8: 1}, "try1", ())
+    results = {7: "x" * (2**20 - 2), 8: ["x" * (2**24 - 4)]}
+    outcomes = [JobOutcome(job_id, JobState.COMPLETE, result) for job_id, result in results.items()]
+    recorder.record(HiveChanges(outcomes=outcomes))
+    await recorder.flush()
+    rows = ledger.read(select(event_process.c.result).order_by(event_process.c.event_id))
+    stored = [json.loads(row.result) for row in rows]
+    assert stored[0] == results[7]
+    assert (stored[1][:4], len(stored[1]) < 70_000) == ('["xx', True)
+    assert stored[1].endswith("x… (16,777,216 characters)")
 
 
 async def test_a_job_that_the_api_server_submitted_is_not_submitted_again(
