@@ -29,8 +29,11 @@ MAX_QUEUED = timedelta(seconds=60)
 MIN_EXAMINED_RUNS = 1000
 """Value of ``[scheduler] max_dagruns_per_loop_to_schedule`` below which health warns."""
 
-DAG_IDS = (settings.DAG_ID, "maintain_ledger")
-"""DAGs without which events are not finished."""
+DAGS = {
+    settings.DAG_ID: "events are accepted, and not processed",
+    "maintain_ledger": "interrupted work is not resumed, and late reports are not sent",
+}
+"""``{dag_id: consequence of a pause}``, for the DAGs without which events are not finished."""
 
 NO_COMPONENT = {
     "schedulers": "no scheduler is alive: runs do not start",
@@ -59,7 +62,7 @@ class AirflowMonitor:
         is_expired = time.monotonic() - self._started_at > CACHE_SECONDS
         if self._task is None or (self._task.done() and is_expired):
             self._started_at = time.monotonic()
-            load = asyncio.to_thread(airflow_status.load_status, DAG_IDS, MAX_QUEUED)
+            load = asyncio.to_thread(airflow_status.load_status, list(DAGS), MAX_QUEUED)
             self._task = asyncio.create_task(load)
             # An error that no request waits for is retrieved here: asyncio would log it with a traceback.
             self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
@@ -116,9 +119,11 @@ def _check_workers(queued: int) -> Component:
 
 def _check_dags(status: AirflowStatus) -> Component:
     if status.paused:
-        commands = ", ".join(f"`airflow dags unpause {dag_id}`" for dag_id in status.paused)
-        names = " and ".join(status.paused)
-        return _unhealthy(f"{names} paused: events are accepted, and not processed; unpause with {commands}")
+        texts = (
+            f"{dag_id} is paused: {DAGS[dag_id]}; resume it with `airflow dags unpause {dag_id}`"
+            for dag_id in status.paused
+        )
+        return _unhealthy(". ".join(texts))
     if status.missing:
         names = " and ".join(status.missing)
         return _unhealthy(f"the DAG processor has not found {names}: see its log, and `airflow dags list`")

@@ -110,7 +110,7 @@ def test_a_submission_to_a_paused_dag_has_a_warning(
     response = api.post("/jobs", json={"type": "nothing"})
     assert response.status_code == 201
     (warning,) = response.json()["warnings"]
-    assert warning.startswith("process_event and maintain_ledger paused: events are accepted, and not")
+    assert warning.startswith("process_event is paused: events are accepted, and not processed; resume")
     (item,) = api.post("/jobs", json=[{"type": "nothing"}]).json()
     assert item["warnings"] == [warning]
 

@@ -12,9 +12,9 @@ from airflow.models.dag import DagModel
 from sqlalchemy import create_engine, delete, update
 from sqlalchemy.orm import sessionmaker
 
-from event_hooks.api.airflow_health import AIRFLOW_COMPONENTS, DAG_IDS, AirflowMonitor
+from event_hooks.api.airflow_health import AIRFLOW_COMPONENTS, AirflowMonitor
 from event_hooks.runtime import airflow_status
-from tests.support.airflow_database import JOB_TYPES
+from tests.support.airflow_database import DAG_IDS, JOB_TYPES
 
 if TYPE_CHECKING:
     from tests.support.airflow_database import AirflowDatabase
@@ -58,7 +58,7 @@ async def test_a_paused_dag_is_unhealthy(airflow_database: AirflowDatabase, dag_
     airflow_database.execute(update(DagModel).where(DagModel.dag_id == dag_id).values(is_paused=True))
     health = await check("dags")
     assert health["status"] == "unhealthy"
-    assert health["message"].startswith(f"{dag_id} paused: ")
+    assert health["message"].startswith(f"{dag_id} is paused: ")
     assert f"`airflow dags unpause {dag_id}`" in health["message"]
     assert await AirflowMonitor().load_warnings() == [health["message"]]
 
