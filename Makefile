@@ -31,7 +31,7 @@ test: setup ## all tests, or those of ARGS; starts the servers if necessary
 
 RESULTS := --junitxml=.stack/test-results.xml
 # More processes than cores: tests of the running Airflow mostly wait (tests/support/scheduling.py)
-ALL_TESTS := -n 5 tests
+ALL_TESTS := -n 4 tests
 
 test-unit: setup ## the tests that need no server
 	@$(BIN)/pytest -n 2 tests/unit $(ARGS)
