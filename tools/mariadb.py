@@ -56,16 +56,24 @@ class MariaDB(Server):
                     *_user_options(),
                     "--skip-test-db",
                 ],
-                self.environment(),
+                {**self.environment(), "TMPDIR": folder},
                 START_SECONDS,
             )
 
     def prepare_command(self) -> Sequence[str]:
-        """Write the file with the accounts, and return the command line."""
+        """
+        Write the file with the accounts, and return the command line.
+
+        The server has a folder of its own for temporary tables: when it starts, it deletes all of its folder,
+        also those of other servers.
+        """
         accounts = self.folder / "accounts.sql"
         write_private(accounts, self._build_accounts_sql())
+        temporary = self.folder / "tmp"
+        temporary.mkdir(mode=0o700, exist_ok=True)
         settings = {
             "datadir": self.data,
+            "tmpdir": temporary,
             "bind-address": self.host,
             "port": self.port,
             "socket": "mariadb.sock",  # in the data folder; a long checkout path would exceed 107 bytes

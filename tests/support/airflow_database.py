@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, delete, insert
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import configure_mappers, sessionmaker
 
 from event_hooks import settings
 
@@ -68,6 +68,7 @@ def airflow_engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     from airflow.models.base import Base
 
     import_all_models()
+    configure_mappers()  # otherwise the first query does it, and may exceed its timeout
     names = ("job", "dag", "dag_run", "task_instance")
     engine = create_engine(f"sqlite:///{tmp_path_factory.mktemp('airflow')}/airflow.db")
     Base.metadata.create_all(engine, [Base.metadata.tables[name] for name in names])
