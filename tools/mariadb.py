@@ -64,8 +64,8 @@ class MariaDB(Server):
         """
         Write the file with the accounts, and return the command line.
 
-        The server has a folder of its own for temporary tables: when it starts, it deletes all of its folder,
-        also those of other servers.
+        The server has a folder of its own for temporary tables, because on its start MariaDB deletes those of
+        all servers that share the folder.
         """
         accounts = self.folder / "accounts.sql"
         write_private(accounts, self._build_accounts_sql())

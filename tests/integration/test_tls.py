@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from event_hooks.database_url import make_engine
 from event_hooks.exceptions import EventHooksError, HiveRejected, LedgerUnreachable, MetadataRejected
 from event_hooks.hive.connection import resolve_hive, resolve_hive_uri
 from event_hooks.ledger.database import build_engine
+from tests.support.certificates import create_certificate
 from tools.mariadb import MariaDB
 from tools.postgresql import PostgreSQL
 from tools.server import Server
@@ -33,16 +33,9 @@ class SeparateMariaDB(MariaDB):
 
     def prepare_command(self) -> list[str]:
         """Create a certificate of the server, and one of another authority, and return the command line."""
-        for name, subject in (("server", "localhost"), ("other", "other")):
-            files = ["-keyout", str(self.folder / f"{name}.key"), "-out", str(self.folder / f"{name}.pem")]
-            subprocess.run(
-                ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-                + ["-subj", f"/CN={subject}", "-addext", "subjectAltName=DNS:some.host", *files],
-                check=True,
-                capture_output=True,
-            )
-        options = (f"--ssl-cert={self.folder}/server.pem", f"--ssl-key={self.folder}/server.key")
-        return [*super().prepare_command(), *options]
+        certificate, key = create_certificate(self.folder, "server", "localhost", "DNS:some.host")
+        create_certificate(self.folder, "other", "other", "DNS:some.host")
+        return [*super().prepare_command(), f"--ssl-cert={certificate}", f"--ssl-key={key}"]
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ def airflow_engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 
 @pytest.fixture
 def airflow_database(airflow_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[AirflowDatabase]:
-    """The database of an Airflow whose components live, with our DAGs."""
+    """The database of an Airflow with live components and our DAGs."""
     from airflow import settings as airflow_settings
     from airflow.jobs.job import Job
     from airflow.models.dag import DagModel

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from contextlib import suppress
 from datetime import timedelta
@@ -14,8 +13,6 @@ from event_hooks.runtime import airflow_status
 
 if TYPE_CHECKING:
     from event_hooks.runtime.airflow_status import AirflowStatus
-
-log = logging.getLogger(__name__)
 
 CACHE_SECONDS = 10.0
 """Time for which a status is cached for all callers: it limits the load on Airflow's database."""
@@ -80,8 +77,8 @@ class AirflowMonitor:
     async def load_warnings(self) -> list[str]:
         """Return the reasons why events that are accepted now are not processed at once."""
         with suppress(Exception):  # `GET /health` has the error; accepting events does not depend on it
-            components = await self.check()
-            return [component["message"] for component in components.values() if "message" in component]
+            components = (await self.check()).values()
+            return [item["message"] for item in components if item.get("status") == UNHEALTHY]
         return []
 
 

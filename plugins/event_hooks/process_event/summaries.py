@@ -58,7 +58,7 @@ def build_summaries(
     joins_of_events: Mapping[int, Sequence[str]] | None = None,
 ) -> Iterator[Report]:
     """
-    Yield the summary of each event whose processes are all finished.
+    Yield the summary of each event, if all of its processes are finished.
 
     :param joins_of_events: ``{event id: processes that wait for further events}``.
     """

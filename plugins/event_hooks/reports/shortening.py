@@ -54,7 +54,8 @@ def _shorten_values(report: dict[str, Any], max_chars: int, removed: list[str] |
         short_facts = {key: _shorten(value, max_chars) for key, value in facts.items()}
         names += [key for key, value in short_facts.items() if value is not facts[key]]
         message = format_message(title, {**short_facts, "shortened": [*(removed or ()), *names]})
-    return json.dumps({**report, "params": params, "message": message}, ensure_ascii=False)
+    shortened = {**report, "params": params, "message": message}
+    return json.dumps(shortened, ensure_ascii=False, separators=(",", ":"))  # the form of Report.body
 
 
 def _shorten(value: Any, max_chars: int) -> Any:

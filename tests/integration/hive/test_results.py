@@ -28,7 +28,7 @@ AS_TEXT = f"it is stored as text, and {NOT_SUBMITTED}"
 
 
 def read_outcome_with_output(hive: PracticeHive, output: str | bytes) -> JobOutcome:
-    """Return the outcome of a complete job whose result is this text."""
+    """Return the outcome of a complete job with this text as its result."""
     job_id = submit_job(hive)
     hive.run_jobs()
     hive.execute("UPDATE result SET output = :output", output=output)
@@ -36,7 +36,7 @@ def read_outcome_with_output(hive: PracticeHive, output: str | bytes) -> JobOutc
 
 
 def make_hive_with_column(make_hive: MakeHive, definition: str) -> PracticeHive:
-    """Return a hive whose column ``result.output`` has this type."""
+    """Return a hive with this type of the column ``result.output``."""
     hive = make_hive("mysql")
     hive.execute(f"ALTER TABLE result MODIFY output {definition}")
     return hive

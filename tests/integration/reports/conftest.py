@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.certificates import create_certificate
 from tools.ports import find_free_port
 from tools.rabbitmq import RabbitMQ
 
@@ -23,24 +24,17 @@ class SeparateBroker(RabbitMQ):
         super().__init__(folder)
         self.tls_port = find_free_port()
         self.certificate = folder / "certificate.pem"
-        self._key = folder / "key.pem"
 
     def prepare_command(self) -> list[str]:
         """Create a certificate, configure the TLS port, and return the command line."""
         command = list(super().prepare_command())
-        subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
-            + ["-keyout", str(self._key), "-out", str(self.certificate)],
-            check=True,
-            capture_output=True,
-        )
+        _, key = create_certificate(self.folder, "certificate", "localhost", "IP:127.0.0.1,DNS:localhost")
         with (self.folder / "rabbitmq.conf").open("a") as file:
             file.write(
                 f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\n"
                 f"ssl_options.cacertfile = {self.certificate}\n"
                 f"ssl_options.certfile = {self.certificate}\n"
-                f"ssl_options.keyfile = {self._key}\n"
+                f"ssl_options.keyfile = {key}\n"
             )
         return command
 

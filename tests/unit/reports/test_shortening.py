@@ -31,6 +31,7 @@ def shorten(report: Report) -> tuple[dict[str, Any], dict[str, Any]]:
     title, facts = parse_message(shortened["message"])
     assert (title, isinstance(facts, dict)) == ("Event succeeded", True)
     assert shortened.keys() == json.loads(report.body).keys()
+    assert '"step":"process_finished"' in body  # find_reported_events searches for this form
     return shortened["params"], dict(facts)
 
 

@@ -77,7 +77,7 @@ class ResultReader:
         self, job_ids: Sequence[int], max_bytes: float = math.inf
     ) -> tuple[dict[int, StoredResult], set[int]]:
         """
-        Return ``{job_id: result}``, and the jobs whose results would exceed ``max_bytes`` together.
+        Return ``{job_id: result}``, and the jobs with the results beyond ``max_bytes``.
 
         At least one result is returned, if there is any.
         """
@@ -131,7 +131,7 @@ class ResultReader:
         return self._select(job_ids, size.label("size"), text.label("output"))
 
     def _load_large(self, rows: Sequence[Any]) -> Iterator[tuple[int, StoredResult]]:
-        """Load the results whose text was not read; the rows have their lengths."""
+        """Load the texts of results; the rows have only their lengths."""
         too_long = [row for row in rows if row.size > MAX_RESULT_BYTES]
         beginning = func.substr(result.c.output, 1, MAX_TRUNCATED_CHARS).label("output")
         for chunk in sliced(too_long, CHUNK_ROWS):

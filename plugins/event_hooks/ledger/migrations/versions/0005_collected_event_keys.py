@@ -29,7 +29,7 @@ event = sa.table("event", *map(sa.column, ("id", "event_key", "source", "payload
 
 
 def upgrade() -> None:
-    """Compute the keys anew. Of several events that differ only in names, the first gets the key."""
+    """Recompute the keys. Of several events that differ only in names, the first gets the key."""
     connection, last_id = op.get_bind(), 0
     columns = (event.c.id, event.c.event_key, event.c.payload)
     statement = sa.select(*columns).where(event.c.source == "ensembl_metadata").order_by(event.c.id)
