@@ -52,6 +52,9 @@ bench: setup ## measure everything (25 minutes); writes docs/performance.md
 bench-%: setup ## measure one thing: bench-hive, -api, -runs, -waiting, -collect, -ledger
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench $*
 
+bench-compare: setup ## the working tree against the commit REV, alternating; ARGS="--pairs 9 --parts api"
+	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench.compare $(or $(REV),HEAD) $(ARGS)
+
 test-mysql: setup ## as root: install MySQL of Debian unstable, and run the tests on it; writes docs/mysql.md
 	@[ "$$(id -u)" = 0 ] || { echo "make test-mysql installs MySQL with debootstrap, which needs root" >&2; exit 2; }
 	@command -v debootstrap >/dev/null || { apt-get -qq update && apt-get -qq install --yes debootstrap; }

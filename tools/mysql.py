@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.airflow_services import CHECKOUT
-from tools.bench.environment import describe_machine
+from tools.bench.measurement import describe_machine
 from tools.exceptions import StackError
 from tools.mariadb import MariaDB
 from tools.private_files import write_private

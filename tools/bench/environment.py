@@ -1,15 +1,13 @@
-"""A separate Airflow for benchmarks, and the table of the results."""
+"""A separate Airflow for benchmarks."""
 
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,21 +22,6 @@ from tests.support.practice_hive.database import parse_url
 from tools.airflow_services import CHECKOUT, AirflowServices
 
 ANALYSES = ("event_dump_dna", "event_dump_peptide")
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """
-    One measured value.
-
-    :param limit: such as ``<= 20``; empty if there is none.
-    """
-
-    step: str
-    value: float
-    unit: str
-    limit: str = ""
-    is_within_limit: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,13 +52,14 @@ class Environment:
 
     def measure_cpu(self, *services: str) -> float:
         """Return the CPU seconds of services so far, with those of their child processes; default: all."""
-        return sum(_measure_cpu(leader) for leader in self._leaders(services))
+        return sum(_measure_cpu(leader) for leader in self.leaders(*services))
 
     def measure_memory(self) -> float:
         """Return the MiB of all services, without memory that several processes share."""
-        return sum(_measure_memory(leader) for leader in self._leaders(())) / 2**20
+        return sum(_measure_memory(leader) for leader in self.leaders()) / 2**20
 
-    def _leaders(self, services: Sequence[str]) -> Iterator[psutil.Process]:
+    def leaders(self, *services: str) -> Iterator[psutil.Process]:
+        """Yield the first process of services; default: all."""
         for name in services or self.airflow.services:
             leader = self.airflow.process_folders[name].leader()
             if leader is None:
@@ -238,28 +222,3 @@ def _delete_queue(name: str) -> None:
     with _open_channel() as channel:
         channel.queue_delete(name)
         channel.exchange_delete(name)
-
-
-def format_table(measurements: Sequence[Measurement]) -> str:
-    """Return a Markdown table; a value that exceeds its limit is bold."""
-    rows = [
-        f"| {measurement.step} | {_format_value(measurement)} | {measurement.limit} |"
-        for measurement in measurements
-    ]
-    return "\n".join(["| Step | Measured | Limit |", "| --- | ---: | ---: |", *rows])
-
-
-def _format_value(measurement: Measurement) -> str:
-    value = measurement.value
-    digits = 0 if float(value).is_integer() else 2 if value < 10 else 1
-    text = f"{value:,.{digits}f} {measurement.unit}".strip()
-    return text if measurement.is_within_limit else f"**{text}**"
-
-
-def describe_machine(servers: str) -> str:
-    """Return the current time, the hardware, and the versions of the system."""
-    memory = psutil.virtual_memory().total / 2**30
-    return (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {os.cpu_count()} cores, {memory:.0f} GiB,"
-        f" {platform.platform()}, Python {platform.python_version()}, {servers}"
-    )

@@ -23,7 +23,8 @@ from event_hooks.hive.reader import HiveReader
 from event_hooks.hive.sql.job_trees import JobState
 from tests.support.practice_hive import tables
 from tests.support.practice_hive.database import parse_url
-from tools.bench.environment import Measurement, count_user_statements, hive_user
+from tools.bench.environment import count_user_statements, hive_user
+from tools.bench.measurement import Measurement
 
 if TYPE_CHECKING:
     from event_hooks.hive.sql.outcomes import JobOutcome
@@ -51,19 +52,13 @@ class Step:
     @property
     def is_within_limit(self) -> bool:
         """Whether both measurements are within their limits."""
-        return all(measurement.is_within_limit for measurement in self.measurements())
+        return all(measurement.is_within_limit() for measurement in self.measurements())
 
     def measurements(self) -> list[Measurement]:
         """Return the seconds and the number of statements."""
-        values = (
-            (self.seconds, "s", self.max_seconds),
-            (self.statements, "SQL statements", self.max_statements),
-        )
         return [
-            Measurement(
-                self.name, value, unit, f"<= {limit}" if limit else "", limit is None or value <= limit
-            )
-            for value, unit, limit in values
+            Measurement(self.name, self.seconds, "s", at_most=self.max_seconds),
+            Measurement(self.name, self.statements, "SQL statements", at_most=self.max_statements),
         ]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import uuid4
 
 from tools.airflow_services import CHECKOUT
-from tools.bench.environment import describe_machine
+from tools.bench.measurement import describe_machine
 from tools.compose.engine import Engine
 from tools.compose.permissions import find_permission_faults
 from tools.compose.project import Project
