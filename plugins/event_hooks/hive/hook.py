@@ -129,7 +129,7 @@ class HiveHook(BaseHook):
         """
 
         def list_jobs(connection: DatabaseConnection) -> list[job_views.JobView]:
-            analysis_id = submission.find_analysis_id(connection, self.hive_conn_id, analysis)
+            analysis_id = submission.find_analysis(connection, self.hive_conn_id, analysis).analysis_id
             return job_views.load_job_views(connection, analysis_id, job_id, before, limit)
 
         return self._run(list_jobs, "AUTOCOMMIT")
@@ -142,7 +142,7 @@ class HiveHook(BaseHook):
         :raises HiveUnreachable: the hive did not answer in time.
         """
         self._run(
-            lambda connection: submission.find_analysis_id(connection, self.hive_conn_id, analysis),
+            lambda connection: submission.find_analysis(connection, self.hive_conn_id, analysis),
             "AUTOCOMMIT",
         )
 
@@ -159,7 +159,7 @@ class HiveHook(BaseHook):
         """
 
         def find_jobs(connection: DatabaseConnection) -> dict[str, list[int]]:
-            analysis_id = submission.find_analysis_id(connection, self.hive_conn_id, analysis)
+            analysis_id = submission.find_analysis(connection, self.hive_conn_id, analysis).analysis_id
             return submission.find_jobs(connection, analysis_id, inputs)
 
         return self._run(find_jobs, "AUTOCOMMIT")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
+from event_hooks.hive.hook import HiveHook
 from event_hooks.hive.sql.job_trees import JobState
 from tests.integration.hive.conftest import (
     MakeHive,
@@ -18,6 +19,8 @@ from tests.integration.hive.conftest import (
     submit_job,
 )
 from tests.integration.hives import PracticeHive
+
+ANALYSIS = "event_dump_dna"
 
 
 def insert_trees(hive: PracticeHive, count: int, status: str = "DONE") -> list[int]:
@@ -156,3 +159,31 @@ def test_a_chain_of_1500_jobs_is_read_to_its_end(hive: PracticeHive) -> None:
         )
         connection.execute(text("UPDATE job SET status = 'RUN' WHERE job_id = :id"), rows[-1])
     assert read_state(hive, first) is JobState.RUNNING
+
+
+def test_a_submission_of_a_job_takes_six_statements(hive: PracticeHive) -> None:
+    hook = HiveHook(hive.conn_id)
+    hook.submit(ANALYSIS, ["{'a' => 1}"])  # SQLAlchemy requests the server's version
+    with record_statements() as statements:
+        hook.submit(ANALYSIS, ["{'a' => 2}"])
+    tables = ("hive_meta", "analysis_stats", "job")
+    own = [statement for statement in statements if any(table in statement for table in tables)]
+    assert len(own) == 6, own
+    assert "hive_meta" in own[0]
+
+
+def test_an_open_connection_finds_the_analysis_of_a_hive_that_was_created_again(hive: PracticeHive) -> None:
+    hook = HiveHook(hive.conn_id, keep_connections=True)
+    hook.submit(ANALYSIS, ["{'a' => 1}"])
+    ((new_id,),) = hive.fetch_rows(
+        f"SELECT MAX(analysis_id) FROM analysis_base WHERE logic_name <> '{ANALYSIS}'"
+    )
+    with hive.engine.begin() as connection:
+        for name, condition in (
+            ("former", f"logic_name = '{ANALYSIS}'"),
+            (ANALYSIS, f"analysis_id = {new_id}"),
+        ):
+            connection.execute(text(f"UPDATE analysis_base SET logic_name = '{name}' WHERE {condition}"))
+    (job_id,) = hook.submit(ANALYSIS, ["{'a' => 2}"])
+    hook.close()
+    assert hive.fetch_rows(f"SELECT analysis_id FROM job WHERE job_id = {job_id}") == [(new_id,)]

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from more_itertools import sliced
-from sqlalchemy import Case, Connection, case, insert, select, update
+from sqlalchemy import Case, Connection, bindparam, case, insert, select, update
 
 from event_hooks.exceptions import AnalysisNotFound, HiveRejected, HiveTooOld
 from event_hooks.hive.sql.inputs import EXTENDED_PREFIX
@@ -49,56 +50,68 @@ def submit_jobs(connection: Connection, hive: str, analysis: str, inputs: Sequen
     :raises AnalysisNotFound: before any write.
     :raises HiveRejected: before any write, if the analysis has no row in ``analysis_stats``.
     """
-    analysis_id = find_analysis_id(connection, hive, analysis)
-    if not _lock_statistics(connection, analysis_id):
+    found = find_analysis(connection, hive, analysis)
+    if not _lock_statistics(connection, found.analysis_id):
         raise HiveRejected(hive, f"its analysis {analysis!r} has no row in analysis_stats")
-    job_ids = _find_first_jobs(connection, analysis_id, inputs)
+    job_ids = _find_first_jobs(connection, found.analysis_id, inputs)
     missing = [text for text in inputs if text not in job_ids]
     if missing:
-        _insert_jobs(connection, analysis_id, missing)
-        _update_statistics(connection, analysis_id, len(missing))
-        job_ids |= _find_first_jobs(connection, analysis_id, missing)
+        _insert_jobs(connection, found.analysis_id, missing)
+        _update_statistics(connection, found, len(missing))
+        job_ids |= _find_first_jobs(connection, found.analysis_id, missing)
     return [job_ids[text] for text in inputs]
 
 
-def find_analysis_id(connection: Connection, hive: str, analysis: str) -> int:
+@dataclass(frozen=True)
+class Analysis:
+    """An analysis, and the property of its hive on which a submission depends."""
+
+    analysis_id: int
+    has_counter_triggers: bool
+    """Whether SQL triggers of the hive maintain the counters of ``analysis_stats``."""
+
+
+_FIND_ANALYSIS = (
+    select(hive_meta.c.meta_key, hive_meta.c.meta_value, analysis_base.c.analysis_id)
+    .select_from(hive_meta.outerjoin(analysis_base, analysis_base.c.logic_name == bindparam("logic_name")))
+    .where(hive_meta.c.meta_key.in_(("hive_sql_schema_version", "hive_use_triggers")))
+)
+
+
+def find_analysis(connection: Connection, hive: str, analysis: str) -> Analysis:
     """
-    Return the ``analysis_id`` of an analysis, after a check of the hive's schema version.
+    Return an analysis, after a check of the hive's schema version.
+
+    The result is not cached: the database may be replaced by another hive while a connection is open.
 
     :raises HiveTooOld: if the schema version is older than :data:`OLDEST_SCHEMA_VERSION`.
     :raises HiveRejected: if the schema version is not set, as in a hive that is being created.
     :raises AnalysisNotFound: if the hive has no such analysis.
     """
-    version = _load_meta(connection).get("hive_sql_schema_version")
+    rows = connection.execute(_FIND_ANALYSIS, {"logic_name": analysis}).all()
+    meta = {row.meta_key: row.meta_value for row in rows}
+    version = meta.get("hive_sql_schema_version")
     if version is None:
         raise HiveRejected(hive, "its schema version is not set: it is no hive, or it is being created")
     if not version.isdigit() or int(version) < OLDEST_SCHEMA_VERSION:
         raise HiveTooOld(hive, version, OLDEST_SCHEMA_VERSION)
-    analysis_id = connection.scalar(
-        select(analysis_base.c.analysis_id).where(analysis_base.c.logic_name == analysis)
-    )
+    analysis_id = rows[0].analysis_id
     if analysis_id is None:
         raise AnalysisNotFound(hive, analysis)
-    return int(analysis_id)
-
-
-def _load_meta(connection: Connection) -> dict[str, str]:
-    keys = ("hive_sql_schema_version", "hive_use_triggers")
-    rows = connection.execute(
-        select(hive_meta.c.meta_key, hive_meta.c.meta_value).where(hive_meta.c.meta_key.in_(keys))
-    )
-    return {row.meta_key: row.meta_value for row in rows}
+    return Analysis(analysis_id, meta.get("hive_use_triggers") == "1")
 
 
 def _lock_statistics(connection: Connection, analysis_id: int) -> bool:
-    """
-    Lock the row of the analysis in ``analysis_stats``, and return whether it exists.
+    """Lock the row of the analysis in ``analysis_stats``, and return whether it exists."""
+    return connection.execute(_LOCK_STATISTICS, {"analysis": analysis_id}).rowcount == 1
 
-    An UPDATE that changes no value takes the lock, in MySQL and in SQLite.
-    """
-    stats = analysis_stats.c
-    unchanged = update(analysis_stats).where(stats.analysis_id == analysis_id).values(status=stats.status)
-    return connection.execute(unchanged).rowcount == 1
+
+# An UPDATE that changes no value takes the lock, in MySQL and in SQLite.
+_LOCK_STATISTICS = (
+    update(analysis_stats)
+    .where(analysis_stats.c.analysis_id == bindparam("analysis"))
+    .values(status=analysis_stats.c.status)
+)
 
 
 def find_jobs(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> dict[str, list[int]]:
@@ -113,13 +126,19 @@ def find_jobs(connection: Connection, analysis_id: int, inputs: Sequence[str]) -
     texts |= {_extended_id(data_id): text for text, data_id in _find_long_inputs(connection, inputs).items()}
     job_ids: dict[str, list[int]] = {}
     for chunk in sliced(list(texts), CHUNK_ROWS):
-        statement = select(job.c.input_id, job.c.job_id).where(
-            job.c.analysis_id == analysis_id, job.c.input_id.in_(chunk)
-        )
-        for row in connection.execute(statement.order_by(job.c.job_id)):
-            if row.input_id in texts:
-                job_ids.setdefault(texts[row.input_id], []).append(row.job_id)
+        values = {"analysis": analysis_id, "input_ids": chunk}
+        for input_id, job_id in connection.execute(_FIND_JOBS, values):
+            if input_id in texts:
+                job_ids.setdefault(texts[input_id], []).append(job_id)
     return job_ids
+
+
+_FIND_JOBS = (
+    select(job.c.input_id, job.c.job_id)
+    .where(job.c.analysis_id == bindparam("analysis"))
+    .where(job.c.input_id.in_(bindparam("input_ids", expanding=True)))
+    .order_by(job.c.job_id)
+)
 
 
 def _find_first_jobs(connection: Connection, analysis_id: int, inputs: Sequence[str]) -> dict[str, int]:
@@ -148,29 +167,33 @@ def _find_long_inputs(connection: Connection, inputs: Sequence[str]) -> dict[str
     return data_ids
 
 
-def _update_statistics(connection: Connection, analysis_id: int, count: int) -> None:
-    stats = analysis_stats.c
-    counters = {"total_job_count": stats.total_job_count, "ready_job_count": stats.ready_job_count}
-    values = (
-        {}
-        if has_counter_triggers(connection)
-        else {name: counter + count for name, counter in counters.items()}
-    )
-    connection.execute(
-        update(analysis_stats)
-        .where(stats.analysis_id == analysis_id)
-        .values(**values, status=status_after_submit())
-    )
+def _update_statistics(connection: Connection, analysis: Analysis, count: int) -> None:
+    if analysis.has_counter_triggers:
+        connection.execute(_REQUEST_CHECK, {"analysis": analysis.analysis_id})
+    else:
+        connection.execute(_ADD_READY_JOBS, {"analysis": analysis.analysis_id, "count": count})
 
 
 def has_counter_triggers(connection: Connection) -> bool:
     """Return whether SQL triggers of the hive maintain the counters of ``analysis_stats``."""
-    return _load_meta(connection).get("hive_use_triggers") == "1"
+    statement = select(hive_meta.c.meta_value).where(hive_meta.c.meta_key == "hive_use_triggers")
+    return connection.scalar(statement) == "1"
 
 
 def status_after_submit() -> Case[str]:
     """Build the status of an analysis that makes a beekeeper check it for new jobs; BLOCKED stays."""
     return case((analysis_stats.c.status == "BLOCKED", "BLOCKED"), else_="LOADING")
+
+
+_REQUEST_CHECK = (
+    update(analysis_stats)
+    .where(analysis_stats.c.analysis_id == bindparam("analysis"))
+    .values(status=status_after_submit())
+)
+_ADD_READY_JOBS = _REQUEST_CHECK.values(
+    total_job_count=analysis_stats.c.total_job_count + bindparam("count"),
+    ready_job_count=analysis_stats.c.ready_job_count + bindparam("count"),
+)
 
 
 def _build_job_row(analysis_id: int, input_id: str) -> dict[str, object]:
