@@ -15,7 +15,9 @@ from tools.airflow_services import CHECKOUT
 from tools.bench import api, collect, hive, ledger, runs, waiting
 from tools.bench.measurement import (
     REFERENCE_SECONDS,
+    SERVERS,
     describe_machine,
+    describe_speed,
     format_table,
     measure_calibration,
 )
@@ -35,8 +37,9 @@ HEAD = f"""# Performance
 
 The results of the last `make bench`; values that exceed their limit are **bold**.
 
-The limits of times and rates are relative to the speed of the machine: those of a machine that needs
-{REFERENCE_SECONDS:g} s for 20 million additions in Python, multiplied or divided by the slowness of this one.
+The limits of times and rates are meant for a machine that needs {REFERENCE_SECONDS:g} s for 20 million
+additions in Python. If a section has the time of its machine for them, its limits are scaled by it; those of
+the other sections, which an earlier version of the benchmarks wrote, are not.
 """
 
 
@@ -55,8 +58,7 @@ def _run(name: str) -> bool:
     calibration = (calibration + measure_calibration()) / 2
     slowness = calibration / REFERENCE_SECONDS
     table = format_table(measurements, slowness)
-    machine = describe_machine("PostgreSQL, MariaDB, RabbitMQ on it")
-    speed = f"20 million additions in Python: {calibration:.2f} s"
+    machine, speed = describe_machine(SERVERS), describe_speed(calibration)
     _write_section(title, f"By `make bench-{name}` of {_commit()}. {machine}. {speed}.\n\n{table}\n")
     print(f"\n{table}\n\nWritten to {FILE}")
     return all(measurement.is_within_limit(slowness) for measurement in measurements)

@@ -32,7 +32,6 @@ class Bench:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.hive, self.ledger = environment.hive, environment.ledger
-        self._mark = uuid4().hex[:8]
 
     def run(self) -> Iterator[Measurement]:
         """Yield each measurement as soon as it is complete."""
@@ -40,7 +39,7 @@ class Bench:
         yield from self.measure_latency(200)
         yield from self.measure_rate(200, 8, min_rate=120)
         yield from self.measure_rate(2000, 32, max_milliseconds=400)
-        self.environment.wait_until_idle()
+        self.finish()
         yield from self._measure_burst()
 
     def warm_up(self) -> None:
@@ -82,7 +81,7 @@ class Bench:
         yield Measurement(name, rate, "events/s", at_least=min_rate)
         yield Measurement(f"{name}: 95 %", 1000 * statistics.quantiles(seconds, n=20)[18], "ms")
         yield Measurement(f"{name}: longest reply", 1000 * max(seconds), "ms", at_most=max_milliseconds)
-        yield self._count_lost_jobs(events)
+        yield self._count_lost_jobs(name, events)
         self.environment.wait_until_idle()
         yield Measurement(f"{name}: runs", self._count_runs() - runs_before, "")
 
@@ -92,7 +91,7 @@ class Bench:
         started = time.monotonic()
         self._post_each(events, THREADS)
         yield Measurement("burst of 1,000", 1000 / (time.monotonic() - started), "events/s")
-        yield self._count_lost_jobs(events)
+        yield self._count_lost_jobs("burst of 1,000", events)
         time.sleep(3)
         count = self._count_runs() - runs_before
         yield Measurement("runs of the burst", count, "runs", at_most=20)
@@ -105,7 +104,7 @@ class Bench:
         yield Measurement("wrong outcomes", self._count_wrong_outcomes(), "", at_most=0)
 
     def _events(self, name: str, count: int) -> list[dict[str, Any]]:
-        mark = f"{self._mark} {name} {uuid4().hex[:8]}"
+        mark = f"{uuid4().hex[:8]} {name}"
         return [
             {"type": "new_assembly", "genome": f"{name} {index}", "event_id": f"{mark} {index}"}
             for index in range(count)
@@ -137,7 +136,7 @@ class Bench:
             parts = pool.map(post, (events[start::threads] for start in range(threads)))
             return [seconds for part in parts for seconds in part]
 
-    def _count_lost_jobs(self, events: list[dict[str, Any]]) -> Measurement:
+    def _count_lost_jobs(self, name: str, events: list[dict[str, Any]]) -> Measurement:
         """Count the jobs in the hive: each event has one READY job per analysis."""
         prefix = events[0]["event_id"].rpartition(" ")[0]
         rows = self.environment.fetch_rows(
@@ -147,12 +146,16 @@ class Bench:
             f" WHERE status = 'READY' AND COALESCE(data, input_id) LIKE '%%{prefix} %%'",
         )
         difference = sum(abs(count - len(ANALYSES) * len(events)) for count in rows[0])
-        return Measurement("lost or duplicate jobs", difference, "jobs", at_most=0)
+        return Measurement(f"{name}: lost or duplicate jobs", difference, "jobs", at_most=0)
 
     def finish(self) -> None:
-        """Finish all jobs, and wait for their outcomes."""
-        self._finish_jobs()
-        wait_until(lambda: not self._count_unfinished(), OUTCOME_SECONDS, "all outcomes")
+        """Finish all jobs, also those that are submitted meanwhile, and wait for their outcomes."""
+
+        def is_finished() -> bool:
+            self._finish_jobs()
+            return not self._count_unfinished()
+
+        wait_until(is_finished, OUTCOME_SECONDS, "all outcomes")
         self.environment.wait_until_idle()
 
     def _finish_jobs(self) -> None:
@@ -160,7 +163,7 @@ class Bench:
             connection.exec_driver_sql(
                 "INSERT INTO log_message (job_id, retry, status, message_class, msg)"
                 " SELECT job_id, 0, 'RUN', 'WORKER_ERROR', 'disk full' FROM job"
-                f" WHERE job_id %% {FAILING_STEP} = 0"
+                f" WHERE status = 'READY' AND job_id %% {FAILING_STEP} = 0"
             )
             connection.exec_driver_sql(
                 f"UPDATE job SET status = IF(job_id %% {FAILING_STEP} = 0, 'FAILED', 'DONE'),"

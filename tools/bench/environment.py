@@ -29,12 +29,14 @@ class Environment:
     """
     The measured Airflow, and the systems that it connects to.
 
+    :param database: Airflow's database.
     :param hive: connects as the server's administrator.
     :param hive_user: the user of Airflow's connections; the server counts the statements of this user.
     :param queue: receives all reports.
     """
 
     airflow: AirflowServices
+    database: Engine
     hive: Engine
     hive_user: str
     ledger: Engine
@@ -81,6 +83,21 @@ class Environment:
         session.headers["Authorization"] = f"Bearer {self.airflow.log_in()}"
         return session
 
+    def submit_until_wait(self, event: dict[str, Any]) -> tuple[str, float]:
+        """
+        Submit an event, and wait until its task ``wait`` is deferred.
+
+        :return: the id of its run, and the seconds from the request on.
+        :raises TimeoutError: after 120 s.
+        """
+        session, started = self.open_session(), time.monotonic()
+        response = session.post(f"{self.airflow.url}/event-hooks/jobs", json=event, timeout=60)
+        response.raise_for_status()
+        run_id = str(response.json()["run_id"])
+        statement = f"SELECT 1 FROM task_instance WHERE run_id = '{run_id}' AND state = 'deferred'"
+        wait_until(lambda: self.fetch_rows(self.database, statement), 120, "deferred task", pause=0.02)
+        return run_id, time.monotonic() - started
+
 
 def _measure_cpu(process: psutil.Process) -> float:
     """Return the CPU seconds of a process tree; the times of a parent include its ended children."""
@@ -103,18 +120,19 @@ def _measure_memory(process: psutil.Process) -> float:
     return total
 
 
-def wait_until(condition: Callable[[], Any], seconds: float, name: str) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float, name: str, pause: float = 0.2) -> None:
     """
     Poll until a condition holds.
 
     :param name: of the condition, for the error.
+    :param pause: seconds between two polls.
     :raises TimeoutError: it does not hold within ``seconds``.
     """
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError(f"no {name} within {seconds:.0f} s")
-        time.sleep(0.2)
+        time.sleep(pause)
 
 
 def count_user_statements(root: Connection, user: str) -> int:
@@ -172,14 +190,15 @@ def bench_environment() -> Iterator[Environment]:
             airflow.prepare()
             airflow.start()
             airflow.wait_ready()
-            ledger = create_engine(airflow.ledger_url)
-            yield Environment(airflow, root, name, ledger, name)
+            database, ledger = create_engine(airflow.databases[0].url), create_engine(airflow.ledger_url)
+            yield Environment(airflow, database, root, name, ledger, name)
+            database.dispose()
             ledger.dispose()
         finally:
             airflow.stop()
             _delete_queue(name)
-            for database in airflow.databases:
-                database.drop()
+            for created in airflow.databases:
+                created.drop()
             shutil.rmtree(folder)
     root.dispose()
 

@@ -20,7 +20,6 @@ from typing import Any
 from uuid import uuid4
 
 import pika
-from sqlalchemy import create_engine
 
 from tools.bench.environment import Environment, bench_environment, wait_until
 from tools.bench.measurement import Measurement
@@ -71,7 +70,6 @@ class Bench:
         self.environment = environment
         self.runs = Runs(environment.airflow.url, environment.airflow.log_in)
         self.reports = Reports(environment.queue)
-        self._database = create_engine(environment.airflow.databases[0].url)
         self._mark = uuid4().hex[:8]
 
     def run(self) -> Iterator[Measurement]:
@@ -109,32 +107,25 @@ class Bench:
 
     def measure_single_events(self, count: int, idle: float) -> Iterator[Measurement]:
         """Submit events so slowly that each has its own run, and finish each."""
-        delays, name = [], f"alone {uuid4().hex[:8]}"
+        delays, genomes = [], f"alone {uuid4().hex[:8]}"
         cpu_before, started = self.environment.measure_cpu(), time.monotonic()
         for index in range(count):
-            event = {"type": "new_genebuild", "genome": f"{self._prefix(name)}{index}_"}
-            delays.append(self._measure_delay_to_wait(event))
-            self._finish_all(f"{name} {index}", 1)
+            event = {"type": "new_genebuild", "genome": f"{self._prefix(genomes)}{index}_"}
+            delays.append(self.environment.submit_until_wait(event)[1])
+            self._finish_all(f"{genomes} {index}", 1)
         self.environment.wait_until_idle()
         cpu = self.environment.measure_cpu() - cpu_before - idle * (time.monotonic() - started)
         name = "an event alone in its run"
         yield Measurement(f"{name}: CPU of all of Airflow", 1000 * cpu / count, "ms/event", at_most=1500)
         yield Measurement(f"{name}: from the request to the wait, median", statistics.median(delays), "s")
         delay = self._load_longest_report_delay(count)
-        yield Measurement(f"{name}: from the commit of a report to RabbitMQ, longest", delay, "s", at_most=1)
-
-    def _measure_delay_to_wait(self, event: dict[str, Any]) -> float:
-        """Submit an event, and return the seconds until its wait is deferred."""
-        started = time.monotonic()
-        run_id = self.environment.open_session().post(self._url(), json=event, timeout=60).json()["run_id"]
-        statement = f"SELECT 1 FROM task_instance WHERE run_id = '{run_id}' AND state = 'deferred'"
-        wait_until(lambda: self.environment.fetch_rows(self._database, statement), 60, "deferred task")
-        return time.monotonic() - started
+        yield Measurement(f"{name}: from a stored report to RabbitMQ, longest", delay, "s", at_most=1)
 
     def _load_longest_report_delay(self, count: int) -> float:
-        """Return the longest time from the commit of a report to its publication, of the last events."""
+        """Return the longest seconds for which a report of the last events was, or still is, pending."""
         statement = (
-            "SELECT MAX(EXTRACT(EPOCH FROM sent_at - created_at)) FROM report WHERE event_id IN"
+            "SELECT MAX(EXTRACT(EPOCH FROM COALESCE(sent_at, TIMEZONE('UTC', NOW())) - created_at))"
+            " FROM report WHERE event_id IN"
             f" (SELECT id FROM event ORDER BY id DESC LIMIT {count})"
         )
         return float(self.environment.fetch_rows(self.environment.ledger, statement)[0][0])

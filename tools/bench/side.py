@@ -27,7 +27,7 @@ class Parts:
     """The selected parts of the benchmarks, on a warm Airflow."""
 
     def __init__(self, environment: Environment, names: str) -> None:
-        self._names = names.split(",")
+        self._names = names.split()
         self._api, self._runs = api.Bench(environment), runs.Bench(environment)
         self._api.warm_up()
         self._api.finish()
@@ -55,20 +55,27 @@ def main() -> None:
     with bench_environment() as environment:
         parts = Parts(environment, names)
         _answer()
-        for line in sys.stdin:
-            match line.strip():
-                case "measure":
-                    _answer(*parts.measure())
-                case "pause":
-                    _suspend(environment, is_paused=True)
-                    _answer()
-                case "resume":
-                    _suspend(environment, is_paused=False)
-                    _answer()
+        try:
+            for line in sys.stdin:
+                match line.strip():
+                    case "measure":
+                        _answer(*parts.measure())
+                    case "pause":
+                        _suspend(environment, is_paused=True)
+                        _answer()
+                    case "resume":
+                        _suspend(environment, is_paused=False)
+                        environment.wait_until_idle()  # work that was due during the pause
+                        _answer()
+        finally:
+            _suspend(environment, is_paused=False)  # a stopped process does not end by SIGTERM
 
 
 def _answer(*measurements: Measurement) -> None:
-    values = {f"{measurement.step} ({measurement.unit})": measurement.value for measurement in measurements}
+    values = {
+        f"{measurement.step}, {measurement.unit}" if measurement.unit else measurement.step: measurement.value
+        for measurement in measurements
+    }
     print(json.dumps(values), flush=True)
 
 

@@ -50,15 +50,15 @@ def submit_jobs(connection: Connection, hive: str, analysis: str, inputs: Sequen
     :raises AnalysisNotFound: before any write.
     :raises HiveRejected: before any write, if the analysis has no row in ``analysis_stats``.
     """
-    found = find_analysis(connection, hive, analysis)
-    if not _lock_statistics(connection, found.analysis_id):
+    target = find_analysis(connection, hive, analysis)
+    if not _lock_statistics(connection, target.analysis_id):
         raise HiveRejected(hive, f"its analysis {analysis!r} has no row in analysis_stats")
-    job_ids = _find_first_jobs(connection, found.analysis_id, inputs)
+    job_ids = _find_first_jobs(connection, target.analysis_id, inputs)
     missing = [text for text in inputs if text not in job_ids]
     if missing:
-        _insert_jobs(connection, found.analysis_id, missing)
-        _update_statistics(connection, found, len(missing))
-        job_ids |= _find_first_jobs(connection, found.analysis_id, missing)
+        _insert_jobs(connection, target.analysis_id, missing)
+        _update_statistics(connection, target, len(missing))
+        job_ids |= _find_first_jobs(connection, target.analysis_id, missing)
     return [job_ids[text] for text in inputs]
 
 
@@ -69,13 +69,6 @@ class Analysis:
     analysis_id: int
     has_counter_triggers: bool
     """Whether SQL triggers of the hive maintain the counters of ``analysis_stats``."""
-
-
-_FIND_ANALYSIS = (
-    select(hive_meta.c.meta_key, hive_meta.c.meta_value, analysis_base.c.analysis_id)
-    .select_from(hive_meta.outerjoin(analysis_base, analysis_base.c.logic_name == bindparam("logic_name")))
-    .where(hive_meta.c.meta_key.in_(("hive_sql_schema_version", "hive_use_triggers")))
-)
 
 
 def find_analysis(connection: Connection, hive: str, analysis: str) -> Analysis:
@@ -99,6 +92,13 @@ def find_analysis(connection: Connection, hive: str, analysis: str) -> Analysis:
     if analysis_id is None:
         raise AnalysisNotFound(hive, analysis)
     return Analysis(analysis_id, meta.get("hive_use_triggers") == "1")
+
+
+_FIND_ANALYSIS = (
+    select(hive_meta.c.meta_key, hive_meta.c.meta_value, analysis_base.c.analysis_id)
+    .select_from(hive_meta.outerjoin(analysis_base, analysis_base.c.logic_name == bindparam("logic_name")))
+    .where(hive_meta.c.meta_key.in_(("hive_sql_schema_version", "hive_use_triggers")))
+)
 
 
 def _lock_statistics(connection: Connection, analysis_id: int) -> bool:
