@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import time
@@ -30,6 +31,7 @@ class Measurement:
     """
     One measured value.
 
+    :param value: infinite if what was measured did not end within its timeout.
     :param at_most: highest permitted value; ``None`` for no limit, ``at_least`` likewise. Limits of times
         and rates are those of a machine with a slowness of 1.
     """
@@ -51,7 +53,7 @@ class Measurement:
 
     def format_row(self, slowness: float = 1.0) -> str:
         """Return the row of a Markdown table; a value that exceeds its limit is bold."""
-        text = f"{_format_number(self.value)} {self.unit}".strip()
+        text = f"{_format_number(self.value)} {self.unit}".strip() if math.isfinite(self.value) else "timeout"
         value = text if self.is_within_limit(slowness) else f"**{text}**"
         return f"| {self.step} | {value} | {self._format_limit(slowness)} |"
 

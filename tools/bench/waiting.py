@@ -133,7 +133,7 @@ def measure() -> Iterator[Measurement]:
                 yield Measurement(f"{name}: event alone, request to wait (median)", seconds, "s")
                 backfill, is_ours = runs.measure_backfill(), limit == max(LIMITS)
                 yield Measurement(
-                    f"{name}: backfill of {BACKFILL_RUNS} runs, which ends within {BACKFILL_SECONDS} s",
+                    f"{name}: backfill of {BACKFILL_RUNS} runs",
                     math.inf if backfill is None else backfill,
                     "s",
                     at_most=BACKFILL_SECONDS if is_ours else None,
