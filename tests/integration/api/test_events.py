@@ -11,12 +11,18 @@ from fastapi.testclient import TestClient
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.processes import store_plan
 from event_hooks.ledger.tables import event
+from tests.integration.hive.conftest import wait_until
 from tests.integration.hives import PracticeHive
 
 
 def submit(api: TestClient, *events: dict[str, Any]) -> list[int]:
     """Submit events in one request, and return their ids."""
     return [item["id"] for item in api.post("/jobs", json=list(events)).json()]
+
+
+def has_all_jobs(api: TestClient, event_id: int) -> bool:
+    """Return whether the ledger has the jobs of all processes of an event."""
+    return all(process["job"] for process in api.get(f"/events/{event_id}").json()["processes"])
 
 
 def list_ids(api: TestClient, query: str) -> list[int]:
@@ -59,6 +65,7 @@ def test_events_are_filtered_by_the_time_of_their_arrival(api: TestClient, ledge
 
 def test_an_event_of_a_list_has_no_payload(api: TestClient) -> None:
     (event_id,) = submit(api, {"type": "new_assembly", "genome": "g", "comment": "x"})
+    wait_until(lambda: has_all_jobs(api, event_id))  # the ids are stored after the response
     (listed,), shown = api.get("/events?genome=g").json(), api.get(f"/events/{event_id}").json()
     assert shown.pop("event") == {"type": "new_assembly", "genome": "g", "comment": "x"}
     assert listed == shown
