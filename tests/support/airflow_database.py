@@ -37,11 +37,11 @@ class AirflowDatabase:
             connection.execute(statement)
 
     def add_run(self, run_id: str, state: str = "running", **values: Any) -> None:
-        """Add a run of process_event."""
+        """Add a run, by default of process_event."""
         from airflow.models.dagrun import DagRun
 
-        run = {"dag_id": settings.DAG_ID, "run_id": run_id, "run_type": "manual", "log_template_id": 1}
-        self.execute(insert(DagRun).values(run_after=datetime.now(UTC), state=state, **run, **values))
+        run = {"dag_id": settings.DAG_ID, "run_type": "manual", "run_after": datetime.now(UTC), **values}
+        self.execute(insert(DagRun).values(run_id=run_id, state=state, log_template_id=1, **run))
 
     def add_task(self, run_id: str, state: str, queued: timedelta) -> None:
         """Add the task ``route`` of a run, which has been queued for some time."""

@@ -14,6 +14,7 @@ from event_hooks.api.board import pages
 from event_hooks.api.board.beekeeper_status import BeekeeperStatusCache
 from event_hooks.api.health import HealthMonitor
 from event_hooks.api.intake import EventIntake
+from event_hooks.api.pending_work import PendingWorkMonitor, request_maintenance
 from event_hooks.process_event.runs import start_run_from_api
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ def create_app(start_run: StartRun = start_run_from_api) -> FastAPI:
         app.state.beekeepers = BeekeeperStatusCache(intake.hives)
         app.state.airflow = airflow = AirflowMonitor()
         app.state.health = HealthMonitor(intake, airflow)
+        pending_work = PendingWorkMonitor(intake.ledger, request_maintenance)
         yield
+        await pending_work.close()
         await intake.close()
 
     app = FastAPI(

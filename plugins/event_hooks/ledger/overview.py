@@ -17,12 +17,15 @@ from event_hooks.ledger import follow_ups, joins
 from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.database import read_matching
 from event_hooks.ledger.records import FAILURE_STATES, SUCCESS_STATES, UNFINISHED_STATES, StoredReport
-from event_hooks.ledger.reports import build_stored_report, is_rejected
+from event_hooks.ledger.reports import build_stored_report, is_rejected, select_ready
 from event_hooks.ledger.tables import event, event_process, follow_up, join_wait, report
 from event_hooks.ledger.views import EventFilter, EventState, EventView, HiveBacklog, ProcessView
 
 if TYPE_CHECKING:
     from event_hooks.ledger.database import Ledger
+
+MAINTENANCE_AGE = timedelta(seconds=30)
+"""Age from which unfinished work is left to `maintain_ledger`, and not to the component that created it."""
 
 MAX_ATTENTION_EVENTS = 500
 """Failed events that :func:`list_events_needing_attention` reads; as many rejected, and stalled ones."""
@@ -150,6 +153,28 @@ def has_pending_work(ledger: Ledger) -> bool:
         select(follow_up.c.id).where(follow_ups.is_pending()).exists(),
         select(join_wait.c.id).where(joins.is_expired()).exists(),
     ]
+    return bool(ledger.read(select(or_(*conditions)))[0][0])
+
+
+def needs_maintenance(ledger: Ledger) -> bool:
+    """
+    Return, by one query, whether there is work that may need `maintain_ledger`.
+
+    It is work older than :data:`MAINTENANCE_AGE`: events without a plan, reports and follow-up events that
+    could be sent, and unfinished processes, because their run may have been deleted, their stop interrupted,
+    or their deadline missed. An expired join is such work at once.
+    """
+    cutoff = load_time(ledger) - MAINTENANCE_AGE
+    unfinished = select(event.c.id).join(event_process, event_process.c.event_id == event.c.id)
+    is_unfinished = event_process.c.state.in_(UNFINISHED_STATES)
+    unsent = select_ready(report.c.id).where(report.c.created_at <= cutoff).limit(1)
+    pending = [
+        select(event.c.id).where(event.c.planned_at.is_(None), event.c.received_at <= cutoff),
+        unfinished.where(is_unfinished, event.c.received_at <= cutoff),
+        select(follow_up.c.id).where(follow_ups.is_pending(), follow_up.c.created_at <= cutoff),
+        select(join_wait.c.id).where(joins.is_expired()),
+    ]
+    conditions = [unsent.scalar_subquery().is_not(None), *(statement.exists() for statement in pending)]
     return bool(ledger.read(select(or_(*conditions)))[0][0])
 
 

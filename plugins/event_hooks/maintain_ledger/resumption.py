@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from more_itertools import sliced
@@ -19,6 +18,7 @@ from event_hooks import settings
 from event_hooks.events import lookups
 from event_hooks.ledger.events import load_run_events
 from event_hooks.ledger.outcomes import release_attempts
+from event_hooks.ledger.overview import MAINTENANCE_AGE
 from event_hooks.ledger.processes import list_open_runs, load_run_statuses
 from event_hooks.ledger.records import RunEvents
 from event_hooks.process_event import recording, runs
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from event_hooks.ledger.records import ProcessStatus
 
 log = logging.getLogger(__name__)
-
-GRACE = timedelta(seconds=30)
-"""Age of an event from which its run is resumed here, and not by the component that accepted the event."""
 
 RUNS_PER_REQUEST = 50
 """Runs whose task states are requested from Airflow at once: their ids are part of a URL."""
@@ -52,7 +49,7 @@ def resume_runs(ledger: Ledger, ti: Any) -> None:
     :raises RuntimeError: a run could not be started.
     :raises HiveUnreachable: a stop could not be finished.
     """
-    open_runs = list_open_runs(ledger, GRACE)
+    open_runs = list_open_runs(ledger, MAINTENANCE_AGE)
     with ExitStack() as operations:
         for run_ids in sliced(list(open_runs), RUNS_PER_REQUEST):
             processes = sorted({process for run_id in run_ids for process in open_runs[run_id]})

@@ -24,15 +24,13 @@ from event_hooks.exceptions import (
     LedgerRejected,
     LedgerUnreachable,
     LedgerValueRejected,
-    ReportRejected,
 )
 from event_hooks.follow_ups.hook import EventServerHook, load_connection_async
 from event_hooks.follow_ups.send import send_follow_ups
 from event_hooks.ledger import database
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.follow_ups import load_pending_follow_ups
-from event_hooks.reports.hook import RabbitMQHook
-from event_hooks.reports.outbox import send_pending
+from event_hooks.reports.sender import ReportSender
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +49,6 @@ Failures after which an operation is parked for ``MAX_RETRY_SECONDS``: other pen
 
 SERVER_PAUSE_SECONDS = 60.0
 """After an error of RabbitMQ or the event server, only the DAG `maintain_ledger` sends for this time."""
-
-CONNECTION_SECONDS = 60.0
-"""Seconds after which the connection to RabbitMQ is loaded from Airflow again."""
 
 T = TypeVar("T")
 
@@ -228,39 +223,6 @@ class BackgroundSender:
             _log_retry(self._subject, error)
         finally:
             self._task = None
-
-
-class ReportSender:
-    """
-    Send pending reports.
-
-    The supervisor of a triggerer answers one request after another, some tens per second, so the connection
-    is not loaded for each call, but again after an error or ``CONNECTION_SECONDS``: it may have changed.
-    """
-
-    def __init__(self) -> None:
-        self._hook: RabbitMQHook | None = None
-        self._loaded_at = 0.0
-
-    async def __call__(self, thread: ThreadPoolExecutor, ledger: Ledger) -> None:
-        """
-        Send the reports that are pending in the ledger.
-
-        :raises ReportNotPublished: RabbitMQ is unavailable, or Airflow does not have its connection.
-        """
-        hook = await self._load_hook()
-        self._hook = None  # until the call has succeeded
-        try:
-            await _run_in(thread, send_pending, ledger, hook)
-        except ReportRejected as error:  # the broker accepts other reports
-            _log_retry("Reports", error)
-        self._hook = hook
-
-    async def _load_hook(self) -> RabbitMQHook:
-        if self._hook is None or time.monotonic() > self._loaded_at + CONNECTION_SECONDS:
-            self._hook = RabbitMQHook(parameters=await RabbitMQHook.load_parameters_async())
-            self._loaded_at = time.monotonic()
-        return self._hook
 
 
 async def _send_follow_ups(thread: ThreadPoolExecutor, ledger: Ledger) -> None:

@@ -61,12 +61,15 @@ class _Sender:
             raise
 
 
-def send_pending(ledger: Ledger, hook: RabbitMQHook | None = None, *, run_id: str | None = None) -> int:
+def send_pending(
+    ledger: Ledger, hook: RabbitMQHook | None = None, *, run_id: str | None = None, limit: int | None = None
+) -> int:
     """
     Publish the pending reports of one run, or of all runs.
 
     For all runs, a report that the broker has returned or rejected is retried only after a delay.
 
+    :param limit: publish at most so many reports, in one transaction; default: all of them.
     :return: number of reports that this call has published.
     :raises ReportRejected: the broker returned or rejected reports of this call; all others were published.
     :raises ReportNotPublished: the broker did not confirm a report; this report and all later ones are still
@@ -75,8 +78,11 @@ def send_pending(ledger: Ledger, hook: RabbitMQHook | None = None, *, run_id: st
     if run_id is not None:
         end_retry_delays(ledger, run_id)
     sender = _Sender(hook or RabbitMQHook())
-    while publish_pending(ledger, sender.publish, run_id=run_id):
-        pass
+    if limit is not None:
+        publish_pending(ledger, sender.publish, run_id=run_id, limit=limit)
+    else:
+        while publish_pending(ledger, sender.publish, run_id=run_id):
+            pass
     if sender.rejection:
         raise sender.rejection
     return sender.count

@@ -21,7 +21,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from more_itertools import sliced
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 COMPONENTS = {"schedulers": "SchedulerJob", "dag_processors": "DagProcessorJob", "triggerers": "TriggererJob"}
 """``{component: Airflow's type of its jobs}``."""
@@ -92,6 +92,17 @@ def find_ended_runs(dag_id: str, run_ids: Collection[str]) -> list[str]:
             )
             active.update(session.scalars(statement))
     return [run_id for run_id in run_ids if run_id not in active]
+
+
+def has_recent_run(dag_id: str, age: timedelta) -> bool:
+    """Return whether a DAG has a run that is not finished, or that was created less than ``age`` ago."""
+    unfinished = select(DagRun.id).where(
+        DagRun.dag_id == dag_id, DagRun.state.in_((DagRunState.QUEUED, DagRunState.RUNNING))
+    )
+    # `run_after` has an index. It is in the future for the next run of a schedule only.
+    recent = select(DagRun.id).where(DagRun.dag_id == dag_id, DagRun.run_after > datetime.now(UTC) - age)
+    with create_session() as session:
+        return bool(session.scalar(select(or_(unfinished.exists(), recent.exists()))))
 
 
 def max_examined_runs() -> int:

@@ -12,7 +12,7 @@ from airflow.api_fastapi.core_api.security import get_user
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from event_hooks.api import security
+from event_hooks.api import pending_work, security
 from event_hooks.api.app import create_app
 from event_hooks.ledger.database import Ledger
 from tests.integration.hives import PracticeHive, temporary_hives
@@ -86,8 +86,11 @@ def started() -> list[str]:
 
 
 @pytest.fixture
-def app(ledger: Ledger, lookup_files: dict[str, Path], started: list[str]) -> FastAPI:
-    """The app without permission checks; starting a run only records its id."""
+def app(
+    ledger: Ledger, lookup_files: dict[str, Path], started: list[str], monkeypatch: pytest.MonkeyPatch
+) -> FastAPI:
+    """The app without permission checks and polls; starting a run only records its id."""
+    monkeypatch.setattr(pending_work, "POLL_SECONDS", 3600.0)
     app = create_app(lambda run_id, _ledger, _user: started.append(run_id))
     for check in security.PERMISSION_CHECKS.values():
         app.dependency_overrides[check] = lambda: None

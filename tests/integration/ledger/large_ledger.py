@@ -32,7 +32,7 @@ from event_hooks.ledger.events import (
 )
 from event_hooks.ledger.follow_ups import list_follow_ups
 from event_hooks.ledger.outcomes import request_stop, start_attempt, store_outcomes
-from event_hooks.ledger.overview import has_pending_work
+from event_hooks.ledger.overview import has_pending_work, needs_maintenance
 from event_hooks.ledger.processes import (
     list_open_runs,
     load_process_statuses,
@@ -53,7 +53,7 @@ from event_hooks.ledger.records import (
     event_key,
     run_event_key,
 )
-from event_hooks.ledger.reports import count_pending_reports, publish_pending
+from event_hooks.ledger.reports import count_pending_reports, has_ready_reports, publish_pending
 from event_hooks.ledger.retention import prune_events
 from event_hooks.ledger.tables import metadata
 from event_hooks.ledger.views import EventFilter
@@ -157,7 +157,11 @@ def process_events(ledger: Ledger) -> None:
     for _ in range(2):
         event, _ = accept_events(ledger, new, "new")
     close_run(ledger, "new")
-    assert has_pending_work(ledger)
+    assert (has_pending_work(ledger), needs_maintenance(ledger), has_ready_reports(ledger)) == (
+        True,
+        False,
+        False,
+    )
     assert replace(event, is_new=False) in list_unplanned_events(ledger, 100)
     store_plan(ledger, "new", [ProcessStatus(event.id, 0, "dump", "hive", "event_dump")])
     assert len(load_run_statuses(ledger, "run_77")) == EVENTS_PER_RUN
@@ -179,7 +183,7 @@ def process_events(ledger: Ledger) -> None:
         publish_pending(ledger, lambda reports: reports),
     ] == [1, 0]
     assert prune_events(ledger, timedelta(days=4000)) == 0
-    assert not has_pending_work(ledger)
+    assert (has_pending_work(ledger), needs_maintenance(ledger), has_ready_reports(ledger)) == (False,) * 3
 
 
 def read_board(ledger: Ledger, events: int) -> None:

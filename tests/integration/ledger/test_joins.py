@@ -18,7 +18,7 @@ from event_hooks.ledger import joined_events, joins
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events, load_run_events
 from event_hooks.ledger.joins import JoinWait
-from event_hooks.ledger.overview import has_pending_work
+from event_hooks.ledger.overview import has_pending_work, needs_maintenance
 from event_hooks.ledger.processes import store_plan
 from event_hooks.ledger.records import NewEvent, PendingReport, StoredEvent, event_key
 from event_hooks.ledger.reports import count_pending_reports
@@ -201,8 +201,10 @@ def test_a_join_that_times_out_runs_or_is_reported(then: str, ledger: Ledger) ->
     joins.record_join_events(ledger, [first], {"dump_flatfile": join}, JOIN_PREFIX)
     assert joins.close_expired(ledger, lambda wait: (), JOIN_PREFIX) == []
     assert not has_pending_work_after_plan(ledger, first)
+    assert not needs_maintenance(ledger)
     expire_joins(ledger)
     assert has_pending_work(ledger)
+    assert needs_maintenance(ledger)
     reported: list[JoinWait] = []
 
     def alert(wait: JoinWait) -> list[PendingReport]:

@@ -19,6 +19,7 @@ from event_hooks.ledger.reports import count_pending_reports, store_reports
 from event_hooks.ledger.tables import event, report
 from event_hooks.process_event import ledger_writer as writer_module
 from event_hooks.process_event.ledger_writer import get_ledger_writer
+from event_hooks.reports import sender as sender_module
 from event_hooks.reports.hook import RabbitMQHook
 from tests.integration.ledger.test_sender import drain_queue
 from tools.ports import find_free_port
@@ -169,14 +170,14 @@ async def test_the_connection_to_the_broker_is_loaded_again_only_after_an_error(
     monkeypatch.setattr(RabbitMQHook, "load_parameters_async", load_and_count)
     store_reports(ledger, build_pending("m0"))
     with ThreadPoolExecutor(1) as thread:
-        sender = writer_module.ReportSender()
+        sender = sender_module.ReportSender()
         for _ in range(3):
             await sender(thread, ledger)
         assert (len(loads), drain_queue(queue)) == (1, ["m0"])
         store_reports(ledger, build_pending("m1"))
         with monkeypatch.context() as patch:
             patch.setenv("AIRFLOW_CONN_RABBITMQ_REPORTS", f"amqp://127.0.0.1:{find_free_port()}/%2F")
-            patch.setattr(writer_module, "CONNECTION_SECONDS", -1.0)
+            patch.setattr(sender_module, "CONNECTION_SECONDS", -1.0)
             with pytest.raises(ReportNotPublished):
                 await sender(thread, ledger)
         await sender(thread, ledger)

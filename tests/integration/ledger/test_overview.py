@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import Column, update
 
 from event_hooks.ledger import overview
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events, accept_requests
+from event_hooks.ledger.follow_ups import insert_follow_ups
 from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.processes import reject_events, store_jobs, store_plan
 from event_hooks.ledger.progress import store_progress, store_stalls
 from event_hooks.ledger.records import (
     EventRequest,
+    FollowUpEvent,
     NewEvent,
+    PendingReport,
     ProcessOutcome,
     ProgressUpdate,
     run_event_key,
 )
+from event_hooks.ledger.reports import store_reports
+from event_hooks.ledger.tables import event, follow_up, report
 from event_hooks.ledger.views import EventFilter, EventState, EventView
 
 WEEK = timedelta(days=7)
@@ -170,3 +177,34 @@ def test_an_empty_ledger_has_no_events(ledger: Ledger) -> None:
     assert overview.load_event_view(ledger, 1) is None
     assert overview.list_events(ledger, EventFilter()) == []
     assert overview.load_backlogs(ledger) == []
+
+
+def make_older(ledger: Ledger, *columns: Column[Any]) -> None:
+    """Move times back by the age from which work is left to `maintain_ledger`."""
+    with ledger.transaction() as connection:
+        for column in columns:
+            older = datetime.now(UTC) - 2 * overview.MAINTENANCE_AGE
+            connection.execute(update(column.table).values({column: older}))
+
+
+def test_maintenance_is_needed_for_old_unfinished_work_only(ledger: Ledger) -> None:
+    def make_old_and_check() -> tuple[bool, bool]:
+        """Return whether maintenance is needed for the work while it is new, and when it is old."""
+        is_needed = overview.needs_maintenance(ledger)
+        make_older(ledger, event.c.received_at, report.c.created_at, follow_up.c.created_at)
+        return is_needed, overview.needs_maintenance(ledger)
+
+    assert make_old_and_check() == (False, False)
+    (event_id,) = accept_genomes(ledger, "g", processes=["dump"])
+    assert make_old_and_check() == (False, True)  # it has no plan
+    store_plan(ledger, "run")
+    assert overview.needs_maintenance(ledger)  # its process is not finished
+    finish(ledger, event_id, dump="complete")
+    store_reports(ledger, [PendingReport("m0", None, "run", "report.info", "{}")])
+    assert make_old_and_check() == (False, True)
+    with ledger.transaction() as connection:
+        connection.execute(update(report).values(retry_at=datetime.now(UTC) + WEEK))
+    assert not overview.needs_maintenance(ledger)  # the broker has returned the report
+    with ledger.transaction() as connection:
+        insert_follow_ups(connection, [FollowUpEvent(event_id, "dump", 0, {})])
+    assert make_old_and_check() == (False, True)

@@ -40,7 +40,7 @@ WAITING = {"route": "success", "dump.submit": "success", "dump.wait": "deferred"
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the runs that were started; all events are old enough."""
     run_ids: list[str] = []
-    monkeypatch.setattr(resumption, "GRACE", timedelta(0))
+    monkeypatch.setattr(resumption, "MAINTENANCE_AGE", timedelta(0))
     monkeypatch.setattr(runs, "start_run", lambda ledger, run_id: run_ids.append(run_id))
     return run_ids
 
