@@ -1,8 +1,11 @@
 """
-Resume unfinished work each minute: start runs, send reports and follow-up events, and prune old events.
+Resume unfinished work: start runs, send reports and follow-up events, and prune old events.
+
+It runs every five minutes. While there is unfinished work, the API server requests a run about each minute;
+the id of such a run begins with `pending__`.
 
 An event is accepted when the ledger has stored it. The component that accepted it starts its run. If that
-fails, this DAG starts the run half a minute later. It also starts a run again that a user has deleted while
+fails, this DAG starts the run about a minute later. It also starts a run again that a user has deleted while
 its jobs run, records processes that no task will finish, and finishes stops that were interrupted.
 
 A process that waits for several events has a time limit. When it has passed, the process runs with the
@@ -28,7 +31,7 @@ from event_hooks.maintain_ledger import maintenance
 
 
 @dag(
-    schedule=timedelta(minutes=1),
+    schedule=timedelta(minutes=5),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,

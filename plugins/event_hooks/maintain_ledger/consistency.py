@@ -34,7 +34,7 @@ from event_hooks.reports.builder import ReportStep
 from event_hooks.reports.report import METADATA_KEY
 
 GRACE = timedelta(minutes=3)
-"""Age from which work that `maintain_ledger` resumes each minute is overdue."""
+"""Age from which work that `maintain_ledger` resumes is overdue; it runs about each minute meanwhile."""
 
 MAX_UNPLANNED_EVENTS = 100
 """Unplanned events that are listed, the oldest first."""

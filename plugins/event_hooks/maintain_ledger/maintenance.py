@@ -12,7 +12,9 @@ from event_hooks import metrics, settings
 from event_hooks.events import lookups
 from event_hooks.follow_ups.send import send_follow_ups
 from event_hooks.ledger import joins, overview
+from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.database import Ledger
+from event_hooks.ledger.marks import load_or_create_mark, move_mark
 from event_hooks.ledger.records import RunEvents, StoredEvent
 from event_hooks.ledger.retention import prune_events
 from event_hooks.maintain_ledger.resumption import resume_runs
@@ -28,8 +30,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PRUNE_MINUTE = 30
-"""Minute of each hour in which old rows are pruned."""
+PRUNE_INTERVAL = timedelta(hours=1)
+"""Time from one pruning of old rows to the next; the ledger has the time of the last one."""
+
+PRUNE_MARK = "prune"
 
 
 def maintain(ti: Any) -> None:
@@ -42,16 +46,30 @@ def maintain(ti: Any) -> None:
     # ExitStack runs every operation, the last one first, even if an earlier one fails. The last error fails
     # the task.
     with ExitStack() as operations:
+        operations.callback(ledger.close)
+        operations.callback(prune_hourly, ledger)
+        operations.callback(send_metrics, ledger)
         operations.callback(resume_runs, ledger, ti)
         operations.callback(send_pending_work, ledger)
         operations.callback(lambda: report_late_processes(ledger, lookups.load_cached().processes.values()))
+
+
+def prune_hourly(ledger: Ledger) -> None:
+    """Prune old rows, unless that was done within :data:`PRUNE_INTERVAL`."""
+    now = load_time(ledger)
+    last = load_or_create_mark(ledger, PRUNE_MARK, now - PRUNE_INTERVAL)
+    if timedelta(0) <= now - last < PRUNE_INTERVAL:
+        return
+    log.info("%s old events pruned", prune_events(ledger, timedelta(days=settings.ledger_retention_days())))
+    with ledger.transaction() as connection:
+        move_mark(connection, PRUNE_MARK, now)
+
+
+def send_metrics(ledger: Ledger) -> None:
+    """Set the gauges of unfinished work, if Airflow has a metrics backend."""
     if metrics.is_enabled():
         hives = {process.hive_conn_id for process in lookups.load_cached().processes.values()}
         send_backlog_metrics(hives, overview.load_backlogs(ledger), overview.count_pending(ledger))
-    if datetime.now(UTC).minute == PRUNE_MINUTE:
-        count = prune_events(ledger, timedelta(days=settings.ledger_retention_days()))
-        log.info("%s old events pruned", count)
-    ledger.close()
 
 
 def send_pending_work(ledger: Ledger) -> None:
