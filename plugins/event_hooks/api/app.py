@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -43,8 +44,8 @@ def create_app(start_run: StartRun = start_run_from_api) -> FastAPI:
         app.state.health = HealthMonitor(intake, airflow)
         pending_work = PendingWorkMonitor(intake.ledger, request_maintenance)
         yield
-        await pending_work.close()
-        await intake.close()
+        # A broker that does not answer delays no run that is to be started.
+        await asyncio.gather(pending_work.close(), intake.close())
 
     app = FastAPI(
         title="event hooks",
