@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, delete, insert
+from sqlalchemy import Engine, create_engine, delete, insert, select
 from sqlalchemy.orm import configure_mappers, sessionmaker
 
 from event_hooks import settings
@@ -42,6 +42,13 @@ class AirflowDatabase:
 
         run = {"dag_id": settings.DAG_ID, "run_type": "manual", "run_after": datetime.now(UTC), **values}
         self.execute(insert(DagRun).values(run_id=run_id, state=state, log_template_id=1, **run))
+
+    def list_run_ids(self) -> list[str]:
+        """Return the ids of all runs, in the order in which they were added."""
+        from airflow.models.dagrun import DagRun
+
+        with self.engine.connect() as connection:
+            return list(connection.scalars(select(DagRun.run_id).order_by(DagRun.id)))
 
     def add_task(self, run_id: str, state: str, queued: timedelta) -> None:
         """Add the task ``route`` of a run, which has been queued for some time."""

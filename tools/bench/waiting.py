@@ -79,7 +79,7 @@ class WaitingRuns:
         body = {
             "dag_id": "maintain_ledger",
             "from_date": start.isoformat(),
-            "to_date": (start + timedelta(minutes=BACKFILL_RUNS - 1)).isoformat(),
+            "to_date": (start + timedelta(minutes=5 * (BACKFILL_RUNS - 1))).isoformat(),
             "reprocess_behavior": "none",
             "max_active_runs": BACKFILL_RUNS,
         }

@@ -1,6 +1,8 @@
 """
 Watch the ledger for pending work, in the API server: send reports, and request runs of `maintain_ledger`.
 
+Old runs of `maintain_ledger` are deleted here too, because tasks have no access to Airflow's database.
+
 A task that stores reports does not send them, and no triggerer may be writing. Each process of the API server
 therefore polls the ledger, and sends what is pending. Several processes, and triggerers, can do so at the
 same time: :func:`event_hooks.ledger.reports.publish_pending` locks the reports that it publishes.
@@ -42,6 +44,12 @@ MAINTENANCE_POLL_SECONDS = 20.0
 MAINTENANCE_PAUSE = timedelta(seconds=30)
 """Time after the creation of a run of `maintain_ledger` in which no run is requested."""
 
+DELETION_POLL_SECONDS = 600.0
+"""Time between two deletions of old runs of `maintain_ledger`."""
+
+RUN_RETENTION = timedelta(days=7)
+"""Age from which finished runs of `maintain_ledger` are deleted from Airflow's database."""
+
 MAX_RETRY_SECONDS = 60.0
 """The longest pause after an error; pauses double from 1 s."""
 
@@ -61,10 +69,11 @@ class PendingWorkMonitor:
         self._pollers = (
             Poller("Sending pending reports", POLL_SECONDS, self._poll_reports),
             Poller("Requesting maintain_ledger", MAINTENANCE_POLL_SECONDS, self._poll_maintenance),
+            Poller("Deleting old runs of maintain_ledger", DELETION_POLL_SECONDS, self._delete_runs),
         )
 
     async def close(self) -> None:
-        """End both pollers, after their present calls: those of RabbitMQ and the databases have timeouts."""
+        """End all pollers, after their present calls: those of RabbitMQ and the databases have timeouts."""
         await asyncio.gather(*(poller.close() for poller in self._pollers))
 
     async def _poll_reports(self, thread: ThreadPoolExecutor) -> None:
@@ -75,6 +84,9 @@ class PendingWorkMonitor:
 
     async def _poll_maintenance(self, thread: ThreadPoolExecutor) -> None:
         await asyncio.get_running_loop().run_in_executor(thread, self._request_needed_maintenance)
+
+    async def _delete_runs(self, thread: ThreadPoolExecutor) -> None:
+        await asyncio.get_running_loop().run_in_executor(thread, delete_old_runs)
 
     def _request_needed_maintenance(self) -> None:
         if needs_maintenance(self._open_ledger()):
@@ -136,3 +148,12 @@ def request_maintenance() -> None:
         return
     run_id = f"pending__{datetime.now(UTC):%Y%m%dT%H%M}"
     api_server.trigger_run(MAINTENANCE_DAG_ID, run_id, {}, None, None)
+
+
+def delete_old_runs() -> None:
+    """Delete runs of `maintain_ledger` that are older than :data:`RUN_RETENTION`; idempotent."""
+    from event_hooks.runtime import api_server  # as above
+
+    count = api_server.delete_finished_runs(MAINTENANCE_DAG_ID, RUN_RETENTION)
+    if count:
+        log.info("%s runs of %s older than %s deleted", count, MAINTENANCE_DAG_ID, RUN_RETENTION)

@@ -3,14 +3,15 @@ Interfaces of Airflow's API server, for the FastAPI app that event hooks mounts 
 
 Imported only in the API server, because its modules take seconds to import. Airflow 3.3 mounts the apps
 of plugins without authentication and documents no dependency for it, so the app uses those of Airflow's
-own routes. To trigger a run, the public way is ``POST /api/v2/dags/{dag_id}/dagRuns``, which needs a
-token and another request to the same server. Replace the functions here when Airflow documents an
-interface for apps of plugins.
+own routes. The public ways to trigger and delete runs are routes below ``/api/v2/dags/{dag_id}/dagRuns``,
+which need a token and another request to the same server. Replace the functions here when Airflow documents
+an interface for apps of plugins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from airflow.api.common.trigger_dag import trigger_dag
@@ -19,18 +20,26 @@ from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag, resolve_user_from_token
 from airflow.exceptions import DagRunAlreadyExists
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
+from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType
 from fastapi import HTTPException, Request
+from sqlalchemy import delete, select
 
 __all__ = [
     "COOKIE_NAME_JWT_TOKEN",
     "BaseUser",
+    "delete_finished_runs",
     "find_user",
     "get_user",
     "is_permitted",
     "require_run_permission",
     "trigger_run",
 ]
+
+MAX_DELETED_RUNS = 1000
+"""Runs that one call deletes, in one transaction."""
 
 
 def require_run_permission(method: Literal["GET", "POST", "PUT"], dag_id: str) -> Callable[..., Any]:
@@ -73,3 +82,27 @@ def trigger_run(dag_id: str, run_id: str, conf: dict[str, Any], note: str | None
     except DagRunAlreadyExists:
         return False
     return True
+
+
+def delete_finished_runs(dag_id: str, age: timedelta) -> int:
+    """
+    Delete the oldest finished runs of a DAG, with their tasks and XComs, but not the log files of the tasks.
+
+    :param age: delete runs that were due longer ago.
+    :return: number of deleted runs, at most :data:`MAX_DELETED_RUNS`.
+    """
+    finished = (
+        select(DagRun.id)
+        .where(
+            DagRun.dag_id == dag_id,
+            DagRun.state.in_((DagRunState.SUCCESS, DagRunState.FAILED)),
+            DagRun.run_after < datetime.now(UTC) - age,
+        )
+        .order_by(DagRun.id)
+        .limit(MAX_DELETED_RUNS)
+    )
+    with create_session() as session:
+        ids = list(session.scalars(finished))
+        if ids:
+            session.execute(delete(DagRun).where(DagRun.id.in_(ids)))
+        return len(ids)

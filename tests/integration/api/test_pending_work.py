@@ -12,13 +12,19 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.models.base import Base
 from fastapi.testclient import TestClient
 from sqlalchemy import text, update
 from sqlalchemy.exc import IntegrityError
 
 from event_hooks.api import pending_work
 from event_hooks.api.app import create_app
-from event_hooks.api.pending_work import MAINTENANCE_DAG_ID, PendingWorkMonitor, request_maintenance
+from event_hooks.api.pending_work import (
+    MAINTENANCE_DAG_ID,
+    PendingWorkMonitor,
+    delete_old_runs,
+    request_maintenance,
+)
 from event_hooks.ledger import database
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.reports import count_pending_reports, has_ready_reports, store_reports
@@ -236,3 +242,32 @@ async def test_an_error_of_airflow_stops_no_report(
         await wait_until(lambda: "Requesting maintain_ledger is retried: the database" in caplog.text)
         store_reports(ledger, [build_pending("m0")])
         await wait_until(lambda: drain_queue(queue) == ["m0"])
+
+
+def test_old_finished_runs_of_maintenance_are_deleted(
+    airflow_database: AirflowDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_server, "MAX_DELETED_RUNS", 2)
+    old = datetime.now(UTC) - pending_work.RUN_RETENTION - timedelta(minutes=1)
+    for run_id, state in {"s0": "success", "f1": "failed", "r2": "running", "s3": "success"}.items():
+        airflow_database.add_run(run_id, state, dag_id=MAINTENANCE_DAG_ID, run_after=old)
+    airflow_database.add_run("new", "success", dag_id=MAINTENANCE_DAG_ID)
+    airflow_database.add_run("other", "success", run_after=old)
+    delete_old_runs()
+    assert airflow_database.list_run_ids() == ["r2", "s3", "new", "other"]
+    for _ in range(2):
+        delete_old_runs()
+        assert airflow_database.list_run_ids() == ["r2", "new", "other"]
+
+
+@pytest.mark.usefixtures("airflow_database")  # loads all models
+def test_airflow_deletes_the_rows_that_refer_to_a_deleted_run() -> None:
+    """The database of the test above has no foreign keys."""
+    keys = [
+        key
+        for table in Base.metadata.tables.values()
+        for key in table.foreign_key_constraints
+        if key.referred_table.name in ("dag_run", "task_instance")
+    ]
+    assert "task_instance" in {key.table.name for key in keys}
+    assert {str(key.ondelete).upper() for key in keys} <= {"CASCADE", "SET NULL"}
