@@ -17,6 +17,7 @@ from tests.integration.hive.conftest import (
     read_outcome,
     read_state,
     read_trees,
+    record_statements,
     submit_job,
 )
 from tests.integration.hives import PracticeHive
@@ -107,6 +108,31 @@ def test_a_shared_funnel_belongs_to_both_trees(make_hive: MakeHive) -> None:
     trees = read_trees(hive, first_id, second_id)
     assert {funnel, after} <= set(trees[first_id].statuses)
     assert {funnel, after} <= set(trees[second_id].statuses)
+
+
+@pytest.mark.parametrize("server", ["mysql", "sqlite"])
+def test_a_range_of_ids_adds_no_other_jobs(make_hive: MakeHive, server: str) -> None:
+    """Every second job is followed; the statements read ranges that exclude the others."""
+    hive = make_hive(server)
+    hive.execute(
+        "INSERT INTO job (job_id, prev_job_id, analysis_id, input_id, param_id_stack, accu_id_stack,"
+        " status, when_completed) WITH RECURSIVE ids (id) AS"
+        " (SELECT 1 UNION ALL SELECT id + 1 FROM ids WHERE id < 800) SELECT id,"
+        " CASE WHEN id > 400 THEN id - 400 END, 1, id, '', '',"
+        " CASE WHEN id > 400 THEN 'RUN' ELSE 'DONE' END, '2026-01-01' FROM ids"
+    )
+    jobs = dict.fromkeys(range(2, 401, 2))
+    with open_reader(hive) as reader:
+        for child_status in ("RUN", "DONE"):
+            hive.execute("UPDATE job SET status = :status WHERE job_id > 400", status=child_status)
+            with record_statements() as statements:
+                outcomes = reader.read_changes((), jobs).outcomes
+            assert any("BETWEEN" in statement for statement in statements)
+            assert [outcome.job_id for outcome in outcomes] == (list(jobs) if child_status == "DONE" else [])
+            assert {job_id: tree.statuses for job_id, tree in reader._forest.trees.items()} == {
+                job_id: {job_id: "DONE", job_id + 400: child_status} for job_id in jobs
+            }
+        assert len(reader._forest.analysis_ids) == 2 * len(jobs)
 
 
 def test_a_removed_tree_leaves_no_data_of_a_funnel_that_several_of_its_jobs_hold_back(

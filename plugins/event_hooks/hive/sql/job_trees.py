@@ -13,14 +13,14 @@ the remaining rows without an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, literal_column, or_, select, union_all
+from sqlalchemy import Connection, select, union_all
 
-from event_hooks.hive.sql.tables import is_in, job, semaphore
+from event_hooks.hive.sql.tables import build_id_conditions, job, semaphore
 
 DONE_STATUSES = frozenset({"DONE", "PASSED_ON"})
 """Final statuses. FAILED is not one of them: a user may reset a failed job."""
@@ -33,9 +33,6 @@ NOT_RUNNING_STATUSES = DONE_STATUSES | NOT_STARTED_STATUSES | {"FAILED"}
 
 MAX_IDS_PER_STATEMENT = 25_000
 """Job ids in one statement. Above about 36,000, MySQL 8 would scan the whole table instead."""
-
-MIN_RANGE_IDS = 100
-"""Consecutive ids from which on a statement selects them by a range."""
 
 
 class JobState(StrEnum):
@@ -80,7 +77,7 @@ class JobTree:
         statuses = set(self.statuses.values())
         if self.root_id not in self.statuses:
             return JobState.MISSING
-        if statuses - {"SEMAPHORED", "DONE", "FAILED", "PASSED_ON"}:
+        if not statuses <= NOT_RUNNING_STATUSES or "READY" in statuses:
             return JobState.RUNNING
         if "FAILED" in statuses:
             return JobState.FAILED
@@ -94,7 +91,7 @@ class JobTree:
 
     def count_by_status(self, *statuses: str) -> int:
         """Return the number of jobs with one of these statuses."""
-        return sum(status in statuses for status in self.statuses.values())
+        return sum(map(list(self.statuses.values()).count, statuses))
 
 
 class JobForest:
@@ -114,7 +111,7 @@ class JobForest:
         self.analysis_ids: dict[int, int] = {}
         """``{job_id: analysis_id}`` of the jobs of all trees."""
 
-        self._trees_by_job: dict[int, list[JobTree]] = {}
+        self._trees_by_job: dict[int, tuple[JobTree, ...]] = {}
         self._statuses: dict[int, str | None] = {}
 
     def refresh(self, connection: Connection, root_ids: Iterable[int]) -> set[JobTree]:
@@ -144,7 +141,7 @@ class JobForest:
             self._update_statuses(rows, changed)
             self._add_children(rows, changed)
             job_ids = self._add_shared_funnels(rows)
-            parent_ids = self._settle(read_parent_ids, [*(row.job_id for row in rows), *parent_ids])
+            parent_ids = self._settle(read_parent_ids, [*[row[0] for row in rows], *parent_ids])
         return changed
 
     def add_shared_job(self, root_id: int, job_id: int) -> bool:
@@ -165,10 +162,10 @@ class JobForest:
         """Remove a tree, and all data about jobs that no other tree includes."""
         tree = self.trees.pop(root_id, None)
         for job_id in {*tree.statuses, *tree.unsettled} if tree else ():
-            trees = self._trees_by_job.get(job_id, [])
-            if tree in trees:
-                trees.remove(tree)
-            if not trees:
+            trees = tuple(other for other in self._trees_by_job.get(job_id, ()) if other is not tree)
+            if trees:
+                self._trees_by_job[job_id] = trees
+            else:
                 for values in (self._trees_by_job, self._statuses, self.analysis_ids):
                     values.pop(job_id, None)
 
@@ -180,7 +177,7 @@ class JobForest:
 
     def _add_job(self, tree: JobTree, job_id: int) -> None:
         tree.unsettled.add(job_id)
-        self._trees_by_job.setdefault(job_id, []).append(tree)
+        self._trees_by_job[job_id] = (*self._trees_by_job.get(job_id, ()), tree)
         # The next row of the job is a change for this tree, even if another tree has the same status already.
         self._statuses[job_id] = None
 
@@ -201,12 +198,15 @@ class JobForest:
     def _add_children(self, rows: Iterable[Any], changed: set[JobTree]) -> None:
         """Add each job to the trees of its parent."""
         for job_id, parent_id, status, *_ in rows:
-            for tree in self._trees_by_job.get(parent_id, ()):
-                if tree not in self._trees_by_job.get(job_id, ()):
-                    self._add_job(tree, job_id)
-                    self._statuses[job_id] = tree.statuses[job_id] = status
+            trees = self._trees_by_job.get(parent_id, ())
+            if trees and (known := self._trees_by_job.setdefault(job_id, trees)) is not trees:
+                self._trees_by_job[job_id] = tuple(dict.fromkeys((*known, *trees)))
+            for tree in trees:
+                if job_id not in tree.statuses:
+                    tree.statuses[job_id] = status
+                    tree.unsettled.add(job_id)
                     changed.add(tree)
-                is_successor = parent_id in tree.result_ids and tree.statuses.get(parent_id) == "PASSED_ON"
+                is_successor = self._statuses[parent_id] == "PASSED_ON" and parent_id in tree.result_ids
                 if is_successor and job_id not in tree.result_ids:
                     tree.result_ids.append(job_id)
 
@@ -242,14 +242,16 @@ class JobForest:
         """Settle finished jobs whose children were read; return the jobs with unread children."""
         unread_ids = set()
         for job_id in candidates:
+            status = self._statuses.get(job_id)
+            is_done = status in DONE_STATUSES
+            if not (is_done or status == "FAILED" or self._is_full_read):
+                continue
             for tree in self._trees_by_job.get(job_id, ()):
-                status = tree.statuses.get(job_id)
-                is_finished = status in DONE_STATUSES or status == "FAILED"
-                if job_id not in tree.unsettled or not (is_finished or self._is_full_read):
+                if job_id not in tree.unsettled:
                     continue
                 if job_id not in read_parent_ids:
                     unread_ids.add(job_id)
-                elif status in DONE_STATUSES:
+                elif is_done:
                     tree.unsettled.discard(job_id)
         return unread_ids
 
@@ -283,41 +285,13 @@ def _load_rows(connection: Connection, job_ids: Iterable[int], parent_ids: Itera
     for start in range(0, len(own) + len(parents), MAX_IDS_PER_STATEMENT):
         end = start + MAX_IDS_PER_STATEMENT
         conditions = [
-            *_build_conditions(job.c.job_id, own[start:end]),
-            *_build_conditions(job.c.prev_job_id, parents[max(0, start - len(own)) : max(0, end - len(own))]),
+            *build_id_conditions(job.c.job_id, own[start:end]),
+            *build_id_conditions(
+                job.c.prev_job_id, parents[max(0, start - len(own)) : max(0, end - len(own))]
+            ),
         ]
-        selects = [_SELECT_JOBS.where(condition) for condition in conditions]
-        rows.extend(connection.execute(selects[0] if len(selects) == 1 else union_all(*selects)).all())
+        rows.extend(connection.execute(union_all(*map(_SELECT_JOBS.where, conditions))).all())
     return rows
-
-
-def _build_conditions(column: ColumnElement[Any], ids: Sequence[int]) -> Iterator[ColumnElement[bool]]:
-    """
-    Yield the conditions that select these ids.
-
-    Jobs inserted together have consecutive ids. The server reads a range of them faster than a list.
-
-    :param ids: sorted.
-    """
-    ranges: list[ColumnElement[bool]] = []
-    single_ids: list[int] = []
-    for run in _split_consecutive(ids):
-        if len(run) < MIN_RANGE_IDS:
-            single_ids.extend(run)
-        else:
-            ranges.append(column.between(literal_column(str(run[0])), literal_column(str(run[-1]))))
-    if ranges:
-        yield or_(*ranges)
-    if single_ids:  # a separate condition: MariaDB reads a long list slowly if it is combined with an OR
-        yield is_in(column, single_ids)
-
-
-def _split_consecutive(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    start = 0
-    for end in range(1, len(ids) + 1):
-        if end == len(ids) or ids[end] != ids[end - 1] + 1:
-            yield ids[start:end]
-            start = end
 
 
 _SELECT_JOBS = select(

@@ -7,13 +7,33 @@ eHive does not create ``result`` and ``job_progress``: the event pipelines do, s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, DateTime, Integer, MetaData, String, Table, Text, text
+from more_itertools import sliced
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    DateTime,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+    literal_column,
+    or_,
+    text,
+)
 
 CHUNK_ROWS = 1000
 """Rows that one statement selects by their ids or texts."""
+
+RANGE_IDS = 100
+"""Sorted ids that a statement selects by a range, if the range is short."""
+
+MAX_RANGE_SPAN = 250
+"""Difference between the last and the first of these ids, up to which the range is short."""
 
 _tables = MetaData()
 
@@ -138,3 +158,32 @@ def is_in(column: ColumnElement[Any], values: Iterable[int]) -> ColumnElement[bo
     return column.op("IN", is_comparison=True)(
         text(f"({', '.join(str(int(value)) for value in values) or 'NULL'})")
     )
+
+
+def build_id_conditions(column: ColumnElement[Any], ids: Sequence[int]) -> Iterator[ColumnElement[bool]]:
+    """
+    Yield conditions that together select these ids.
+
+    Jobs inserted together have adjacent ids. The server reads a range of ids faster than a list, even if it
+    has to exclude as many others.
+
+    :param ids: sorted, without duplicates.
+    """
+    ranges: list[tuple[int, int]] = []
+    listed_ids: list[int] = []
+    for block in sliced(ids, RANGE_IDS):
+        first, last = block[0], block[-1]
+        if len(block) < RANGE_IDS or last - first > MAX_RANGE_SPAN:
+            listed_ids.extend(block)
+        elif ranges and first - ranges[-1][1] < RANGE_IDS:
+            ranges[-1] = ranges[-1][0], last
+        else:
+            ranges.append((first, last))
+    if ranges:
+        condition = or_(
+            *(column.between(literal_column(str(first)), literal_column(str(last))) for first, last in ranges)
+        )
+        others = {job_id for first, last in ranges for job_id in range(first, last + 1)}.difference(ids)
+        yield and_(condition, ~is_in(column, sorted(others))) if others else condition
+    if listed_ids:  # a separate condition: MariaDB reads a long list slowly if it is combined with an OR
+        yield is_in(column, listed_ids)
