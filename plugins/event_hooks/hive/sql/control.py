@@ -14,10 +14,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from more_itertools import sliced
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, literal, select, update
 
 from event_hooks.hive.sql.inputs import find_foreign_jobs
-from event_hooks.hive.sql.job_trees import NOT_RUNNING_STATUSES, NOT_STARTED_STATUSES, JobTree, load_trees
+from event_hooks.hive.sql.job_trees import (
+    NOT_RUNNING_STATUSES,
+    NOT_STARTED_STATUSES,
+    JobState,
+    JobTree,
+    load_trees,
+)
 from event_hooks.hive.sql.log_notes import RESUMED_NOTE, STOPPED_NOTE, load_stopped_jobs
 from event_hooks.hive.sql.outcomes import load_trees_with_funnels
 from event_hooks.hive.sql.submission import has_counter_triggers, status_after_submit
@@ -61,10 +67,12 @@ def reset_jobs(connection: Connection, jobs: Mapping[int, str | None]) -> Contro
     :param jobs: as in :func:`event_hooks.hive.sql.inputs.find_foreign_jobs`; foreign jobs are not changed.
     """
     foreign_ids = find_foreign_jobs(connection, jobs)
-    trees = load_trees_with_funnels(connection, sorted(jobs.keys() - foreign_ids))
+    trees, notes = load_trees_with_funnels(connection, sorted(jobs.keys() - foreign_ids))
+    incomplete = [tree for tree in trees if tree.state() is not JobState.COMPLETE]
+    stopped_ids = notes.stopped | load_stopped_jobs(connection, incomplete)
     failed_ids = {job_id for tree in trees for job_id in tree.find_by_status("FAILED")}
     changed_ids = _change_status(connection, failed_ids, "FAILED", None)
-    changed_ids += _change_status(connection, load_stopped_jobs(connection, trees), "DONE", None)
+    changed_ids += _change_status(connection, stopped_ids, "DONE", None)
     return ControlResult(changed_ids, _find_running(trees), sorted(foreign_ids))
 
 
@@ -124,15 +132,18 @@ def _change_status(
         rows = connection.execute(_select_with_semaphores().where(*conditions)).all()
         for status in {after or _runnable_status(row) for row in rows}:
             status_rows = [row for row in rows if (after or _runnable_status(row)) == status]
-            _update_jobs(connection, status_rows, before, status)
-            _add_notes(connection, status_rows, before, status)
-            changed_ids.extend(row.job_id for row in status_rows)
+            status_ids = [row.job_id for row in status_rows]
+            _add_notes(connection, status_ids, before, status)
+            _update_jobs(connection, status_ids, before, status)
+            for analysis_id, count in sorted(Counter(row.analysis_id for row in status_rows).items()):
+                _update_statistics(connection, analysis_id, {before: -count, status: count})
+            changed_ids += status_ids
     return changed_ids
 
 
 def _select_with_semaphores() -> Select[Any]:
     held_back_by = (semaphore.c.local_jobs_counter + semaphore.c.remote_jobs_counter).label("held_back_by")
-    return select(job.c.job_id, job.c.analysis_id, job.c.retry_count, held_back_by).select_from(
+    return select(job.c.job_id, job.c.analysis_id, held_back_by).select_from(
         job.outerjoin(semaphore, semaphore.c.dependent_job_id == job.c.job_id)
     )
 
@@ -141,15 +152,13 @@ def _runnable_status(row: Row[Any]) -> str:
     return "SEMAPHORED" if (row.held_back_by or 0) > 0 else "READY"
 
 
-def _update_jobs(connection: Connection, rows: Sequence[Row[Any]], before: str, after: str) -> None:
+def _update_jobs(connection: Connection, job_ids: Sequence[int], before: str, after: str) -> None:
     values: dict[str, Any] = {"status": after}
     if before == "FAILED":
         values["retry_count"] = 1
     if after == "DONE":
         values["when_completed"] = None  # a time would mean that the job ran
-    connection.execute(update(job).where(is_in(job.c.job_id, [row.job_id for row in rows])).values(values))
-    for analysis_id, count in sorted(Counter(row.analysis_id for row in rows).items()):
-        _update_statistics(connection, analysis_id, {before: -count, after: count})
+    connection.execute(update(job).where(is_in(job.c.job_id, job_ids)).values(values))
 
 
 def _update_statistics(connection: Connection, analysis_id: int, changes: Mapping[str, int]) -> None:
@@ -167,13 +176,14 @@ def _update_statistics(connection: Connection, analysis_id: int, changes: Mappin
     connection.execute(update(analysis_stats).where(stats.analysis_id == analysis_id).values(values))
 
 
-def _add_notes(connection: Connection, rows: Sequence[Row[Any]], before: str, after: str) -> None:
+def _add_notes(connection: Connection, job_ids: Sequence[int], before: str, after: str) -> None:
     note = STOPPED_NOTE if after == "DONE" else RESUMED_NOTE
     values = {
-        "status": after,
-        "message_class": "INFO",
-        "msg": f"{note} (it was {before}): requested by a user",
+        "job_id": job.c.job_id,
+        "retry": job.c.retry_count,
+        "status": literal(after),
+        "message_class": literal("INFO"),
+        "msg": literal(f"{note} (it was {before}): requested by a user"),
     }
-    connection.execute(
-        insert(log_message), [{"job_id": row.job_id, "retry": row.retry_count, **values} for row in rows]
-    )
+    rows = select(*values.values()).where(is_in(job.c.job_id, job_ids))
+    connection.execute(insert(log_message).from_select(list(values), rows))

@@ -99,11 +99,17 @@ def refresh_outcomes(
     return RefreshedTrees(changed, outcomes, is_partial=len(complete) < len(finished))
 
 
-def load_trees_with_funnels(connection: Connection, root_ids: Collection[int]) -> Collection[JobTree]:
-    """Read the complete trees of these jobs once, with the funnel jobs of other trees that they use."""
+def load_trees_with_funnels(
+    connection: Connection, root_ids: Collection[int]
+) -> tuple[Collection[JobTree], LogNotes]:
+    """
+    Read the complete trees of these jobs once, with the funnel jobs of other trees that they use.
+
+    :return: the trees, and the notes about the finished ones.
+    """
     forest = JobForest(is_full_read=True)
-    _refresh(connection, forest, root_ids)
-    return forest.trees.values()
+    _, _, notes = _refresh(connection, forest, root_ids)
+    return forest.trees.values(), notes
 
 
 def _refresh(
@@ -240,7 +246,7 @@ def _build_error(tree: JobTree, notes: LogNotes) -> str:
     first, *others = sorted(tree.find_by_status("FAILED"))
     listed = ", ".join(map(str, others[:MAX_LISTED_JOBS]))
     more = f"\nand {len(others)} more of its jobs failed: {listed}" if others else ""
-    error = notes.errors.get(first, f"job {first} failed, and its row has been deleted since")
+    error = notes.errors.get(first, f"job {first} failed, and was deleted or reset since")
     return error + more + "".join(_describe_tolerances(tree, notes))
 
 
