@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
 from event_hooks.hive.sql import job_trees
 from event_hooks.hive.sql.job_trees import JobState
@@ -108,6 +108,36 @@ def test_a_shared_funnel_belongs_to_both_trees(make_hive: MakeHive) -> None:
     trees = read_trees(hive, first_id, second_id)
     assert {funnel, after} <= set(trees[first_id].statuses)
     assert {funnel, after} <= set(trees[second_id].statuses)
+
+
+def test_a_funnel_that_ends_between_two_statements_of_a_poll_is_done_in_both_trees(
+    make_hive: MakeHive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The poll reads the funnel as a known job of one tree, and then as a new child in the other one."""
+    monkeypatch.setattr(job_trees, "MAX_IDS_PER_STATEMENT", 1)
+    hive = make_hive("mysql")
+    first_id, second_id = hive.add_job(status="DONE"), hive.add_job(status="RUN")
+    fan_id = hive.add_job(prev_job_id=second_id, status="RUN")
+    funnel = hive.add_job(prev_job_id=fan_id, status="RUN")
+    hive.add_semaphore(9, dependent_job_id=funnel)
+    hive.add_job(prev_job_id=first_id, status="DONE", controlled_semaphore_id=9)
+
+    def end_funnel(*arguments: Any) -> None:
+        if "prev_job_id IN" in arguments[2]:
+            hive.execute("UPDATE job SET status = 'DONE' WHERE job_id = :id", id=funnel)
+
+    jobs = dict.fromkeys((first_id, second_id))
+    with open_reader(hive) as reader:
+        reader.read_changes((), {first_id: None})
+        assert reader.read_changes((), jobs).outcomes == []
+        hive.execute(f"UPDATE job SET status = 'DONE' WHERE job_id IN ({second_id}, {fan_id})")
+        event.listen(Engine, "before_cursor_execute", end_funnel)
+        try:
+            outcomes = reader.read_changes((), jobs).outcomes
+        finally:
+            event.remove(Engine, "before_cursor_execute", end_funnel)
+        outcomes += reader.read_changes((), jobs).outcomes
+    assert {outcome.job_id for outcome in outcomes} == set(jobs)
 
 
 @pytest.mark.parametrize("server", ["mysql", "sqlite"])

@@ -91,7 +91,8 @@ class JobTree:
 
     def count_by_status(self, *statuses: str) -> int:
         """Return the number of jobs with one of these statuses."""
-        return sum(map(list(self.statuses.values()).count, statuses))
+        own = list(self.statuses.values())
+        return sum(own.count(status) for status in statuses)
 
 
 class JobForest:
@@ -198,8 +199,11 @@ class JobForest:
     def _add_children(self, rows: Iterable[Any], changed: set[JobTree]) -> None:
         """Add each job to the trees of its parent."""
         for job_id, parent_id, status, *_ in rows:
-            trees = self._trees_by_job.get(parent_id, ())
-            if trees and (known := self._trees_by_job.setdefault(job_id, trees)) is not trees:
+            trees = self._trees_by_job.get(parent_id)
+            if not trees:
+                continue
+            known = self._trees_by_job.setdefault(job_id, trees)  # shared by the jobs of a tree: saves memory
+            if known is not trees:
                 self._trees_by_job[job_id] = tuple(dict.fromkeys((*known, *trees)))
             for tree in trees:
                 if job_id not in tree.statuses:
@@ -278,10 +282,10 @@ def _load_rows(connection: Connection, job_ids: Iterable[int], parent_ids: Itera
     The children of a job are loaded by the same statement, and so from the same snapshot, or by a later one:
     if the job's row shows it as finished, all its children are found.
 
-    :return: rows with the columns of ``_SELECT_JOBS``, in undefined order.
+    :return: rows with the columns of ``_SELECT_JOBS``, in undefined order; one for each job, the newest.
     """
     own, parents = sorted(job_ids), sorted(parent_ids)
-    rows: list[Any] = []
+    rows: dict[int, Any] = {}
     for start in range(0, len(own) + len(parents), MAX_IDS_PER_STATEMENT):
         end = start + MAX_IDS_PER_STATEMENT
         conditions = [
@@ -290,8 +294,9 @@ def _load_rows(connection: Connection, job_ids: Iterable[int], parent_ids: Itera
                 job.c.prev_job_id, parents[max(0, start - len(own)) : max(0, end - len(own))]
             ),
         ]
-        rows.extend(connection.execute(union_all(*map(_SELECT_JOBS.where, conditions))).all())
-    return rows
+        statement = union_all(*map(_SELECT_JOBS.where, conditions))
+        rows.update((row[0], row) for row in connection.execute(statement))
+    return list(rows.values())
 
 
 _SELECT_JOBS = select(

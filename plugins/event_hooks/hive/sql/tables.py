@@ -169,21 +169,23 @@ def build_id_conditions(column: ColumnElement[Any], ids: Sequence[int]) -> Itera
 
     :param ids: sorted, without duplicates.
     """
-    ranges: list[tuple[int, int]] = []
+    ranges: list[range] = []
     listed_ids: list[int] = []
     for block in sliced(ids, RANGE_IDS):
         first, last = block[0], block[-1]
         if len(block) < RANGE_IDS or last - first > MAX_RANGE_SPAN:
             listed_ids.extend(block)
-        elif ranges and first - ranges[-1][1] < RANGE_IDS:
-            ranges[-1] = ranges[-1][0], last
+        elif ranges and first - ranges[-1].stop < RANGE_IDS:
+            ranges[-1] = range(ranges[-1].start, last + 1)
         else:
-            ranges.append((first, last))
+            ranges.append(range(first, last + 1))
     if ranges:
-        condition = or_(
-            *(column.between(literal_column(str(first)), literal_column(str(last))) for first, last in ranges)
-        )
-        others = {job_id for first, last in ranges for job_id in range(first, last + 1)}.difference(ids)
+        condition = or_(*(_is_between(column, span[0], span[-1]) for span in ranges))
+        others = set[int]().union(*ranges).difference(ids)
         yield and_(condition, ~is_in(column, sorted(others))) if others else condition
     if listed_ids:  # a separate condition: MariaDB reads a long list slowly if it is combined with an OR
         yield is_in(column, listed_ids)
+
+
+def _is_between(column: ColumnElement[Any], first: int, last: int) -> ColumnElement[bool]:
+    return column.between(literal_column(str(first)), literal_column(str(last)))
