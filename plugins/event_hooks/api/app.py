@@ -13,6 +13,7 @@ from event_hooks.api import event_routes, health, middleware, openapi, problems,
 from event_hooks.api.airflow_health import AirflowMonitor
 from event_hooks.api.board import pages
 from event_hooks.api.board.beekeeper_status import BeekeeperStatusCache
+from event_hooks.api.garbage_collection import limit_collections
 from event_hooks.api.health import HealthMonitor
 from event_hooks.api.intake import EventIntake
 from event_hooks.api.pending_work import PendingWorkMonitor, request_maintenance
@@ -42,8 +43,10 @@ def create_app(start_run: StartRun = start_run_from_api) -> FastAPI:
         app.state.beekeepers = BeekeeperStatusCache(intake.hives)
         app.state.airflow = airflow = AirflowMonitor()
         app.state.health = HealthMonitor(intake, airflow)
+        collections = asyncio.create_task(limit_collections())
         pending_work = PendingWorkMonitor(intake.ledger, request_maintenance)
         yield
+        collections.cancel()
         # A broker that does not answer delays no run that is to be started.
         await asyncio.gather(pending_work.close(), intake.close())
 
