@@ -93,6 +93,19 @@ def test_an_invalid_token_is_rejected(server: ApiServer, token: str) -> None:
     assert response.status_code == 401
 
 
+def test_a_revoked_token_is_rejected(system: System) -> None:
+    """The API server has verified it, and verifies it again after some seconds."""
+    headers = {"Authorization": f"Bearer {system.airflow.log_in()}"}
+
+    def get(path: str) -> int:
+        url = f"{system.airflow.url}{path}"
+        return requests.get(url, headers=headers, timeout=WAIT_SECONDS, allow_redirects=False).status_code
+
+    assert get("/event-hooks/events") == 200
+    assert get("/api/v2/auth/logout") == 307
+    system.wait(lambda: get("/event-hooks/events") == 401, lambda: "the token is still valid")
+
+
 @pytest.mark.parametrize("user", ["admin", "operator"])
 def test_an_invalid_event_is_rejected_when_a_run_is_triggered(server: ApiServer, user: str) -> None:
     body = {"logical_date": None, "conf": {"type": "new_asembly"}}

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-from airflow.api_fastapi.core_api.security import get_user
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from event_hooks.api import pending_work, security
 from event_hooks.api.app import create_app
 from event_hooks.ledger.database import Ledger
+from event_hooks.runtime.api_server import get_user
 from tests.integration.hives import PracticeHive, temporary_hives
 
 

@@ -11,7 +11,6 @@ from unittest.mock import patch
 
 import pytest
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-from airflow.api_fastapi.core_api.security import get_user
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
@@ -20,6 +19,7 @@ from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events, load_run_events
 from event_hooks.ledger.processes import store_plan
 from event_hooks.ledger.records import NewEvent, event_key
+from event_hooks.runtime.api_server import get_user
 from tests.integration.hives import PracticeHive
 
 EVENT = {"type": "new_assembly", "genome": "homo_sapiens", "event_id": "42"}
