@@ -46,10 +46,10 @@ check-ledger: setup ## compare the ledger of `make up` with hives and reports; A
 	@test -e .stack/env || { echo "Nothing runs here: make up" >&2; exit 2; }
 	@. .stack/env && $(BIN)/python -m event_hooks.maintain_ledger.consistency $(ARGS)
 
-bench: setup ## measure everything (25 minutes); writes docs/performance.md
+bench: setup ## measure everything (35 minutes); writes docs/performance.md
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench
 
-bench-%: setup ## measure one thing: bench-hive, -api, -runs, -waiting, -collect, -ledger
+bench-%: setup ## measure one thing: bench-hive, -api, -workers, -runs, -waiting, -collect, -ledger
 	@$(BIN)/python -m tools.stack run -- $(BIN)/python -m tools.bench $*
 
 bench-compare: setup ## the working tree against the commit REV, alternating; ARGS="--pairs 9 --parts api"

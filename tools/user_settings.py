@@ -9,6 +9,14 @@ is not a setting of the user. The file therefore lists digests of the stack's ow
 import hashlib
 from collections.abc import Mapping
 
+SIZES = (
+    "AIRFLOW__API__WORKERS",
+    "AIRFLOW__CORE__PARALLELISM",
+    "AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME",
+)
+"""Settings of Airflow whose values in the stack are meant for a machine with two cores."""
+
 PREFIXES = ("AIRFLOW__EVENT_HOOKS__", "AIRFLOW_CONN_")
 OLD_NAMES = (
     "EVENT_LOOKUP",
@@ -25,8 +33,8 @@ DIGESTS = "EVENT_HOOKS_STACK_DIGESTS"
 
 
 def is_user_setting(name: str) -> bool:
-    """Return whether a variable of this name is a setting of event hooks or a connection."""
-    return name.startswith(PREFIXES) or name in OLD_NAMES
+    """Return whether a variable of this name is a setting of event hooks or a connection, or in ``SIZES``."""
+    return name.startswith(PREFIXES) or name in OLD_NAMES or name in SIZES
 
 
 def select_user_settings(environment: Mapping[str, str]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """
 Run benchmarks, and write the results to ``docs/performance.md``.
 
-``python -m tools.bench [hive|api|runs|waiting|collect|ledger …]`` runs the named benchmarks, by default all.
-Each section of the file has the results of the last run of its benchmark.
+``python -m tools.bench [hive|api|workers|runs|waiting|collect|ledger …]`` runs the named benchmarks, by
+default all. Each section of the file has the results of the last run of its benchmark.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 
 from tools.airflow_services import CHECKOUT
-from tools.bench import api, collect, hive, ledger, runs, waiting
+from tools.bench import api, collect, hive, ledger, runs, waiting, workers
 from tools.bench.measurement import (
     REFERENCE_SECONDS,
     SERVERS,
@@ -27,6 +27,7 @@ FILE = CHECKOUT / "docs" / "performance.md"
 BENCHES = {
     "hive": ("A hive with 10,000 jobs", hive.measure),
     "api": ("Events over HTTP", api.measure),
+    "workers": ("Processes of the API server", workers.measure),
     "runs": ("Events from the request to the report", runs.measure),
     "waiting": ("Waiting runs", waiting.measure),
     "collect": ("A year of events of ensembl_metadata", collect.measure),

@@ -37,6 +37,8 @@ def write_env_file(folder: Path) -> dict[str, str]:
         ("AIRFLOW_CONN_HIVE_OF_MINE", OF_THE_USER),
         ("AIRFLOW__EVENT_HOOKS__POLL_INTERVAL", "5"),
         ("PROCESS_LOOKUP", "/lookups/process_lookup.json"),
+        ("AIRFLOW__API__WORKERS", "4"),
+        ("AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME", "1"),
     ],
 )
 def test_a_setting_of_the_user_reaches_airflow_and_the_shell(
