@@ -102,15 +102,15 @@ def _select_messages(job_ids: Sequence[int]) -> CompoundSelect[Any]:
     :param job_ids: sorted.
     """
     message = log_message.c
+    is_done = job.c.status.in_(sorted(DONE_STATUSES))
+    is_incomplete = and_(job.c.status == "DONE", job.c.when_completed.is_(None))
+    is_stop_or_reset = or_(message.msg.like(f"{STOPPED_NOTE}%"), message.msg.like(f"{RESUMED_NOTE}%"))
     is_relevant = or_(
         message.message_class == "WORKER_ERROR",
         message.msg.like(_NOT_STORED),
         message.msg.like("%using an existing funnel%"),
-        message.msg.like(f"{STOPPED_NOTE}%"),
-        message.msg.like(f"{RESUMED_NOTE}%"),
+        and_(is_incomplete, is_stop_or_reset),  # a job that has completed is not stopped
     )
-    is_done = job.c.status.in_(sorted(DONE_STATUSES))
-    is_incomplete = and_(job.c.status == "DONE", job.c.when_completed.is_(None))
     columns = (
         job.c.job_id,
         analysis_base.c.logic_name,
