@@ -23,13 +23,16 @@ PERMISSION_CHECKS = {
 
 
 def _build_check(method: str) -> Any:
-    """Return a dependency that checks the permission first, and then the names of the query parameters."""
+    """Return a dependency that checks the permission first, and then the query parameters."""
 
     async def check(request: Request, _: None = Depends(PERMISSION_CHECKS[method])) -> None:
         known = _list_parameters(request.scope["route"])
         if unknown := sorted(set(request.query_params) - known):
             names = f"one of {', '.join(sorted(known))}" if known else "no parameter"
             raise HTTPException(422, f"{unknown[0][:100]}: unknown parameter; expected {names}")
+        for name, value in request.query_params.multi_items():
+            if "\0" in value:  # PostgreSQL rejects it
+                raise HTTPException(422, f"{name}: expected text without the character NUL")
 
     return Depends(check)
 

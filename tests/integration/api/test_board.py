@@ -158,6 +158,7 @@ def test_values_of_an_event_are_escaped(api: TestClient, ledger: Ledger) -> None
         ("/board/events/4711", 404, "the ledger has no such event"),
         ("/board/events/x", 422, "event_id: "),
         ("/board?state=odd", 422, "state: "),
+        ("/board?genome=%00", 422, "genome: expected text without the character NUL"),
         ("/board?before=0", 422, "before: "),
         ("/board/no_page", 404, "Not Found"),
     ],

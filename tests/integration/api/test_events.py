@@ -105,6 +105,9 @@ def test_events_are_polled_by_their_ids(api: TestClient) -> None:
         ("/jobs/dump_dna?page=2", "page: unknown parameter; expected one of before, limit"),
         ("/events?state=lost", "state: "),
         ("/events?limit=101", "limit: "),
+        ("/events?type=%00", "type: expected text without the character NUL"),
+        ("/events?genome=homo%00", "genome: expected text without the character NUL"),
+        ("/events?run=%00", "run: expected text without the character NUL"),
     ],
 )
 def test_an_unknown_or_invalid_parameter_is_rejected(api: TestClient, path: str, message: str) -> None:
