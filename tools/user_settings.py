@@ -15,7 +15,7 @@ SIZES = (
     "AIRFLOW__SCHEDULER__MAX_DAGRUNS_PER_LOOP_TO_SCHEDULE",
     "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME",
 )
-"""Settings of Airflow whose values in the stack are meant for a machine with two cores."""
+"""Settings of Airflow that depend on the size of the machine; the stack has values for two cores."""
 
 PREFIXES = ("AIRFLOW__EVENT_HOOKS__", "AIRFLOW_CONN_")
 OLD_NAMES = (

@@ -196,7 +196,7 @@ class Bench:
         return self.runs.load_task_states(f"batch_{self._mark}")[task_id]
 
     def _events(self, name: str, count: int) -> list[dict[str, Any]]:
-        """Return events with one process each and its own genome; 10,000 are shorter than 1 MiB."""
+        """Return events of one process, each with a genome of its own; 10,000 events have less than 1 MiB."""
         genomes = [f"{self._prefix(name)}{index}_" for index in range(count)]
         return [{"type": "new_genebuild", "genome": genome} for genome in genomes]
 

@@ -85,7 +85,7 @@ class Batcher(Generic[T, R]):
         """
         Wait for as many items as there were callers at the end of the previous batch, for a short time.
 
-        Each of several concurrent clients sends its next request when it has the answer to the previous one.
+        Each of several concurrent clients sends its next request when it has the previous response.
         Without the wait, the clients would form two groups, and each transaction would serve one of them.
         """
         is_recent = time.monotonic() - self._last_ended_at < MAX_PAUSE_SECONDS

@@ -44,13 +44,11 @@ __all__ = [
 MAX_DELETED_RUNS = 1000
 """Runs that one call deletes, in one transaction."""
 
-
 TOKEN_SECONDS = 5.0
 """Time for which a verified token is not verified again, and for which it stays valid if it is revoked."""
 
 _users: TTLCache[bytes, BaseUser] = TTLCache(1000, TOKEN_SECONDS)
 """``{digest of a verified token: its user}``; used on the event loop only."""
-
 
 _Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(security.bearer_scheme)]
 

@@ -39,8 +39,9 @@ async def call_repeatedly(batcher: Batcher[int, int], delay: float = 0.0) -> Non
         assert await batcher.submit(item) == -item
 
 
-async def test_callers_that_call_again_at_once_share_each_batch() -> None:
+async def test_callers_that_call_again_at_once_share_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first of them came earlier. Without a wait, its calls and those of the others would alternate."""
+    monkeypatch.setattr(batcher_module, "MAX_GATHER_SECONDS", 0.5)
     async with recording_batcher() as (batcher, counts):
         await asyncio.gather(*(call_repeatedly(batcher, 0.002 * number) for number in range(CALLERS)))
     assert sum(counts) == CALLERS * CALLS

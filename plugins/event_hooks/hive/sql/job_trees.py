@@ -91,8 +91,8 @@ class JobTree:
 
     def count_by_status(self, *statuses: str) -> int:
         """Return the number of jobs with one of these statuses."""
-        own = list(self.statuses.values())
-        return sum(own.count(status) for status in statuses)
+        values = list(self.statuses.values())
+        return sum(values.count(status) for status in statuses)
 
 
 class JobForest:
