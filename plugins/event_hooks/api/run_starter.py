@@ -1,8 +1,8 @@
 """
 Assign accepted events to runs, and start the runs.
 
-A run takes all events of half a second, or of a longer window during a burst, but at most 500 of them, and at
-most 8 MiB.
+A run takes all events of a quarter of a second, or of a longer window during a burst, but at most 500 of
+them, and at most 8 MiB.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ log = logging.getLogger(__name__)
 StartRun = Callable[[str, "Ledger", str], None]
 """Starts a run; the arguments are its id, the ledger, and the comma-separated names of the users."""
 
-WINDOW_SECONDS = 0.5
+WINDOW_SECONDS = 0.25
 """Time after a run's first event in which further events join the run."""
+
+BURST_SECONDS = 0.5
+"""An event within this time after the previous run was closed is part of a burst."""
 
 MAX_WINDOW_SECONDS = 4.0
 """
@@ -167,7 +170,7 @@ class RunStarter:
 
     def _renew_open_run(self) -> OpenRun:
         """Replace an open run without events: the new id holds the time of its first event."""
-        is_burst = time.monotonic() - self._last_closed_at < WINDOW_SECONDS
+        is_burst = time.monotonic() - self._last_closed_at < BURST_SECONDS
         window_seconds = (
             min(2 * self._last_window_seconds, MAX_WINDOW_SECONDS) if is_burst else WINDOW_SECONDS
         )
