@@ -65,6 +65,25 @@ _JOB = {
     "output": {"files": 25},
     "progress": {"complete": 10, "total": 10, "message": "dumped all chromosomes"},
 }
+_ACTION: dict[str, Any] = {
+    "events": 1,
+    "applied": 1,
+    "is_dry_run": False,
+    "items": [
+        {
+            "event": 42,
+            "type": "new_assembly",
+            "genome": "homo_sapiens",
+            "process": "dump_dna",
+            "state": "failed",
+            "is_applied": True,
+            "reason": None,
+            "new_event": None,
+        }
+    ],
+    "problems": [],
+}
+_STOP = {**_ACTION, "items": [{**item, "state": "submitted"} for item in _ACTION["items"]]}
 _HEALTHY = {"status": "healthy"}
 _HEALTH = {
     "status": "healthy",
@@ -110,6 +129,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "list_jobs": {"200": [_JOB]},
     "show_job": {"200": _JOB},
     "stop_job": {"200": {"id": 7, "process": "dump_dna", "stopped": [7], "running": []}},
+    "retry_event": {"200": _ACTION},
+    "stop_event": {"200": _STOP},
+    "retry_events": {"200": _ACTION},
+    "stop_events": {"200": _STOP},
     "check_health": {"200": _HEALTH, "503": {**_HEALTH, "status": "unhealthy", "ledger": _NO_LEDGER}},
 }
 """``{operation id: {status: example}}``."""

@@ -105,12 +105,16 @@ class EventIntake:
         """
         request = await asyncio.to_thread(_build_request, batch, lookups.load_cached(), user, idempotency_key)
         try:
-            events = await self._event_batcher.submit((request, user))
+            return await self.accept_request(request, user)
         except EventKeyConflict as error:
             field = batch.find_field(error.position).child("event_id")
             raise EventKeyConflict(
                 error.position, FieldPath(KEY_HEADER) if idempotency_key else field
             ) from None
+
+    async def accept_request(self, request: EventRequest, user: str) -> list[AcceptedEvent]:
+        """Store the events of a request, and submit their jobs; errors as in :meth:`accept`."""
+        events = await self._event_batcher.submit((request, user))
         statuses = await self._load_statuses(request, events)
         accepted = await self._submit_jobs(events, statuses)
         _log_accepted(accepted, user)
@@ -197,13 +201,13 @@ def _find_missing_jobs(
     for event in {event.id: event for event in events if event.run_id}.values():
         for status in statuses[event.id]:
             if status.state == ProcessState.PLANNED and status.job_id is None:
-                missing.setdefault(status.hive, []).append((status, _job_input(event, status.process)))
+                missing.setdefault(status.hive, []).append((status, _job_input(event, status)))
     return missing
 
 
-def _job_input(event: StoredEvent, process: str) -> str:
-    task_id = planning.submit_task_id(process)
-    return perl.dumps(build_job_input(event.payload, event.position, event.run_id or "", task_id))
+def _job_input(event: StoredEvent, status: ProcessStatus) -> str:
+    task_id, run_id = planning.submit_task_id(status.process), event.run_id or ""
+    return perl.dumps(build_job_input(event.payload, event.position, run_id, task_id, status.rerun))
 
 
 def _build_accepted(
@@ -241,25 +245,18 @@ def parse_events(body: object) -> EventBatch:
 def _build_request(
     batch: EventBatch, loaded: Lookups, user: str, idempotency_key: str | None
 ) -> EventRequest:
-    planned = planning.plan_batch(batch, loaded)
-    processes: list[list[tuple[str, str, str]]] = [[] for _ in batch.events]
-    for name, positions in planned.items():
-        for position in positions:
-            processes[position].append(loaded.find_place(name))
-    payloads = {position: event.payload() for position, event in enumerate(batch.events)}
     new_events = [
         NewEvent(
             find_event_key(event, position, user, idempotency_key) or random_event_key(),
             event.type,
             event.genome,
-            payloads[position],
+            event.payload(),
             SOURCE,
         )
         for position, event in enumerate(batch.events)
     ]
-    claims = planning.build_claims(payloads, planned, loaded)
     conflict_key = idempotency_event_key(user, idempotency_key, len(new_events)) if idempotency_key else None
-    return EventRequest(new_events, processes, claims, conflict_key)
+    return planning.build_request(batch, new_events, loaded, conflict_key)
 
 
 def find_event_key(event: Event, position: int, user: str, idempotency_key: str | None) -> str | None:

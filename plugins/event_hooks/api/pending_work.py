@@ -1,5 +1,7 @@
 """
-Watch the ledger for pending work, in the API server: send reports, and request runs of `maintain_ledger`.
+Watch the ledger for pending work, in the API server.
+
+Send reports, clear the tasks of retried processes, and request runs of `maintain_ledger`.
 
 Old runs of `maintain_ledger` are deleted here too, because tasks have no access to Airflow's database.
 
@@ -35,6 +37,13 @@ MAINTENANCE_DAG_ID = "maintain_ledger"
 POLL_SECONDS = 0.5
 """Time between two polls for pending reports."""
 
+RETRY_POLL_SECONDS = 10.0
+"""
+Time between two polls for retried processes whose tasks are not cleared.
+
+The request itself clears them; the poll is for a request that was interrupted.
+"""
+
 MAX_REPORTS_PER_POLL = 500
 """Reports that one poll sends: more would delay the responses of the API server."""
 
@@ -60,14 +69,22 @@ class PendingWorkMonitor:
 
     :param open_ledger: returns the ledger; called in a thread.
     :param request_maintenance: requests a run of `maintain_ledger`; called in a thread.
+    :param clear_tasks: clears the tasks of retried processes; called in a thread.
     """
 
-    def __init__(self, open_ledger: Callable[[], Ledger], request_maintenance: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        open_ledger: Callable[[], Ledger],
+        request_maintenance: Callable[[], None],
+        clear_tasks: Callable[[], None],
+    ) -> None:
+        self._clear_tasks = clear_tasks
         self._open_ledger = open_ledger
         self._request_maintenance = request_maintenance
         self._send_reports = ReportSender(MAX_REPORTS_PER_POLL)
         self._pollers = (
             Poller("Sending pending reports", POLL_SECONDS, self._poll_reports),
+            Poller("Clearing the tasks of retried processes", RETRY_POLL_SECONDS, self._poll_retries),
             Poller("Requesting maintain_ledger", MAINTENANCE_POLL_SECONDS, self._poll_maintenance),
             Poller("Deleting old runs of maintain_ledger", DELETION_POLL_SECONDS, self._delete_runs),
         )
@@ -81,6 +98,9 @@ class PendingWorkMonitor:
         ledger = await run(thread, self._open_ledger)
         if await run(thread, has_ready_reports, ledger):
             await self._send_reports(thread, ledger)
+
+    async def _poll_retries(self, thread: ThreadPoolExecutor) -> None:
+        await asyncio.get_running_loop().run_in_executor(thread, self._clear_tasks)
 
     async def _poll_maintenance(self, thread: ThreadPoolExecutor) -> None:
         await asyncio.get_running_loop().run_in_executor(thread, self._request_needed_maintenance)

@@ -137,10 +137,16 @@ def _list_methods(request: Request) -> list[str]:
 async def _handle_validation_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
-    errors = [{"parameter": str(item["loc"][-1]), "detail": str(item["msg"])} for item in error.errors()]
+    errors = [{"parameter": _find_name(item["loc"]), "detail": str(item["msg"])} for item in error.errors()]
     return build_response(
         request, 422, "; ".join(f"{item['parameter']}: {item['detail']}" for item in errors), errors=errors
     )
+
+
+def _find_name(steps: Sequence[str | int]) -> str:
+    """Return the name of a parameter or of a field of the body, as in ``ids.0``."""
+    names = [str(step) for step in steps[steps[:1] in (("query",), ("path",), ("header",)) :]]
+    return ".".join(names) or "body"
 
 
 async def _handle_event_hooks_error(request: Request, error: Exception) -> Response:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from fastapi import HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 
 from event_hooks import settings
 from event_hooks.events.models import EXTRA_FIELDS_PARAM, Event
+
+M = TypeVar("M", bound=BaseModel)
 
 BODY_SECONDS = 30
 """Maximum time in which a request sends its body."""
@@ -84,6 +88,19 @@ async def read_json(request: Request) -> Any:
         raise HTTPException(400, "body: expected fewer levels of objects and arrays") from None
     except ValueError as error:
         raise HTTPException(400, f"body: expected JSON: {error}") from None
+
+
+async def read_model(request: Request, model: type[M]) -> M:
+    """
+    Return a request's JSON body as a model.
+
+    :raises HTTPException: as :func:`read_json`.
+    :raises RequestValidationError: a field is invalid.
+    """
+    try:
+        return model.model_validate(await read_json(request))
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from None
 
 
 async def read_bytes(request: Request) -> bytes:

@@ -151,9 +151,9 @@ class EventBatch:
         for position, event in enumerate(self.events):
             reject_internal_fields(event, self.find_field(position))
 
-    def build_job_input(self, position: int, run_id: str, task_id: str) -> dict[str, Any]:
+    def build_job_input(self, position: int, run_id: str, task_id: str, rerun: int = 0) -> dict[str, Any]:
         """Return the result of :func:`build_job_input` for one of these events."""
-        return build_job_input(self.events[position].payload(), position, run_id, task_id)
+        return build_job_input(self.events[position].payload(), position, run_id, task_id, rerun)
 
 
 def event_reference(run_id: str, position: int) -> str:
@@ -180,7 +180,9 @@ def build_causation(
     }
 
 
-def build_job_input(payload: Mapping[str, Any], position: int, run_id: str, task_id: str) -> dict[str, Any]:
+def build_job_input(
+    payload: Mapping[str, Any], position: int, run_id: str, task_id: str, rerun: int = 0
+) -> dict[str, Any]:
     """
     Return the input of the job that a task submits for one event.
 
@@ -190,15 +192,17 @@ def build_job_input(payload: Mapping[str, Any], position: int, run_id: str, task
 
     :param payload: the event as its sender wrote it.
     :param position: of the event in its run, from 0.
+    :param rerun: how often a user had the process run again as a new job.
     :return: ``{"event": <payload>, "event_hooks": {"run_id": …, "token": …}}``.
     """
-    token = build_token(run_id, position, task_id)
+    token = build_token(run_id, position, task_id, rerun)
     return {"event": payload, "event_hooks": {"run_id": run_id, "token": token}}
 
 
-def build_token(run_id: str, position: int, task_id: str) -> str:
+def build_token(run_id: str, position: int, task_id: str, rerun: int = 0) -> str:
     """Return the text that only the input of this task's job for this event of this run contains."""
-    return hashlib.sha256(f"{run_id}\n{position}\n{task_id}".encode()).hexdigest()[:32]
+    text = f"{run_id}\n{position}\n{task_id}" + (f"\n{rerun}" if rerun else "")
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 _FORM_FIELDS = {"type", "genome", "event_id", EXTRA_FIELDS_PARAM, "events"}

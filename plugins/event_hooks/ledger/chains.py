@@ -27,12 +27,13 @@ def find_correlation_ids(connection: Connection, new_events: Iterable[NewEvent])
     ledger has the same event as a follow-up event. A chain that began in another system is not checked. An
     event that joins no chain is the first of its own.
     """
-    claims = {item.key: item for item in new_events if item.payload.get("follows")}
+    new_events = list(new_events)
+    joined = {item.key: item.correlation_id for item in new_events if item.correlation_id}
+    claims = {item.key: item for item in new_events if item.payload.get("follows") and item.key not in joined}
     if not claims:
-        return {}
+        return joined
     own_runs = _find_runs(connection, map(_first_run, claims.values()))
     confirmed = _load_follow_ups(connection, claims.values())
-    joined = {}
     for key, item in claims.items():
         is_confirmed = _normalize(item.payload) in confirmed
         if is_confirmed or _first_run(item) not in own_runs:

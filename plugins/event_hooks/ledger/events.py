@@ -138,6 +138,12 @@ def load_event(ledger: Ledger, event_id: int) -> StoredEvent | None:
     return _to_stored_event(rows[0]) if rows else None
 
 
+def load_events(ledger: Ledger, event_ids: Sequence[int]) -> list[StoredEvent]:
+    """Return events by id; those that the ledger does not have are left out."""
+    rows = read_matching(ledger.read, select(event), event.c.id, sorted(event_ids))
+    return [_to_stored_event(row) for row in rows]
+
+
 def list_runs_since(ledger: Ledger, since: datetime) -> list[str]:
     """Return the ids of the runs with events received since then, the oldest first."""
     statement = select(event.c.run_id, event.c.id).where(event.c.received_at >= since)

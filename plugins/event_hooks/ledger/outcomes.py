@@ -24,6 +24,7 @@ from event_hooks.ledger.records import (
     PendingReport,
     ProcessOutcome,
     ProcessState,
+    RetryMarker,
 )
 from event_hooks.ledger.reports import insert_reports
 from event_hooks.ledger.tables import event, event_process
@@ -43,18 +44,23 @@ def start_attempt(ledger: Ledger, process: str, event_ids: Collection[int], atte
     Record that a task instance waits for the jobs of a process; idempotent.
 
     Only this attempt can store an outcome from now on, until another one starts. A finished process that
-    belongs to no attempt belongs to this one afterwards.
+    belongs to no attempt belongs to this one afterwards. A stop that was requested during another attempt is
+    withdrawn, because a user has cleared the task since.
 
     :param attempt: id of the task instance.
     """
     columns, statement = event_process.c, update_process(process)
     unfinished = statement.where(has_state(*UNFINISHED_STATES), columns.attempt.is_distinct_from(attempt))
+    # Not a stop that was requested before the first wait, or after a retry.
+    withdrawn = unfinished.where(*(columns.attempt != marker for marker in RetryMarker))
     finished = statement.where(has_state(*STATES_TO_WAIT_FOR), columns.attempt.is_(None))
-    values = {"attempt": attempt, "stop_requested_at": None, "stalls": None}
 
     def write(connection: Connection) -> None:
-        started = {**values, "wait_started_at": read_time(connection)}
+        started = {"attempt": attempt, "stalls": None, "wait_started_at": read_time(connection)}
         ids = sorted(event_ids)
+        execute_updates(
+            connection, withdrawn, [{"event_id_": event_id, "stop_requested_at": None} for event_id in ids]
+        )
         execute_updates(connection, unfinished, [{"event_id_": event_id, **started} for event_id in ids])
         execute_updates(
             connection, finished, [{"event_id_": event_id, "attempt": attempt} for event_id in ids]
@@ -67,10 +73,13 @@ def release_attempts(ledger: Ledger, run_id: str) -> None:
     """
     Record that the processes of a run belong to no attempt, because the run is started again; idempotent.
 
-    The next attempt continues to wait for unfinished jobs, and neither resets nor repeats anything.
+    The next attempt continues to wait for unfinished jobs, and resets only those of a requested retry.
     """
     event_ids = select(event.c.id).where(event.c.run_id == run_id)
-    statement = update(event_process).where(event_process.c.event_id.in_(event_ids)).values(attempt=None)
+    statement = update(event_process).where(
+        event_process.c.event_id.in_(event_ids), event_process.c.attempt.not_in(list(RetryMarker))
+    )
+    statement = statement.values(attempt=None)
     ledger.write(lambda connection: connection.execute(statement))
 
 

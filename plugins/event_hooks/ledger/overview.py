@@ -183,8 +183,14 @@ def _build_conditions(event_filter: EventFilter) -> list[ColumnElement[bool]]:
     conditions = [event.c[name] == value for name, value in exact.items() if value is not None]
     if event_filter.genome is not None:
         conditions.append(event.c.genome.startswith(event_filter.genome, autoescape=True))
+    if event_filter.genome_pattern is not None:
+        parts = event_filter.genome_pattern.split("*")
+        pattern = "%".join(re.sub(r"([%_/])", r"/\1", part) for part in parts)
+        conditions.append(event.c.genome.like(pattern, escape="/"))
     if event_filter.since is not None:
         conditions.append(event.c.received_at >= event_filter.since)
+    if event_filter.until is not None:
+        conditions.append(event.c.received_at < event_filter.until)
     return conditions
 
 

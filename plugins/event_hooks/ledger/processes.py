@@ -221,6 +221,7 @@ def _load_statuses(ledger: Ledger, condition: ColumnElement[bool]) -> list[Proce
         columns.stop_requested_at,
         columns.stalls,
         columns.finished_at,
+        columns.rerun,
     ).select_from(event.join(event_process, columns.event_id == event.c.id))
     statuses = [ProcessStatus(*row) for row in ledger.read(statement.where(condition))]
     return sorted(statuses, key=lambda status: (status.position, status.process))

@@ -33,6 +33,13 @@ class ProcessState(StrEnum):
     SKIPPED = "skipped"  # the process runs, or has run, for another event with the same values
 
 
+class RetryMarker(StrEnum):
+    """``attempt`` of a process that a user retries, until a task instance starts to wait for its job."""
+
+    REQUESTED = "retry_requested"  # Airflow has not cleared its tasks yet
+    CLEARED = "retry_cleared"
+
+
 UNFINISHED_STATES = (ProcessState.PLANNED, ProcessState.SUBMITTED)
 
 SUCCESS_STATES = (ProcessState.COMPLETE, ProcessState.SKIPPED)
@@ -52,7 +59,10 @@ class NewEvent:
     payload: Mapping[str, Any]
     source: str
     counts_for_joins: bool = True
-    """False for a repetition of only some processes: the joins have counted the original event."""
+    """False for a repetition of an event: the joins have counted the original."""
+
+    correlation_id: str | None = None
+    """The chain that event hooks assigns to a repetition; ``None`` if its field ``follows`` decides."""
 
     @cached_property
     def payload_text(self) -> str:
@@ -176,19 +186,36 @@ class ProcessStatus:
     state: str = ProcessState.PLANNED
     error: str | None = None
     attempt: str | None = None
-    """Id of the task instance that waits for the job, or waited last; later ones sort higher."""
+    """
+    Id of the task instance that waits for the job, or waited last; later ones sort higher.
+
+    Between a retry and the next wait, a :class:`RetryMarker`: no task instance stores an outcome.
+    """
 
     wait_started_at: datetime | None = None
     """When this attempt began to wait."""
 
     stop_requested_at: datetime | None = None
-    """When a user marked this wait as failed; ``None`` unless its jobs are to be stopped."""
+    """When a user requested the stop of its jobs; ``None`` unless they are to be stopped."""
 
     stalls: str | None = None
     """Its present stalls, JSON: ``{Stall.key: text}``."""
 
     finished_at: datetime | None = None
     """When its outcome was stored."""
+
+    rerun: int = 0
+    """How often a user had the process run again as a new job; part of the token of the job."""
+
+    @property
+    def is_stopping(self) -> bool:
+        """Return whether a user has requested to stop its job."""
+        return self.stop_requested_at is not None and self.job_id is not None
+
+    @property
+    def is_retry_requested(self) -> bool:
+        """Return whether a user retries the process, and no task instance has started to wait for it."""
+        return self.attempt in list(RetryMarker)
 
     @property
     def is_finished(self) -> bool:

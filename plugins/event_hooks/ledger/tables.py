@@ -114,13 +114,17 @@ event_process = Table(
     Column("failed", Integer),  # failed jobs of its tree
     Column("message", _LONG_TEXT),  # newest message of its tree in the hive's job_progress
     Column("state", String(16), nullable=False),  # one of records.ProcessState
-    Column("attempt", String(36)),  # task instance that read the outcome; later ones sort higher
+    # Task instance that read the outcome; later ones sort higher. While a retry waits for a new one, a
+    # records.RetryMarker.
+    Column("attempt", String(36)),
+    # How often a user had the process run again as a new job; part of the token of the job.
+    Column("rerun", Integer, nullable=False, server_default="0"),
     Column("result", _LONG_TEXT),  # output of the pipeline, JSON; its beginning if it is long
     Column("error", _LONG_TEXT),
     Column("finished_at", Instant),
     Column("wait_started_at", Instant),  # when the present attempt began to wait for the job
     Column("stalls", _LONG_TEXT),  # its present stalls, JSON: {Stall.key: text}; null without one
-    Column("stop_requested_at", Instant),  # when a user marked its wait as failed; null unless it is stopping
+    Column("stop_requested_at", Instant),  # when a user requested its stop; null unless it is stopping
     Column("late_at", Instant),  # when it was reported as late; null unless it was
     Column("once_digest", String(KEY_LENGTH)),  # OnceClaim.values_digest of its claim; null without once_per
     Index("event_process_job", "hive", "job_id"),

@@ -47,7 +47,7 @@ class ProcessView:
 
     finished_at: datetime | None
     stop_requested_at: datetime | None
-    """When a user marked its wait as failed; ``None`` unless its jobs are being stopped."""
+    """When a user requested its stop; ``None`` unless its jobs are being stopped."""
 
     stalls: str | None
     """As in :class:`event_hooks.ledger.records.ProcessStatus`."""
@@ -119,6 +119,12 @@ class EventFilter:
     run_id: str | None = None
     since: datetime | None = None
     """Earliest time of arrival."""
+
+    until: datetime | None = None
+    """Time of arrival from which on events are left out."""
+
+    genome_pattern: str | None = None
+    """The whole genome; ``*`` stands for any text."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ def _compare_jobs(
     for (hive, process, analysis), group in groupby(sorted(statuses, key=_sort_key), key=_analysis_key):
         task_id = submit_task_id(process)
         inputs = {
-            perl.dumps(batch.build_job_input(status.position, run_id, task_id)): status for status in group
+            perl.dumps(batch.build_job_input(status.position, run_id, task_id, status.rerun)): status
+            for status in group
         }
         try:
             jobs = HiveHook(hive).find_jobs(analysis, list(inputs))
@@ -149,7 +150,7 @@ def _compare_reports(
 
 def _list_without_wait(statuses: Sequence[ProcessStatus]) -> Iterator[str]:
     for status in statuses:
-        if status.state == ProcessState.SUBMITTED and status.attempt is None:
+        if status.state == ProcessState.SUBMITTED and (status.attempt is None or status.is_retry_requested):
             yield (
                 f"no task waits for {status.process} of event {status.event_id}: see GET /event-hooks/health,"
                 " which shows whether process_event is paused, and whether Airflow runs"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 from event_hooks import metrics, settings
 from event_hooks.events import lookups
 from event_hooks.follow_ups.send import send_follow_ups
+from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger import joins, overview
 from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.marks import load_or_create_mark, move_mark
 from event_hooks.ledger.records import RunEvents, StoredEvent
 from event_hooks.ledger.retention import prune_events
+from event_hooks.ledger.user_requests import list_requested_stops
 from event_hooks.maintain_ledger.resumption import resume_runs
-from event_hooks.process_event import runs
+from event_hooks.process_event import runs, user_requests
 from event_hooks.process_event.deadlines import report_late_processes
 from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.outbox import send_pending, to_pending
@@ -26,6 +28,7 @@ from event_hooks.reports.outbox import send_pending, to_pending
 if TYPE_CHECKING:
     from event_hooks.ledger.joins import JoinWait
     from event_hooks.ledger.records import PendingReport
+    from event_hooks.ledger.user_requests import RequestedProcess
     from event_hooks.ledger.views import HiveBacklog
 
 log = logging.getLogger(__name__)
@@ -50,8 +53,27 @@ def maintain(ti: Any) -> None:
         operations.callback(prune_hourly, ledger)
         operations.callback(send_metrics, ledger)
         operations.callback(resume_runs, ledger, ti)
+        operations.callback(stop_jobs, ledger)
         operations.callback(send_pending_work, ledger)
         operations.callback(lambda: report_late_processes(ledger, lookups.load_cached().processes.values()))
+
+
+def stop_jobs(ledger: Ledger) -> None:
+    """
+    Stop the jobs of the processes that users stop, in all hives.
+
+    An earlier stop may have been interrupted, or a running job may have created further jobs since.
+
+    :raises HiveUnreachable: a hive did not answer; the jobs of the others are stopped.
+    """
+    with ExitStack() as operations:
+        for hive, requests in user_requests.group_stops(list_requested_stops(ledger)).items():
+            operations.callback(_stop_in_hive, ledger, hive, requests)
+
+
+def _stop_in_hive(ledger: Ledger, hive: str, requests: Sequence[RequestedProcess]) -> None:
+    result = user_requests.stop_requested_jobs(HiveHook(hive), ledger, requests)
+    log.info("Requested stops in %s: %s", hive, result)
 
 
 def prune_hourly(ledger: Ledger) -> None:

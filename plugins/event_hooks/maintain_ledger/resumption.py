@@ -8,7 +8,7 @@ the run, or one of its task instances. A stop of jobs may have been interrupted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from event_hooks.ledger.events import load_run_events
 from event_hooks.ledger.outcomes import release_attempts
 from event_hooks.ledger.overview import MAINTENANCE_AGE
 from event_hooks.ledger.processes import list_open_runs, load_run_statuses
-from event_hooks.ledger.records import RunEvents
+from event_hooks.ledger.records import RetryMarker, RunEvents
 from event_hooks.process_event import recording, runs
 from event_hooks.process_event.stopping import finish_stop
 
@@ -52,11 +52,16 @@ def resume_runs(ledger: Ledger, ti: Any) -> None:
     open_runs = list_open_runs(ledger, MAINTENANCE_AGE)
     with ExitStack() as operations:
         for run_ids in sliced(list(open_runs), RUNS_PER_REQUEST):
-            processes = sorted({process for run_id in run_ids for process in open_runs[run_id]})
-            task_ids = ["route", "report", *(f"{process}.wait" for process in processes)]
-            states = ti.get_task_states(dag_id=settings.DAG_ID, task_ids=task_ids, run_ids=list(run_ids))
+            states = _load_states(ti, run_ids, {name for run_id in run_ids for name in open_runs[run_id]})
             for run_id in run_ids:
-                operations.callback(resume_run, ledger, run_id, states.get(run_id, {}), ti)
+                operations.callback(resume_run, ledger, run_id, states[run_id], ti)
+
+
+def _load_states(ti: Any, run_ids: Sequence[str], processes: Set[str]) -> dict[str, TaskStates]:
+    """Return the states of ``route``, ``report`` and the waits of processes: ``{run id: states}``."""
+    task_ids = ["route", "report", *(f"{process}.wait" for process in sorted(processes))]
+    states = ti.get_task_states(dag_id=settings.DAG_ID, task_ids=task_ids, run_ids=list(run_ids))
+    return {run_id: states.get(run_id, {}) for run_id in run_ids}
 
 
 def resume_run(ledger: Ledger, run_id: str, states: TaskStates, ti: Any) -> None:
@@ -72,10 +77,18 @@ def resume_run(ledger: Ledger, run_id: str, states: TaskStates, ti: Any) -> None
         return
     run = RunEvents.from_stored(run_id, load_run_events(ledger, run_id))
     planned = load_run_statuses(ledger, run_id)
-    ended = [status for status in planned if not status.is_finished and _has_wait_ended(status, states)]
-    stopping = [status for status in ended if status.stop_requested_at]
+    if any(status.is_retry_requested for status in planned):  # its tasks may have been cleared since
+        states = _load_states(ti, [run_id], {status.process for status in planned})[run_id]
+    ended = [
+        status
+        for status in planned
+        if not status.is_finished
+        and status.attempt != RetryMarker.REQUESTED
+        and _has_wait_ended(status, states)
+    ]
+    stopping = [status for status in ended if status.is_stopping]
     finish_stop(ledger, run, stopping, lookups.load_cached().emits)
-    missing = [status for status in ended if not status.stop_requested_at]
+    missing = [status for status in ended if not status.is_stopping]
     is_abandoned = missing and _has_ended("route", states) and not _will_report(run_id, planned, states, ti)
     errors = {status: _explain(status, states) for status in missing if is_abandoned}
     recording.record_missing_outcomes(ledger, run, errors)

@@ -102,7 +102,8 @@ class EventWait:
             )
             groups = group_by_hive(filter(is_waiting, await self.load_statuses()))
             await asyncio.gather(*(self._watch(run, hive, group) for hive, group in groups.items()))
-            statuses = await self.load_statuses()
+            # A process that a user retries since is for the next task instance.
+            statuses = [status for status in await self.load_statuses() if not status.is_retry_requested]
             if any(map(is_waiting, statuses)):
                 await asyncio.sleep(REPEAT_SECONDS)
         await self._write(partial(correct_summaries, run_id=self.run_id, process=self.process))
@@ -111,18 +112,19 @@ class EventWait:
         """
         Reset the failed jobs if another attempt waited for them before, because the task was cleared.
 
-        The processes are reopened before, and the attempt starts after it: if this is interrupted, the next
-        trigger of the same task finds another attempt in the ledger, and resets the jobs again.
+        If the API has cleared the task, only those of the processes that a user retries. The processes are
+        reopened before, and the attempt starts after it: if this is interrupted, the next trigger of the
+        same task finds another attempt in the ledger, and resets the jobs again.
         """
-        earlier = [status for status in statuses if self._is_of_earlier_attempt(status)]
-        finished = [status for status in earlier if status.state in STATES_TO_WAIT_FOR]
+        cleared = self._select_cleared(statuses)
+        finished = [status for status in cleared if status.state in STATES_TO_WAIT_FOR]
         complete = [status for status in finished if status.state == ProcessState.COMPLETE]
         unchanged = await self._find_unchanged(run, complete) if complete else ()
         event_ids = [status.event_id for status in finished if status not in unchanged]
         if event_ids:
             await self._write(partial(reopen_processes, process=self.process, event_ids=event_ids))
             statuses = await self.load_statuses()
-        resumed = filter(self._is_of_earlier_attempt, filter(is_waiting, statuses))
+        resumed = filter(is_waiting, self._select_cleared(statuses))
         for hive, group in group_by_hive(resumed).items():
             await self._reset_jobs(hive, build_tokens(run.run_id, group))
         return statuses
@@ -143,8 +145,10 @@ class EventWait:
             ]
         return unchanged
 
-    def _is_of_earlier_attempt(self, status: ProcessStatus) -> bool:
-        return status.attempt not in (None, self.attempt)
+    def _select_cleared(self, statuses: Sequence[ProcessStatus]) -> list[ProcessStatus]:
+        """Return the processes that a user retries, or else all that another attempt waited for."""
+        earlier = [status for status in statuses if status.attempt not in (None, self.attempt)]
+        return [status for status in earlier if status.is_retry_requested] or earlier
 
     async def _reset_jobs(self, hive: str, jobs: Mapping[int, str | None]) -> None:
         """Reset failed jobs; retry while the hive is unavailable, as the polls do."""

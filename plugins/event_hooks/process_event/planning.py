@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from event_hooks.events.models import build_token
 from event_hooks.exceptions import EventInvalid, combine_invalid
 from event_hooks.hive import perl
-from event_hooks.ledger.records import OnceClaim
+from event_hooks.ledger.records import EventRequest, OnceClaim
 
 if TYPE_CHECKING:
     from event_hooks.events.lookups import Lookups
     from event_hooks.events.models import EventBatch
     from event_hooks.field_path import FieldPath
-    from event_hooks.ledger.records import OnceClaims, ProcessStatus
+    from event_hooks.ledger.records import NewEvent, OnceClaims, ProcessStatus
 
 MAX_JOINED_LEVELS = perl.MAX_DEPTH - 1
 """Maximum nesting of the event of a join: the input of a job has it in its field ``event``."""
@@ -62,7 +62,7 @@ def group_by_hive(statuses: Iterable[ProcessStatus]) -> dict[tuple[str, str], li
 def build_tokens(run_id: str, statuses: Iterable[ProcessStatus]) -> dict[int, str | None]:
     """Return the token that the input of each job contains, for statuses with a job: ``{job id: token}``."""
     return {
-        status.job_id: build_token(run_id, status.position, submit_task_id(status.process))
+        status.job_id: build_token(run_id, status.position, submit_task_id(status.process), status.rerun)
         for status in statuses
         if status.job_id is not None
     }
@@ -91,6 +91,25 @@ def build_claims(
         for process, fields in lookups.rules.once_per.items()
         for position in plan.get(process, ())
     }
+
+
+def build_request(
+    batch: EventBatch, new_events: Sequence[NewEvent], lookups: Lookups, conflict_key: str | None = None
+) -> EventRequest:
+    """
+    Return the request that stores events with their processes.
+
+    :param new_events: of the events of the batch.
+    :param conflict_key: as in :class:`event_hooks.ledger.records.EventRequest`.
+    :raises EventInvalid: as :func:`plan_batch`.
+    """
+    planned = plan_batch(batch, lookups)
+    processes: list[list[tuple[str, str, str]]] = [[] for _ in batch.events]
+    for name, positions in planned.items():
+        for position in positions:
+            processes[position].append(lookups.find_place(name))
+    payloads = {position: new_event.payload for position, new_event in enumerate(new_events)}
+    return EventRequest(new_events, processes, build_claims(payloads, planned, lookups), conflict_key)
 
 
 def _build_claim(payload: Mapping[str, Any], fields: Sequence[str]) -> OnceClaim:

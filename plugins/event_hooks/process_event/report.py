@@ -21,7 +21,7 @@ from event_hooks.exceptions import EventInvalid, RunFailed
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import load_run, load_run_events
 from event_hooks.ledger.processes import load_run_statuses
-from event_hooks.ledger.records import FAILURE_STATES, RunEvents
+from event_hooks.ledger.records import FAILURE_STATES, RetryMarker, RunEvents
 from event_hooks.ledger.reports import count_pending_reports, store_reports
 from event_hooks.process_event import recording, summaries
 from event_hooks.process_event.route import accept_conf
@@ -78,10 +78,11 @@ class ReportOperator(BaseOperator):
                 tasks = RunTasks.load(context["ti"], run_id)
                 if tasks.states.get(ROUTE) != "success":
                     _reject_events(ledger, context["dag_run"], tasks)
-                while unfinished := _load_unfinished(ledger, tasks):
+                tasks, unfinished = _load_unfinished(ledger, tasks)
+                while unfinished:
                     self._finish_processes(ledger, tasks, unfinished)
                     # A trigger may have started an attempt since, which alone may store an outcome
-                    tasks = RunTasks.load(context["ti"], run_id)
+                    tasks, unfinished = _load_unfinished(ledger, tasks)
                 summaries.store_summaries(ledger, run_id)
             finally:
                 self.log.info("%s reports are pending", count_pending_reports(ledger, run_id))
@@ -93,13 +94,13 @@ class ReportOperator(BaseOperator):
     def _finish_processes(self, ledger: Ledger, tasks: RunTasks, unfinished: Sequence[ProcessStatus]) -> None:
         """Finish the stops, and record the other processes without an outcome."""
         run = load_run(ledger, tasks.run_id)
-        stopping = [status for status in unfinished if status.stop_requested_at]
+        stopping = [status for status in unfinished if status.is_stopping]
         finish_stop(ledger, run, stopping, self.emits)
         for is_user_decision in (True, False):
             errors = {
                 status: tasks.explain_missing_outcome(status)
                 for status in unfinished
-                if not status.stop_requested_at and tasks.is_marked_as_success(status) is is_user_decision
+                if not status.is_stopping and tasks.is_marked_as_success(status) is is_user_decision
             }
             recording.record_missing_outcomes(ledger, run, errors, is_user_decision=is_user_decision)
 
@@ -180,22 +181,26 @@ def _reject_events(ledger: Ledger, dag_run: Any, tasks: RunTasks) -> None:
     metrics.count_rejected("run", len(unplanned))
 
 
-def _load_unfinished(ledger: Ledger, tasks: RunTasks) -> list[ProcessStatus]:
+def _load_unfinished(ledger: Ledger, tasks: RunTasks) -> tuple[RunTasks, list[ProcessStatus]]:
     """
-    Return the processes without an outcome for which no task waits.
+    Return the present states of the tasks, and the processes without an outcome for which no task waits.
 
     If a user marked a ``wait`` as failed, its trigger requests the stop of its jobs in the ledger; wait for
     that request.
     """
     deadline = time.monotonic() + STOP_GRACE_SECONDS
     while True:
+        statuses = load_run_statuses(ledger, tasks.run_id)
+        tasks = RunTasks.load(tasks.ti, tasks.run_id)  # after the statuses: a retry may clear the tasks
         unfinished = [
             status
-            for status in load_run_statuses(ledger, tasks.run_id)
-            if not status.is_finished and tasks.has_wait_ended(status)
+            for status in statuses
+            if not status.is_finished
+            and status.attempt != RetryMarker.REQUESTED
+            and tasks.has_wait_ended(status)
         ]
         if time.monotonic() > deadline or not any(map(tasks.may_be_stopping, unfinished)):
-            return unfinished
+            return tasks, unfinished
         time.sleep(POLL_SECONDS)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from event_hooks import settings
@@ -62,6 +62,13 @@ def start_run_from_api(run_id: str, ledger: Ledger, user: str) -> None:
     is_started = api_server.trigger_run(settings.DAG_ID, run_id, conf, note, user or None)
     if not is_started:
         log.info("Run %s was started before", run_id)
+
+
+def clear_tasks_from_api(task_ids: Mapping[str, Collection[str]]) -> None:
+    """Clear tasks, in the API server; idempotent: ``{run id: ids of its tasks}``."""
+    from event_hooks.runtime import api_server  # as above
+
+    api_server.clear_tasks(settings.DAG_ID, task_ids)
 
 
 def build_conf(run: RunEvents) -> dict[str, Any]:

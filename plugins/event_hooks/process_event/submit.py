@@ -32,6 +32,9 @@ ANALYSIS_RETRIES = 3
 """Retries if a hive lacks the analysis; over a minute, in which a hive that is being created gets it."""
 
 
+STOPPED_BEFORE = "a user stopped the process before its job was submitted"
+
+
 class SubmitRetryPolicy(RetryPolicy):
     """Retry an analysis that is not found only a few times: more often, its name is wrong."""
 
@@ -69,8 +72,8 @@ class EventSubmitOperator(BaseOperator):
         """
         Submit the jobs of each hive, and record them.
 
-        If recording fails, the retry finds the same jobs. If the task fails, the XCom ``error`` has the
-        message.
+        A process that a user has stopped before is recorded as not submitted. If recording fails, the retry
+        finds the same jobs. If the task fails, the XCom ``error`` has the message.
 
         :return: a summary for users: ``{hive: "3 jobs: 1, 2, 3"}``; the ledger has all job ids.
         :raises AirflowSkipException: no event of the run has this process.
@@ -82,10 +85,13 @@ class EventSubmitOperator(BaseOperator):
             statuses = load_process_statuses(ledger, run.run_id, self.process)
             if not statuses:
                 raise AirflowSkipException(f"no event of this run has the process {self.process}")
-            event_ids = [status.event_id for status in statuses if status.state in STATES_TO_SUBMIT]
+            event_ids = [status.event_id for status in _select_pending(statuses)]
             reopen_processes(ledger, self.process, event_ids, ProcessState.PLANNED)
             statuses = load_process_statuses(ledger, run.run_id, self.process)
-            self._submit(ledger, run, [status for status in statuses if status.state in STATES_TO_SUBMIT])
+            pending = _select_pending(statuses)
+            stopped = [status for status in pending if status.stop_requested_at]
+            recording.record_missing_outcomes(ledger, run, dict.fromkeys(stopped, STOPPED_BEFORE))
+            self._submit(ledger, run, [status for status in pending if status not in stopped])
             statuses = load_process_statuses(ledger, run.run_id, self.process)
             ledger.close()
         return summarize_jobs(statuses)
@@ -108,7 +114,14 @@ class EventSubmitOperator(BaseOperator):
 
     def _build_input(self, run: RunEvents, status: ProcessStatus) -> str:
         payload, task_id = run.events[status.position].payload(), submit_task_id(self.process)
-        return perl.dumps(build_job_input(payload, status.position, run.run_id, task_id))
+        return perl.dumps(build_job_input(payload, status.position, run.run_id, task_id, status.rerun))
+
+
+def _select_pending(statuses: Sequence[ProcessStatus]) -> list[ProcessStatus]:
+    """Return the processes to submit; if a user retries some, without the others that have failed."""
+    is_retry = any(status.is_retry_requested for status in statuses)
+    states = (ProcessState.PLANNED,) if is_retry else STATES_TO_SUBMIT
+    return [status for status in statuses if status.state in states]
 
 
 def summarize_jobs(statuses: Sequence[ProcessStatus]) -> dict[str, str]:

@@ -85,9 +85,11 @@ class EventJobSensor(DeferredSensor):
         ledger, attempt = Ledger(), str(context["ti"].id)
         run = load_run(ledger, context["dag_run"].run_id)
         statuses = load_process_statuses(ledger, run.run_id, self.process)
-        start_attempt(ledger, self.process, [status.event_id for status in statuses], attempt)
+        event_ids = [status.event_id for status in statuses if not status.is_retry_requested]
+        start_attempt(ledger, self.process, event_ids, attempt)
         statuses = load_process_statuses(ledger, run.run_id, self.process)
-        for hive, group in group_by_hive(filter(is_waiting, statuses)).items():
+        waiting = [status for status in statuses if is_waiting(status) and not status.is_retry_requested]
+        for hive, group in group_by_hive(waiting).items():
             self._record_final_outcomes(ledger, run, hive, group, attempt)
         correct_summaries(ledger, run.run_id, self.process)
         statuses = load_process_statuses(ledger, run.run_id, self.process)

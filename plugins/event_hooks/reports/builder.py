@@ -33,6 +33,8 @@ class ReportStep(StrEnum):
     PROCESS_FINISHED = "process_finished"
     JOIN_TIMED_OUT = "join_timed_out"
     FOLLOW_UP_REJECTED = "follow_up_rejected"
+    RETRY_REQUESTED = "retry_requested"
+    STOP_REQUESTED = "stop_requested"
     EVENT_FINISHED = "event_finished"
 
 
@@ -143,6 +145,19 @@ class ReportBuilder:
         )
         text = format_message("Event stalled", facts)
         return self._report("WARN", text, ReportStep.STALLED, positions[0], [process], identity=identity)
+
+    def requested(
+        self, step: ReportStep, position: int, process: str, user: str, identity: str, **facts: Any
+    ) -> Report:
+        """
+        Report that a user retries or stops a process.
+
+        :param step: RETRY_REQUESTED or STOP_REQUESTED.
+        :param identity: of this request.
+        """
+        title = step.value.replace("_", " ").capitalize()
+        text = format_message(title, self._facts(position, process, user=user, **facts))
+        return self._report("INFO", text, step, position, [process], identity=identity)
 
     def late(self, position: int, process: str, job_id: int | None, count: int, seconds: float) -> Report:
         """

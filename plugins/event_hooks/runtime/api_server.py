@@ -3,15 +3,15 @@ Interfaces of Airflow's API server, for the FastAPI app that event hooks mounts 
 
 Imported only in the API server, because its modules take seconds to import. Airflow 3.3 mounts the apps
 of plugins without authentication and documents no dependency for it, so the app uses those of Airflow's
-own routes. The public ways to trigger and delete runs are routes below ``/api/v2/dags/{dag_id}/dagRuns``,
-which need a token and another request to the same server. Replace the functions here when Airflow documents
-an interface for apps of plugins.
+own routes. The public ways to trigger and delete runs, and to clear tasks, are routes below
+``/api/v2/dags/{dag_id}``, which need a token and another request to the same server. Replace the functions
+here when Airflow documents an interface for apps of plugins.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -22,8 +22,9 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.core_api import security
 from airflow.exceptions import DagRunAlreadyExists
 from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance, clear_task_instances
 from airflow.utils.session import create_session
-from airflow.utils.state import DagRunState
+from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType
 from cachetools import TTLCache
 from fastapi import Depends, HTTPException, Request
@@ -33,6 +34,7 @@ from sqlalchemy import delete, select
 __all__ = [
     "COOKIE_NAME_JWT_TOKEN",
     "BaseUser",
+    "clear_tasks",
     "delete_finished_runs",
     "find_user",
     "get_user",
@@ -40,6 +42,17 @@ __all__ = [
     "require_run_permission",
     "trigger_run",
 ]
+
+STARTED_STATES = (
+    TaskInstanceState.RUNNING,
+    TaskInstanceState.DEFERRED,
+    TaskInstanceState.UP_FOR_RETRY,
+    TaskInstanceState.SUCCESS,
+    TaskInstanceState.FAILED,
+    TaskInstanceState.UPSTREAM_FAILED,
+    TaskInstanceState.SKIPPED,
+)
+"""States of task instances that :func:`clear_tasks` clears."""
 
 MAX_DELETED_RUNS = 1000
 """Runs that one call deletes, in one transaction."""
@@ -113,6 +126,31 @@ def trigger_run(dag_id: str, run_id: str, conf: dict[str, Any], note: str | None
     except DagRunAlreadyExists:
         return False
     return True
+
+
+def clear_tasks(dag_id: str, task_ids: Mapping[str, Collection[str]]) -> None:
+    """
+    Clear tasks, in one transaction, as a user does with *Clear*; their runs continue.
+
+    Tasks that have not started are left alone, and so are tasks and runs that do not exist.
+
+    :param task_ids: ``{run id: ids of its tasks}``.
+    """
+    started = (
+        select(TaskInstance)
+        .join(TaskInstance.dag_run)
+        .where(
+            TaskInstance.dag_id == dag_id,
+            TaskInstance.run_id.in_(task_ids),
+            TaskInstance.task_id.in_({name for names in task_ids.values() for name in names}),
+            TaskInstance.state.in_(STARTED_STATES),
+        )
+    )
+    with create_session() as session:
+        instances = session.scalars(started).all()
+        selected = [instance for instance in instances if instance.task_id in task_ids[instance.run_id]]
+        if selected:
+            clear_task_instances(selected, session)
 
 
 def delete_finished_runs(dag_id: str, age: timedelta) -> int:

@@ -1,0 +1,247 @@
+"""Retry and stop events for the routes: select them, apply the request, and build the response."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fastapi import HTTPException
+
+from event_hooks.api.action_models import (
+    MAX_EVENTS,
+    MAX_FORCED_EVENTS,
+    ActionItem,
+    ActionResponse,
+)
+from event_hooks.events import lookups
+from event_hooks.exceptions import EventHooksError
+from event_hooks.ledger import overview
+from event_hooks.ledger.user_requests import RequestedProcess, RetryMode, list_requested_stops
+from event_hooks.ledger.views import EventFilter
+from event_hooks.process_event import user_requests
+from event_hooks.process_event.repetitions import build_repetition_request, plan_repetitions
+
+if TYPE_CHECKING:
+    from event_hooks.api.action_models import Mode, Selection
+    from event_hooks.api.intake import EventIntake
+    from event_hooks.ledger.user_requests import ProcessKey
+    from event_hooks.ledger.views import EventView
+    from event_hooks.process_event.repetitions import Repetition
+    from event_hooks.process_event.user_requests import Candidate, ClearTasks
+
+log = logging.getLogger(__name__)
+
+CHANGED = "its state has changed meanwhile, or another event has claimed it: repeat the request"
+
+
+async def load_event(intake: EventIntake, event_id: int, process: str | None) -> list[EventView]:
+    """
+    Return one event.
+
+    :raises HTTPException: 404, the event does not exist, or does not have the process.
+    """
+    events = await asyncio.to_thread(lambda: overview.load_event_views(intake.ledger(), [event_id]))
+    if not events:
+        raise HTTPException(404, f"event {event_id}: the ledger has no such event")
+    names = [view.process for view in events[0].processes]
+    if process is not None and process not in names:
+        expected = f"one of {', '.join(names)}" if names else "no process, because the event has none"
+        raise HTTPException(404, f"process: expected {expected}, not {process[:100]!r}")
+    return events
+
+
+async def select_events(intake: EventIntake, selection: Selection) -> list[EventView]:
+    """
+    Return the events that a request selects, the oldest first.
+
+    :raises HTTPException: 404, an id does not exist; 422, more events match than the request may select.
+    """
+    limit = MAX_FORCED_EVENTS if selection.force else MAX_EVENTS
+    events = await asyncio.to_thread(lambda: _load_selected(intake, selection, limit))
+    if len(events) > limit:
+        advice = "select fewer" if selection.force else "select fewer, or set force to true"
+        raise HTTPException(422, f"force: expected at most {limit} events, and more match: {advice}")
+    return sorted(events, key=lambda event: event.id)
+
+
+def _load_selected(intake: EventIntake, selection: Selection, limit: int) -> list[EventView]:
+    event_filter = EventFilter(
+        state=selection.state,
+        type=selection.type,
+        genome_pattern=selection.genome,
+        since=selection.since,
+        until=selection.until,
+    )
+    if selection.ids is None:
+        if event_filter == EventFilter():
+            raise HTTPException(422, "body: expected ids, state, type, genome, since or until")
+        return overview.list_events(intake.ledger(), event_filter, limit=limit + 1)
+    if event_filter != EventFilter():
+        raise HTTPException(422, "ids: expected no state, type, genome, since or until with ids")
+    ids = list(dict.fromkeys(selection.ids))
+    if len(ids) > limit:
+        return overview.load_event_views(intake.ledger(), ids[: limit + 1])
+    events = overview.load_event_views(intake.ledger(), ids)
+    if missing := sorted(set(ids) - {event.id for event in events}):
+        raise HTTPException(404, f"event {missing[0]}: the ledger has no such event")
+    return events
+
+
+class UserActions:
+    """
+    Retry and stop events.
+
+    :param clear_tasks: clears tasks in Airflow.
+    """
+
+    def __init__(self, intake: EventIntake, clear_tasks: ClearTasks) -> None:
+        self._intake = intake
+        self._clear_tasks = clear_tasks
+
+    async def retry(
+        self,
+        events: Sequence[EventView],
+        process: str | None,
+        mode: Mode,
+        user: str,
+        *,
+        is_dry_run: bool = False,
+    ) -> ActionResponse:
+        """
+        Retry the processes of events; idempotent.
+
+        The request is in the ledger before Airflow clears the tasks. If this is interrupted, the poller of
+        the API server clears them.
+
+        :raises HTTPException: 422, ``mode`` and ``process`` do not fit together.
+        """
+        if mode == "event":
+            if process is not None:
+                raise HTTPException(422, "process: expected no process with the mode event")
+            return await self._repeat(events, user, is_dry_run=is_dry_run)
+        retry_mode = RetryMode(mode)
+        candidates = user_requests.plan_retries(events, process, retry_mode)
+        retried = None
+        if not is_dry_run:
+            request = partial(self._request_retries, candidates, retry_mode, user)
+            retried = await asyncio.to_thread(request)
+        return _build_response(events, candidates, retried)
+
+    def _request_retries(
+        self, candidates: Sequence[Candidate], mode: RetryMode, user: str
+    ) -> set[ProcessKey]:
+        ledger = self._intake.ledger()
+        retried = user_requests.request_retries(ledger, candidates, mode, user)
+        self.clear_requested_tasks()
+        return retried
+
+    def clear_requested_tasks(self) -> None:
+        """Clear the tasks of all processes that users retry, so that Airflow runs them again; idempotent."""
+        if count := user_requests.clear_requested_tasks(self._intake.ledger(), self._clear_tasks):
+            log.info("Tasks of %s retried processes cleared", count)
+
+    async def stop(
+        self, events: Sequence[EventView], process: str | None, user: str, *, is_dry_run: bool = False
+    ) -> ActionResponse:
+        """
+        Stop the processes of events; idempotent.
+
+        The request is in the ledger before the jobs are stopped. If this is interrupted, `maintain_ledger`
+        stops them.
+        """
+        candidates = user_requests.plan_stops(events, process)
+        if is_dry_run:
+            return _build_response(events, candidates, None)
+        request = partial(user_requests.request_stops, candidates=candidates, user=user)
+        stopped = await asyncio.to_thread(lambda: request(self._intake.ledger()))
+        problems = await self._stop_jobs({candidate.key for candidate in candidates})
+        return _build_response(events, candidates, stopped, problems)
+
+    async def _stop_jobs(self, keys: Collection[ProcessKey]) -> list[str]:
+        """Stop the jobs of these processes, in all hives concurrently; return the errors."""
+        ledger = await asyncio.to_thread(self._intake.ledger)
+        requests = await asyncio.to_thread(list_requested_stops, ledger)
+        by_hive = user_requests.group_stops(request for request in requests if request.key in keys)
+        errors = await asyncio.gather(*(self._stop_in_hive(hive, by_hive[hive]) for hive in by_hive))
+        return [error for error in errors if error]
+
+    async def _stop_in_hive(self, hive: str, requests: Sequence[RequestedProcess]) -> str | None:
+        stop = partial(user_requests.stop_requested_jobs, ledger=self._intake.ledger(), requests=requests)
+        try:
+            result = await self._intake.hives.run(hive, stop)
+        except EventHooksError as error:
+            log.warning("Jobs of %s are stopped later by maintain_ledger: %s", hive, error)
+            return error.public_message
+        log.info("%s: %s", hive, result)
+        return None
+
+    async def _repeat(self, events: Sequence[EventView], user: str, *, is_dry_run: bool) -> ActionResponse:
+        loaded, ledger = lookups.load_cached(), await asyncio.to_thread(self._intake.ledger)
+        repetitions = await asyncio.to_thread(plan_repetitions, ledger, events, loaded)
+        accepted = [repetition for repetition in repetitions if repetition.new_event]
+        new_ids: dict[int, int] = {}
+        if accepted and not is_dry_run:
+            request = await asyncio.to_thread(build_repetition_request, accepted, loaded)
+            stored = await self._intake.accept_request(request, user)
+            new_ids = {
+                repetition.event.id: item.event.id for repetition, item in zip(accepted, stored, strict=True)
+            }
+        items = [_build_repetition_item(repetition, new_ids) for repetition in repetitions]
+        applied = sum(item.is_applied for item in items)
+        return ActionResponse(
+            events=len(events), applied=applied, is_dry_run=is_dry_run, items=items, problems=[]
+        )
+
+
+def _build_response(
+    events: Sequence[EventView],
+    candidates: Sequence[Candidate],
+    applied: Collection[ProcessKey] | None,
+    problems: Sequence[str] = (),
+) -> ActionResponse:
+    """
+    Return the response.
+
+    :param applied: ``None`` in a dry run.
+    """
+    items = [_build_item(candidate, applied) for candidate in candidates]
+    return ActionResponse(
+        events=len(events),
+        applied=sum(item.is_applied for item in items),
+        is_dry_run=applied is None,
+        items=items,
+        problems=list(problems),
+    )
+
+
+def _build_item(candidate: Candidate, applied: Collection[ProcessKey] | None) -> ActionItem:
+    is_planned = candidate.reason is None
+    is_applied = is_planned and (applied is None or candidate.key in applied)
+    event, process = candidate.event, candidate.process
+    return ActionItem(
+        event=event.id,
+        type=event.type,
+        genome=event.genome,
+        process=process.process,
+        state=process.state,
+        is_applied=is_applied,
+        reason=CHANGED if is_planned and not is_applied else candidate.reason,
+        new_event=None,
+    )
+
+
+def _build_repetition_item(repetition: Repetition, new_ids: dict[int, int]) -> ActionItem:
+    event = repetition.event
+    return ActionItem(
+        event=event.id,
+        type=event.type,
+        genome=event.genome,
+        process=None,
+        state=event.state,
+        is_applied=repetition.new_event is not None,
+        reason=repetition.reason,
+        new_event=new_ids.get(event.id),
+    )
