@@ -98,5 +98,5 @@ class ActionResponse(BaseModel):
     is_dry_run: bool
     items: list[ActionItem]
     problems: list[str] = Field(
-        description="Hives that cannot be reached: maintain_ledger stops their jobs later."
+        description="What could not be done yet, such as the stop of jobs in an unreachable hive; it is retried."
     )

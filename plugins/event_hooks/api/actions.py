@@ -124,19 +124,22 @@ class UserActions:
             return await self._repeat(events, user, is_dry_run=is_dry_run)
         retry_mode = RetryMode(mode)
         candidates = user_requests.plan_retries(events, process, retry_mode)
-        retried = None
-        if not is_dry_run:
-            request = partial(self._request_retries, candidates, retry_mode, user)
-            retried = await asyncio.to_thread(request)
-        return _build_response(events, candidates, retried)
+        if is_dry_run:
+            return _build_response(events, candidates, None)
+        request = partial(self._request_retries, candidates, retry_mode, user)
+        return _build_response(events, candidates, *await asyncio.to_thread(request))
 
     def _request_retries(
         self, candidates: Sequence[Candidate], mode: RetryMode, user: str
-    ) -> set[ProcessKey]:
+    ) -> tuple[set[ProcessKey], list[str]]:
         ledger = self._intake.ledger()
         retried = user_requests.request_retries(ledger, candidates, mode, user)
-        self.clear_requested_tasks()
-        return retried
+        try:
+            self.clear_requested_tasks()
+        except Exception:  # the request is recorded, and the poller clears the tasks
+            log.exception("Tasks of retried processes could not be cleared; the API server retries")
+            return retried, ["Airflow has not cleared the tasks yet; the API server retries"]
+        return retried, []
 
     def clear_requested_tasks(self) -> None:
         """Clear the tasks of all processes that users retry, so that Airflow runs them again; idempotent."""

@@ -132,8 +132,13 @@ class RunTasks:
 
     def may_be_stopping(self, status: ProcessStatus) -> bool:
         """Return whether a user may have marked a wait as failed, and no stop is requested yet."""
-        has_job = status.job_id is not None and status.attempt is not None
-        return has_job and self._wait_state(status) == "failed" and status.stop_requested_at is None
+        has_attempt = status.attempt is not None and not status.is_retry_requested
+        return (
+            status.job_id is not None
+            and has_attempt
+            and self._wait_state(status) == "failed"
+            and status.stop_requested_at is None
+        )
 
     def is_marked_as_success(self, status: ProcessStatus) -> bool:
         """Return whether the wait of a process that did not succeed is a success: a user marked it so."""

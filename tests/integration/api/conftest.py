@@ -86,12 +86,25 @@ def started() -> list[str]:
 
 
 @pytest.fixture
+def cleared() -> list[dict[str, set[str]]]:
+    """The tasks that each call of Airflow has cleared, by run."""
+    return []
+
+
+@pytest.fixture
 def app(
-    ledger: Ledger, lookup_files: dict[str, Path], started: list[str], monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger,
+    lookup_files: dict[str, Path],
+    started: list[str],
+    cleared: list[dict[str, set[str]]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> FastAPI:
-    """The app without permission checks and polls; starting a run only records its id."""
+    """The app without permission checks and polls; starting a run or clearing tasks only records it."""
     monkeypatch.setattr(pending_work, "POLL_SECONDS", 3600.0)
-    app = create_app(lambda run_id, _ledger, _user: started.append(run_id))
+    app = create_app(
+        lambda run_id, _ledger, _user: started.append(run_id),
+        lambda tasks: cleared.append({run_id: set(names) for run_id, names in tasks.items()}),
+    )
     for check in security.PERMISSION_CHECKS.values():
         app.dependency_overrides[check] = lambda: None
     app.dependency_overrides[get_user] = lambda: SimpleAuthManagerUser(username="some_user", role="admin")

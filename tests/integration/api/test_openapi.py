@@ -78,7 +78,8 @@ def test_each_success_and_each_error_has_a_valid_example(document: dict[str, Any
 def test_operations_have_stable_ids_and_states_have_names(document: dict[str, Any]) -> None:
     assert [operation["operationId"] for operation in list_operations(document)] == [
         *("submit_events", "plan_events", "list_processes", "list_jobs", "show_job", "stop_job"),
-        *("list_events", "list_event_types", "show_event", "check_health"),
+        *("list_events", "list_event_types", "show_event"),
+        *("retry_event", "stop_event", "retry_events", "stop_events", "check_health"),
     ]
     schemas = document["components"]["schemas"]
     assert "timed_out" in schemas["ProcessState"]["enum"]
