@@ -42,6 +42,7 @@ def create_app(start_run: StartRun = start_run_from_api) -> FastAPI:
         app.state.intake = intake = EventIntake(start_run)
         app.state.beekeepers = BeekeeperStatusCache(intake.hives)
         app.state.airflow = airflow = AirflowMonitor()
+        app.state.comparison_lock = asyncio.Lock()
         app.state.health = HealthMonitor(intake, airflow)
         collections = asyncio.create_task(limit_collections())
         pending_work = PendingWorkMonitor(intake.ledger, request_maintenance)
