@@ -66,8 +66,8 @@ class Difference:
     @property
     def is_moved(self) -> bool:
         """Return whether the jobs are created at another place."""
-        reactions = self.now_reaction, self.then_reaction
-        return None not in reactions and len({reaction and reaction.place for reaction in reactions}) > 1
+        now, then = self.now_reaction, self.then_reaction
+        return now is not None and then is not None and now.place != then.place
 
 
 @dataclass
@@ -102,9 +102,6 @@ class PlanComparison:
     """
 
     def __init__(self, present: Lookups, other: Lookups) -> None:
-        self.differences: dict[tuple[str, str], Difference] = {}
-        """``{(event type, process): counts}``, also without a difference until :meth:`find_differences`."""
-
         self.rejected: dict[str, RejectedType] = {}
         """``{event type: counts}``."""
 
@@ -112,6 +109,8 @@ class PlanComparison:
         """Number of compared events, of events of joins or partial repetitions, and of equal plans."""
 
         self._now, self._then = _Planner(present), _Planner(other)
+        self._counts: dict[tuple[str, str], Difference] = {}
+        """``{(event type, process): counts}``, also without a difference."""
 
     def add(self, events: Iterable[ReceivedEvent]) -> None:
         """
@@ -128,7 +127,7 @@ class PlanComparison:
 
     def find_differences(self) -> dict[tuple[str, str], Difference]:
         """Return the counts with a difference, by event type and process."""
-        return {key: counts for key, counts in sorted(self.differences.items()) if counts.event_ids}
+        return {key: counts for key, counts in sorted(self._counts.items()) if counts.event_ids}
 
     def _compare(self, received: ReceivedEvent) -> bool:
         """Count an event, and return whether its plans differ."""
@@ -145,9 +144,9 @@ class PlanComparison:
 
         :param pair: (event type, process).
         """
-        if (counts := self.differences.get(pair)) is None:
+        if (counts := self._counts.get(pair)) is None:
             counts = Difference(self._now.find_reaction(*pair), self._then.find_reaction(*pair))
-            self.differences[pair] = counts
+            self._counts[pair] = counts
         is_now, is_then = pair[1] in now.processes, pair[1] in then.processes
         counts.now += is_now
         counts.then += is_then

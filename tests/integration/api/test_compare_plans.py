@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,17 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import select, update
 
-from event_hooks.api import compare_plans
+from event_hooks.api import compare_plans, middleware
 from event_hooks.events.lookups import load_cached
 from event_hooks.ledger import joins
 from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import accept_events, load_run_events
+from event_hooks.ledger.history import ReceivedEvent
 from event_hooks.ledger.overview import count_pending
 from event_hooks.ledger.records import NewEvent, run_event_key
 from event_hooks.ledger.tables import event, event_process
+from event_hooks.process_event.plan_comparison import PlanComparison
 from tests.integration.hives import PracticeHive
 from tests.support.shapes import SHAPES, measure
 
@@ -349,6 +353,37 @@ def test_too_many_events_are_rejected(
     response = api.post("/plan/compare", json={"since": "1d", "event_lookup": lookups["event_lookup"]})
     expected = "since: expected a period with at most 2 events, found more"
     assert (response.status_code, response.json()["error"]) == (422, expected)
+
+
+def test_a_comparison_ends_after_the_time_limit(
+    store: Store, api: TestClient, lookups: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(*[human("nothing")] * 200)
+    body = {"since": "1d", "event_lookup": lookups["event_lookup"]}
+    batches: list[object] = []
+
+    def add_slowly(comparison: PlanComparison, events: list[ReceivedEvent]) -> None:
+        batches.append(events)
+        time.sleep(0.01)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PlanComparison, "add", add_slowly)
+        patch.setattr(compare_plans, "BATCH_SIZE", 1)
+        patch.setattr(middleware, "REQUEST_SECONDS", 0.5)
+        response = api.post("/plan/compare", json=body)
+    assert (response.status_code, response.json()["error"][:20]) == (503, "no result within 0.5")
+    assert api.post("/plan/compare", json=body).json()["events"] == 200
+    assert 0 < len(batches) < 100
+
+
+def test_concurrent_comparisons_have_the_same_result(
+    store: Store, compare: Compare, lookups: dict[str, Any]
+) -> None:
+    store(*[human("new_assembly")] * 3)
+    changed = {**lookups["event_lookup"], "new_assembly": []}
+    with ThreadPoolExecutor(4) as pool:
+        comparisons = list(pool.map(lambda _: compare(event_lookup=changed), range(8)))
+    assert [comparison["differences"] for comparison in comparisons] == [comparisons[0]["differences"]] * 8
 
 
 def test_invalid_files_without_a_valid_copy_are_unavailable(
