@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,11 +14,12 @@ Answer = tuple[int, dict[str, str], Any]
 
 
 class JsonServer(ThreadingHTTPServer):
-    """Sends its answers in order and repeats the last one; status 0 closes the connection."""
+    """Sends its answers in order, after ``seconds``; repeats the last one; status 0 closes the connection."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: list[Answer] = [(200, {}, {})]
+        self.seconds = 0.0
         self.requests: list[tuple[str, str, dict[str, str], Any]] = []
 
     @property
@@ -44,6 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         request = (self.command, self.path, dict(self.headers), json.loads(body) if body else None)
         self.server.requests.append(request)
+        time.sleep(self.server.seconds)
         answers = self.server.answers
         status, headers, value = answers.pop(0) if len(answers) > 1 else answers[0]
         if not status:

@@ -80,7 +80,7 @@ def test_every_route_requires_login_and_permission(server: ApiServer, method: st
         )
         assert "POST /auth/token" in anonymous.json()["detail"]
     assert status_of("no_role") == 403
-    can_read = method == "GET" or path == "/plan"
+    can_read = method == "GET" or path in ("/plan", "/plan/compare")
     assert (status_of("viewer") == 403) is not can_read
     assert status_of("operator") not in (401, 403)
     assert status_of("admin") not in (401, 403)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -219,6 +220,25 @@ def test_a_plan_ends_with_1_if_a_hive_is_not_ready(command: Command) -> None:
     assert "dump_old" in good.stdout
     assert "does not react to new_assembly" in good.stdout
     assert "no analysis 'event_dump_nothing'" in bad.stdout
+
+
+def test_plans_are_compared_with_another_lookup(
+    command: Command, client: EventClient, genome: str, system: System, tmp_path: Path
+) -> None:
+    submitted = system.api("POST", "/jobs", json=practice_event(genome, "idle")).json()
+    received_at = system.api("GET", f"/events/{submitted['id']}").json()["received_at"]
+    changed = {**EVENT_LOOKUP, "idle": ["dump_dna"]}
+    (tmp_path / "new.json").write_text(json.dumps(changed))
+    result = command("plan", "--since", received_at, "--event-lookup", str(tmp_path / "new.json"))
+    assert result.status == 0, result.stderr
+    lines = [line.split("\t") for line in result.stdout.splitlines()]
+    assert {tuple(line[:2]) for line in lines} == {("idle", "dump_dna"), ("idle", "dump_idle")}
+    assert "hive_idle/event_dump_dna" in result.stdout
+    compared = client.compare_plans(received_at, event_lookup=changed)
+    assert {difference["process"] for difference in compared["differences"]} == {"dump_dna", "dump_idle"}
+    assert submitted["id"] in compared["differences"][0]["event_ids"]
+    rejected = command("plan", "--since", "soon", "--event-lookup", str(tmp_path / "new.json"))
+    assert (rejected.status, "since: expected a time in ISO 8601" in rejected.stderr) == (2, True)
 
 
 def test_events_and_processes_are_listed(command: Command) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from event_hooks.api.links import MAX_ID
+from event_hooks.api.times import EXPECTED_TIME
 
 MAX_EVENTS = 100
 """Events that a request without ``force`` selects."""
@@ -52,8 +53,10 @@ class Selection(BaseModel):
     state: Literal["open", "failed", "complete"] | None = Field(None, description="As in GET /events.")
     type: _Name | None = None
     genome: _Name | None = Field(None, description="The whole genome; * stands for any text, as in homo_*.")
-    since: AwareDatetime | None = Field(None, description="Earliest time of arrival, with a time zone.")
-    until: AwareDatetime | None = Field(None, description="Only events that arrived before this time.")
+    since: str | None = Field(None, description=f"Earliest time of arrival: {EXPECTED_TIME}.")
+    until: str | None = Field(
+        None, description="Only events that arrived before this time; in the same form."
+    )
     dry_run: _Flag = Field(False, description="Return what would happen, and change nothing.")
     force: _Flag = Field(
         False,
@@ -98,5 +101,5 @@ class ActionResponse(BaseModel):
     is_dry_run: bool
     items: list[ActionItem]
     problems: list[str] = Field(
-        description="What could not be done yet, such as the stop of jobs in an unreachable hive; it is retried."
+        description="What is not done yet, such as the stop of jobs in an unreachable hive; it is retried."
     )

@@ -16,9 +16,11 @@ from event_hooks.api.action_models import (
     ActionItem,
     ActionResponse,
 )
+from event_hooks.api.times import parse_time
 from event_hooks.events import lookups
 from event_hooks.exceptions import EventHooksError
 from event_hooks.ledger import overview
+from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.user_requests import RequestedProcess, RetryMode, list_requested_stops
 from event_hooks.ledger.views import EventFilter
 from event_hooks.process_event import user_requests
@@ -27,6 +29,7 @@ from event_hooks.process_event.repetitions import build_repetition_request, plan
 if TYPE_CHECKING:
     from event_hooks.api.action_models import Mode, Selection
     from event_hooks.api.intake import EventIntake
+    from event_hooks.ledger.database import Ledger
     from event_hooks.ledger.user_requests import ProcessKey
     from event_hooks.ledger.views import EventView
     from event_hooks.process_event.repetitions import Repetition
@@ -68,26 +71,31 @@ async def select_events(intake: EventIntake, selection: Selection) -> list[Event
 
 
 def _load_selected(intake: EventIntake, selection: Selection, limit: int) -> list[EventView]:
-    event_filter = EventFilter(
-        state=selection.state,
-        type=selection.type,
-        genome_pattern=selection.genome,
-        since=selection.since,
-        until=selection.until,
-    )
+    ledger = intake.ledger()
+    event_filter = _build_filter(selection, ledger)
     if selection.ids is None:
         if event_filter == EventFilter():
             raise HTTPException(422, "body: expected ids, state, type, genome, since or until")
-        return overview.list_events(intake.ledger(), event_filter, limit=limit + 1)
+        return overview.list_events(ledger, event_filter, limit=limit + 1)
     if event_filter != EventFilter():
         raise HTTPException(422, "ids: expected no state, type, genome, since or until with ids")
     ids = list(dict.fromkeys(selection.ids))
-    if len(ids) > limit:
-        return overview.load_event_views(intake.ledger(), ids[: limit + 1])
-    events = overview.load_event_views(intake.ledger(), ids)
+    events = overview.load_event_views(ledger, ids)
     if missing := sorted(set(ids) - {event.id for event in events}):
         raise HTTPException(404, f"event {missing[0]}: the ledger has no such event")
     return events
+
+
+def _build_filter(selection: Selection, ledger: Ledger) -> EventFilter:
+    now = load_time(ledger)  # of the ledger's clock, like the times of arrival
+    since, until = selection.since, selection.until
+    return EventFilter(
+        state=selection.state,
+        type=selection.type,
+        genome_pattern=selection.genome,
+        since=None if since is None else parse_time("since", since, now),
+        until=None if until is None else parse_time("until", until, now),
+    )
 
 
 class UserActions:

@@ -48,6 +48,7 @@ def create_app(
         app.state.actions = actions = UserActions(intake, clear_tasks)
         app.state.beekeepers = BeekeeperStatusCache(intake.hives)
         app.state.airflow = airflow = AirflowMonitor()
+        app.state.comparison_lock = asyncio.Lock()
         app.state.health = HealthMonitor(intake, airflow)
         collections = asyncio.create_task(limit_collections())
         pending_work = PendingWorkMonitor(intake.ledger, request_maintenance, actions.clear_requested_tasks)

@@ -122,6 +122,30 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             },
         }
     },
+    "compare_plans": {
+        "200": {
+            "since": "2026-10-29T20:00:00Z",
+            "until": _TIME,
+            "events": 120,
+            "excluded": 0,
+            "unchanged": 80,
+            "differences": [
+                {
+                    "type": "new_assembly",
+                    "process": "dump_peptide",
+                    "now": 40,
+                    "then": 0,
+                    "place_now": "hive_event_handling/event_dump_peptide",
+                    "place_then": None,
+                    "is_moved": False,
+                    "join_now": None,
+                    "join_then": None,
+                    "event_ids": [42],
+                }
+            ],
+            "rejected": [],
+        }
+    },
     "list_events": {"200": [_SUMMARY]},
     "list_event_types": {"200": ["new_assembly", "new_genebuild"]},
     "show_event": {"200": {**_SUMMARY, "event": _EVENT}},

@@ -215,6 +215,61 @@ class PlanResponse(BaseModel):
     )
 
 
+class JoinDetails(BaseModel):
+    """The join of a process: it runs once per genome, after events of several types."""
+
+    after: list[str] = Field(description="Types of the events.")
+    within: float = Field(description="Timeout in seconds, from the first event.")
+    then: Literal["run", "alert"] = Field(description="Action after the timeout.")
+
+
+class PlanDifference(BaseModel):
+    """A type of event and a process, with different plans under the present and the other lookups."""
+
+    type: str
+    process: str
+    now: int = Field(
+        description="Events for which it runs, or which count for its join, under the present lookups."
+    )
+    then: int = Field(description="The same under the other lookups.")
+    place_now: str | None = Field(
+        description="hive/analysis of its jobs under the present lookups; null if it does not react."
+    )
+    place_then: str | None = Field(description="The same under the other lookups.")
+    is_moved: bool = Field(
+        description="Whether hive or analysis change; also if only the database of a hive_uri changes."
+    )
+    join_now: JoinDetails | None = Field(
+        description="The join under the present lookups; null if the process runs for single events."
+    )
+    join_then: JoinDetails | None = Field(description="The same under the other lookups.")
+    event_ids: list[int] = Field(description="Examples of events whose plans differ, at most 5.")
+
+
+class RejectedType(BaseModel):
+    """A type of which the other lookups reject events."""
+
+    type: str
+    reason: str = Field(description="Of the first event.")
+    now: int = Field(description="Number of these events that the present lookups reject as well.")
+    then: int = Field(description="Number of events.")
+    event_ids: list[int] = Field(description="Examples, at most 5.")
+
+
+class PlanComparison(BaseModel):
+    """The plans of the events of a period, under the present and under other lookups."""
+
+    since: datetime
+    until: datetime = Field(description="Events of this time and later are not read.")
+    events: int = Field(description="Number of compared events.")
+    excluded: int = Field(
+        description="Number of other events: those of joins, and repetitions of only some processes."
+    )
+    unchanged: int = Field(description="Number of compared events with the same plan.")
+    differences: list[PlanDifference]
+    rejected: list[RejectedType]
+
+
 class StopResponse(BaseModel):
     """Result of stopping a job tree."""
 

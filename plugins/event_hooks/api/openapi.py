@@ -13,6 +13,7 @@ from fastapi import APIRouter, HTTPException, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
 
+from event_hooks.api.compare_plans import ComparisonRequest
 from event_hooks.api.examples import EXAMPLES
 from event_hooks.api.problems import build_problem
 from event_hooks.api.request_body import EVENT_SCHEMAS
@@ -30,6 +31,7 @@ async def openapi(request: Request) -> dict[str, Any]:
     """Return the OpenAPI document."""
     document: dict[str, Any] = request.app.openapi()
     document["components"]["schemas"] |= EVENT_SCHEMAS
+    document["components"]["schemas"]["ComparisonRequest"] = ComparisonRequest.model_json_schema()
     for methods in document["paths"].values():
         for operation in methods.values():
             for status, response in operation["responses"].items():

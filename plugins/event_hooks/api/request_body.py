@@ -64,6 +64,27 @@ EVENT_BODY = {
 }
 """The body in OpenAPI. The routes parse it with :func:`read_json` instead of FastAPI, to limit its size."""
 
+COMPARISON_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/ComparisonRequest"},
+                "examples": {
+                    "event_lookup": {
+                        "summary": "Another event lookup",
+                        "value": {
+                            "since": "30d",
+                            "event_lookup": {"new_assembly": ["dump_dna"], "new_genebuild": ["dump_peptide"]},
+                        },
+                    }
+                },
+            }
+        },
+    }
+}
+"""The body of a comparison in OpenAPI."""
+
 
 async def read_json(request: Request) -> Any:
     """

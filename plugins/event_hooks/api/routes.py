@@ -10,11 +10,12 @@ from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Resp
 from fastapi.responses import JSONResponse
 
 from event_hooks.api import models
+from event_hooks.api.compare_plans import compare_period, parse_request
 from event_hooks.api.intake import AcceptedEvent, EventIntake, parse_events
 from event_hooks.api.links import MAX_ID, build_board_url, build_event_url, link_next_page
 from event_hooks.api.models import describe_errors
 from event_hooks.api.plan import build_plan
-from event_hooks.api.request_body import EVENT_BODY, read_json
+from event_hooks.api.request_body import COMPARISON_BODY, EVENT_BODY, read_json
 from event_hooks.api.security import MAY_EDIT, MAY_READ, MAY_TRIGGER, User
 from event_hooks.events import lookups
 from event_hooks.exceptions import HiveUnreachable, StopUnconfirmed
@@ -97,6 +98,24 @@ async def plan_events(request: Request, user: User, idempotency_key: Idempotency
     """
     batch, intake = parse_events(await read_json(request)), request.app.state.intake
     return JSONResponse(await build_plan(batch, intake, user.get_name(), idempotency_key))
+
+
+@router.post(
+    "/plan/compare",
+    dependencies=[MAY_READ],
+    response_model=models.PlanComparison,
+    openapi_extra=COMPARISON_BODY,
+    responses=describe_errors(400, 408, 413, 415, 422, 502, 503),
+)
+async def compare_plans(request: Request) -> Response:
+    """
+    Plan the events of a period again with other lookups.
+
+    Returns the differences to their plans under the present lookups. Nothing is written.
+    """
+    comparison = parse_request(await read_json(request))
+    state = request.app.state
+    return JSONResponse(await compare_period(comparison, state.intake.ledger, state.comparison_lock))
 
 
 @router.get("/processes", dependencies=[MAY_READ], responses=describe_errors(502, 503))

@@ -16,7 +16,7 @@ from typing import Any
 
 from event_hooks.cli import output
 from event_hooks.cli.follow import follow_events, format_outcomes
-from event_hooks.cli.input import read_events
+from event_hooks.cli.input import read_events, read_lookup
 from event_hooks.client import EventClient, load_token
 
 
@@ -33,12 +33,46 @@ def submit(options: Namespace) -> int:
 
 
 def plan(options: Namespace) -> int:
-    """Show the jobs that events would create, if the hives are ready, and why other processes do not run."""
+    """
+    Show the jobs that events would create, if the hives are ready, and why other processes do not run.
+
+    With ``--since``, compare the plans of received events under the present lookups and under other lookups.
+    """
+    if options.since is not None:
+        return _compare_plans(options)
+    _reject_options(options, "until", "event_lookup", "process_lookup", reason="expected only with --since")
     events = read_events(options.events)
     with _make_client(options) as client:
         plan = client.plan(events, options.idempotency_key)
     _print_result(options, plan, lambda: output.print_plan(plan))
     return int(any(not process["is_ready"] for event in plan["events"] for process in event["processes"]))
+
+
+def _compare_plans(options: Namespace) -> int:
+    reason = "expected no EVENT or --idempotency-key with --since, which reads the received events"
+    _reject_options(options, "events", "idempotency_key", reason=reason)
+    if options.event_lookup is None and options.process_lookup is None:
+        raise ValueError("--since: expected also --event-lookup or --process-lookup, with the other lookup")
+    event_lookup = read_lookup(options.event_lookup, "--event-lookup")
+    process_lookup = read_lookup(options.process_lookup, "--process-lookup")
+    with _make_client(options) as client:
+        comparison = client.compare_plans(
+            options.since, until=options.until, event_lookup=event_lookup, process_lookup=process_lookup
+        )
+    _print_result(options, comparison, lambda: output.print_comparison(comparison))
+    return 0
+
+
+def _reject_options(options: Namespace, *names: str, reason: str) -> None:
+    """
+    Check that options are not set.
+
+    :raises ValueError: names the first option that is set, and the reason.
+    """
+    for name in names:
+        if getattr(options, name) is not None:
+            option = "EVENT" if name == "events" else f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option}: {reason}")
 
 
 def retrieve(options: Namespace) -> int:

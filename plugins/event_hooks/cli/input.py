@@ -29,6 +29,24 @@ def read_events(source: str | None) -> Any:
         raise ValueError(f"event: expected JSON or a file, not {source!r}: {error.strerror}") from None
 
 
+def read_lookup(file: Path | None, name: str) -> Any:
+    """
+    Return the content of a lookup file, which the API validates; None without a file.
+
+    :param name: of the option with the file.
+    :raises ValueError: names the file and the expected value.
+    """
+    if file is None:
+        return None
+    try:
+        text = file.read_text("utf-8").removeprefix("\ufeff")
+        return json.loads(text, parse_constant=_reject_constant, object_pairs_hook=_reject_duplicates)
+    except OSError as error:
+        raise ValueError(f"{name}: expected a file, not {str(file)!r}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name}: {file}: expected JSON: {error}") from None
+
+
 def parse_json_values(text: str, source: str) -> Any:
     """
     Return the value in a text, or the list of values if there are several.
@@ -48,6 +66,16 @@ def parse_json_values(text: str, source: str) -> Any:
     if not values:
         raise ValueError(f"{source}: expected JSON, not an empty text")
     return values[0] if len(values) == 1 else values
+
+
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; Python's parser would keep the last value of a key that occurs twice."""
+    value: dict[str, Any] = {}
+    for key, item in pairs:
+        if key in value:
+            raise ValueError(f"the key {key!r} occurs twice in an object")
+        value[key] = item
+    return value
 
 
 def _reject_constant(constant: str) -> NoReturn:

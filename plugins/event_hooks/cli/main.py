@@ -108,6 +108,15 @@ def _add_event_commands(add_command: AddCommand) -> None:
         parser.add_argument(
             "--idempotency-key", help="key of the request: a repeated request gets the same answer"
         )
+    plan.add_argument(
+        "--since",
+        metavar="TIME",
+        help="compare the plans of events received since then, as in 30d, 12h or 2026-11-01T00:00:00Z",
+    )
+    plan.add_argument("--until", metavar="TIME", help="end of the period, as in --since; default: now")
+    for name in ("--event-lookup", "--process-lookup"):
+        help_text = "file with the other lookup; default: the present one"
+        plan.add_argument(name, type=Path, metavar="FILE", help=help_text)
     submit.add_argument("--follow", action="store_true", help="show the progress until they are finished")
     follow = add_command("follow", commands.follow)
     follow.add_argument("ids", nargs="+", type=int, metavar="ID", help="id of an event, as submit shows it")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from event_hooks.client.results import (
         EventSummary,
         JobResponse,
+        PlanComparison,
+        PlanDifference,
         PlannedProcess,
         PlanResponse,
         ProcessDetails,
@@ -109,6 +111,27 @@ def print_plan(plan: PlanResponse) -> None:
     print_table(("type", "genome", "", "process", "hive", "analysis", ""), rows)
 
 
+def print_comparison(comparison: PlanComparison) -> None:
+    """Print the differences, then the types of rejected events, and on standard error the totals."""
+    rows: list[Sequence[Any]] = []
+    for difference in comparison["differences"]:
+        kind, process = difference["type"], difference["process"]
+        now, then = _format_reaction(difference, "now"), _format_reaction(difference, "then")
+        if difference["is_moved"] and difference["place_now"] == difference["place_then"]:
+            then += ", another hive_uri"
+        examples = _join_ids(difference["event_ids"])
+        rows.append((kind, process, difference["now"], difference["then"], now, then, examples))
+    for rejected in comparison["rejected"]:
+        counts = rejected["now"], rejected["then"]
+        examples = _join_ids(rejected["event_ids"])
+        rows.append((rejected["type"], "(rejected)", *counts, None, rejected["reason"], examples))
+    print_table(("type", "process", "now", "then", "reaction now", "reaction then", "events"), rows)
+    totals = f"{comparison['events']} events compared, {comparison['unchanged']} without a difference"
+    if comparison["excluded"]:
+        totals += f"; {comparison['excluded']} events of joins or partial repetitions excluded"
+    print(totals, file=sys.stderr)
+
+
 def print_jobs(jobs: Iterable[JobResponse]) -> None:
     """Print a line for each job."""
     rows = []
@@ -155,6 +178,22 @@ def _type_and_genome(event: Mapping[str, Any]) -> tuple[str, str]:
 def _format_state(process: ProcessJob) -> str:
     reason = process.get("message")
     return f"{process['state']}: {reason}" if reason else process["state"]
+
+
+def _format_reaction(difference: PlanDifference, side: Literal["now", "then"]) -> str:
+    """Return place and join of a process under the lookups of one side."""
+    is_now = side == "now"
+    place = difference["place_now"] if is_now else difference["place_then"]
+    join = difference["join_now"] if is_now else difference["join_then"]
+    if place is None:
+        return "does not react"
+    if join is None:
+        return place
+    return f"{place}, join of {' and '.join(join['after'])} within {join['within']:g} s, then {join['then']}"
+
+
+def _join_ids(event_ids: Iterable[int]) -> str:
+    return ", ".join(map(str, event_ids))
 
 
 def _readiness(process: PlannedProcess) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, overload
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         EventDetails,
         EventSummary,
         JobResponse,
+        PlanComparison,
         PlanResponse,
         StopResponse,
         SubmitResponse,
@@ -65,6 +66,16 @@ class AsyncEventClient:
 
     async def plan(self, events: Events, idempotency_key: str | None = None) -> PlanResponse:
         return await self._send(endpoints.plan(events, idempotency_key))
+
+    async def compare_plans(
+        self,
+        since: datetime | str,
+        *,
+        until: datetime | str | None = None,
+        event_lookup: Mapping[str, Any] | None = None,
+        process_lookup: Mapping[str, Any] | None = None,
+    ) -> PlanComparison:
+        return await self._send(endpoints.compare_plans(since, until, event_lookup, process_lookup))
 
     async def event(self, event_id: int) -> EventDetails:
         return await self._send(endpoints.event(event_id))

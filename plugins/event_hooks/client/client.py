@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         EventDetails,
         EventSummary,
         JobResponse,
+        PlanComparison,
         PlanResponse,
         StopResponse,
         SubmitResponse,
@@ -101,6 +102,25 @@ class EventClient:
     def plan(self, events: Events, idempotency_key: str | None = None) -> PlanResponse:
         """Return the jobs that these events would create; nothing is written."""
         return self._send(endpoints.plan(events, idempotency_key))
+
+    def compare_plans(
+        self,
+        since: datetime | str,
+        *,
+        until: datetime | str | None = None,
+        event_lookup: Mapping[str, Any] | None = None,
+        process_lookup: Mapping[str, Any] | None = None,
+    ) -> PlanComparison:
+        """
+        Return how the plans of the events of a period would differ under other lookups; nothing is written.
+
+        :param since: beginning of the period; a text is in ISO 8601, or a duration before now, as in ``30d``.
+        :param until: end of the period, in the same form; default: now.
+        :param event_lookup: content of the other event lookup; default: the present one.
+        :param process_lookup: the same for the process lookup; at least one of the two is required.
+        :raises ValueError: a time has no time zone.
+        """
+        return self._send(endpoints.compare_plans(since, until, event_lookup, process_lookup))
 
     def event(self, event_id: int) -> EventDetails:
         """

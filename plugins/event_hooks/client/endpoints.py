@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         EventDetails,
         EventSummary,
         JobResponse,
+        PlanComparison,
         PlanResponse,
         StopResponse,
     )
@@ -29,6 +30,9 @@ EVENT_PAGE_SIZE = 100
 
 MAX_IDS = 100
 """Events that one request polls."""
+
+COMPARISON_SECONDS = 65
+"""Timeout of a comparison of plans: the API ends a request after 60 s."""
 
 EVENT_TYPES: Request[Sequence[str]] = Request("GET", "/events")
 PROCESSES: Request[Sequence[str]] = Request("GET", "/processes")
@@ -51,6 +55,23 @@ def plan(events: Events, idempotency_key: str | None) -> Request[PlanResponse]:
     return _post("/plan", events, idempotency_key)
 
 
+def compare_plans(
+    since: datetime | str,
+    until: datetime | str | None,
+    event_lookup: Mapping[str, Any] | None,
+    process_lookup: Mapping[str, Any] | None,
+) -> Request[PlanComparison]:
+    """Return the request that plans the events of a period again."""
+    body = {
+        "since": _format_time("since", since),
+        "until": _format_time("until", until),
+        "event_lookup": event_lookup,
+        "process_lookup": process_lookup,
+    }
+    # A comparison that takes too long would take too long again: it is not retried.
+    return Request("POST", "/plan/compare", body=body, is_idempotent=False, read_timeout=COMPARISON_SECONDS)
+
+
 def event(event_id: int) -> Request[EventDetails]:
     """Return the request for the state of an event."""
     return Request("GET", f"/events/{event_id}")
@@ -64,11 +85,7 @@ def find_events(
     limit: int | None,
 ) -> Request[Sequence[EventSummary]]:
     """Return the request for the first page of events."""
-    if isinstance(since, datetime):
-        if since.utcoffset() is None:
-            raise ValueError(f"since: expected a time with a time zone, not {since.isoformat()}")
-        since = since.isoformat()
-    filters = {"state": state, "type": event_type, "genome": genome, "since": since}
+    filters = {"state": state, "type": event_type, "genome": genome, "since": _format_time("since", since)}
     query = {name: value for name, value in filters.items() if value is not None}
     return Request("GET", "/events", {**query, "limit": _page_size(limit, EVENT_PAGE_SIZE)})
 
@@ -153,6 +170,14 @@ class Polling:
             names = ", ".join(map(str, self.unfinished))
             raise TimeoutError(f"events not finished within {self._timeout:g} s: {names}")
         return self._interval
+
+
+def _format_time(name: str, time: datetime | str | None) -> str | None:
+    if not isinstance(time, datetime):
+        return time
+    if time.utcoffset() is None:
+        raise ValueError(f"{name}: expected a time with a time zone, not {time.isoformat()}")
+    return time.isoformat()
 
 
 def _page_size(limit: int | None, max_size: int) -> int:

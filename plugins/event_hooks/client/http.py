@@ -51,6 +51,7 @@ class Request(Generic[T]):
     :ivar query: parameters, or the text after the question mark.
     :ivar body: sent as JSON; None for a request without a body.
     :ivar is_idempotent: whether the request may be retried.
+    :ivar read_timeout: seconds to wait for the answer, if they are more than those of the session.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Request(Generic[T]):
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     is_idempotent: bool = True
+    read_timeout: float = 0
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class HttpSession:
 
     def _attempt(self, request: Request[T]) -> Answer[T]:
         with _connection_errors(self.root):
-            response = self._client.request(**_arguments(self.root, request))
+            response = self._client.request(**_arguments(self.root, request, self._client.timeout))
         return parse_response(self.root, response)
 
 
@@ -124,7 +126,7 @@ class AsyncHttpSession:
 
     async def _attempt(self, request: Request[T]) -> Answer[T]:
         with _connection_errors(self.root):
-            response = await self._client.request(**_arguments(self.root, request))
+            response = await self._client.request(**_arguments(self.root, request, self._client.timeout))
         return parse_response(self.root, response)
 
 
@@ -162,9 +164,17 @@ def parse_json(content: bytes) -> Any:
         return None
 
 
-def _arguments(root: str, request: Request[Any]) -> dict[str, Any]:
-    """Return the arguments of ``httpx.Client.request``."""
+def _arguments(root: str, request: Request[Any], timeout: httpx.Timeout) -> dict[str, Any]:
+    """
+    Return the arguments of ``httpx.Client.request``.
+
+    :param timeout: of the session.
+    """
+    seconds = timeout.as_dict()
+    if seconds["read"] is not None:
+        seconds["read"] = max(seconds["read"], request.read_timeout)
     return {
+        "timeout": httpx.Timeout(**seconds),
         "method": request.method,
         "url": root + request.path,
         "params": request.query or None,

@@ -123,6 +123,60 @@ class PlanResponse(TypedDict):
     not_reacting: dict[str, list[OtherProcess]]
 
 
+class JoinDetails(TypedDict):
+    """The join of a process; ``within`` is in seconds, and ``then`` is run or alert."""
+
+    after: list[str]
+    within: float
+    then: str
+
+
+class PlanDifference(TypedDict):
+    """
+    A type of event and a process, with different plans under the present and the other lookups.
+
+    ``now`` and ``then`` count the events for which the process runs, or which count for its join. A place is
+    hive/analysis. ``event_ids`` are at most 5 examples.
+    """
+
+    type: str
+    process: str
+    now: int
+    then: int
+    place_now: str | None
+    place_then: str | None
+    is_moved: bool
+    join_now: JoinDetails | None
+    join_then: JoinDetails | None
+    event_ids: list[int]
+
+
+class RejectedType(TypedDict):
+    """A type of which the other lookups reject ``then`` events; the present ones reject ``now`` of these."""
+
+    type: str
+    reason: str
+    now: int
+    then: int
+    event_ids: list[int]
+
+
+class PlanComparison(TypedDict):
+    """
+    The plans of the events of a period, under the present and under other lookups.
+
+    ``events`` were compared, ``excluded`` are events of joins and repetitions of only some processes.
+    """
+
+    since: str
+    until: str
+    events: int
+    excluded: int
+    unchanged: int
+    differences: list[PlanDifference]
+    rejected: list[RejectedType]
+
+
 class TreeProgress(TypedDict):
     """Progress of a job tree; ``message`` is the newest one of the pipeline."""
 

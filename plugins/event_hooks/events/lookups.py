@@ -7,18 +7,15 @@ import logging
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import jsonschema
 from pydantic import BaseModel, ConfigDict, SecretStr
-from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError
 
-from event_hooks import addresses, settings
-from event_hooks.events import rules
+from event_hooks import settings
+from event_hooks.events import lookup_schema, rules
 from event_hooks.events.rules import EventRules
 from event_hooks.exceptions import EventInvalid, EventTypeUnknown, LookupInvalid
 from event_hooks.field_path import FieldPath
@@ -29,11 +26,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SCHEMAS = Path(__file__).parent / "schemas"
-"""The JSON schemas of the lookup files."""
-
 MAX_FILE_BYTES = 10 * 2**20
 """Maximum size of a lookup file."""
+
+EVENT_LOOKUP, PROCESS_LOOKUP = "event_lookup", "process_lookup"
+"""Names of the two lookups: of their settings, of their schemas, and of fields of the API."""
 
 URI_PREFIX = "lookup:"
 """Prefix of the connection id of a process with a ``hive_uri``; the process's name follows."""
@@ -152,6 +149,43 @@ def load_with_fallback() -> Lookups:
 
     :raises LookupInvalid: the files are invalid and this machine has no valid copy.
     """
+    return _build_lookups(*_read_with_fallback())
+
+
+def load_with_replacements(
+    event_lookup: dict[str, Any] | None, process_lookup: dict[str, Any] | None
+) -> tuple[Lookups, Lookups]:
+    """
+    Return the present lookups, and the lookups after a change; the files stay as they are.
+
+    :param event_lookup: the new content of the event lookup; ``None`` if it does not change.
+    :param process_lookup: the same for the process lookup.
+    :raises EventInvalid: the new content is invalid. The message names the changed lookup, and is otherwise
+        that of a lookup file.
+    :raises LookupInvalid: the present lookups are invalid, as in :func:`load_with_fallback`.
+    """
+    present = dict(zip((EVENT_LOOKUP, PROCESS_LOOKUP), _read_with_fallback(), strict=True))
+    given = {EVENT_LOOKUP: event_lookup, PROCESS_LOOKUP: process_lookup}
+    changed = {name: content for name, content in given.items() if content is not None}
+    try:
+        for name, content in changed.items():
+            lookup_schema.check(content, name, name)
+        contents = (present | changed).values()
+        _check_together(*contents, *given)
+        return _build_lookups(*present.values()), _build_lookups(*contents)
+    except LookupInvalid as error:
+        raise _to_field_error(error, changed) from None
+
+
+def _to_field_error(error: LookupInvalid, changed: Collection[str]) -> EventInvalid:
+    """Return the error of a changed lookup; the key may be in the lookup that did not change."""
+    if error.file in changed:
+        return EventInvalid(error.file, f"{error.key}: {error.expected}")
+    return EventInvalid(next(iter(changed)), f"{error.file}: {error.key}: {error.expected}")
+
+
+def _read_with_fallback() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the contents of both files, or of the last valid copy; see :func:`load_with_fallback`."""
     cache_file = settings.lookup_cache_dir() / "lookups.json"
     try:
         contents = _read_files(settings.event_lookup(), settings.process_lookup())
@@ -159,9 +193,10 @@ def load_with_fallback() -> Lookups:
         if not cache_file.exists():
             raise
         log.warning("Using the last valid lookups, because %s", error)
-        return _build_lookups(*json.loads(cache_file.read_text()))
+        copy: tuple[dict[str, Any], dict[str, Any]] = json.loads(cache_file.read_text())
+        return copy
     _write_cache(cache_file, json.dumps(contents))
-    return _build_lookups(*contents)
+    return contents
 
 
 def load_cached() -> Lookups:
@@ -192,11 +227,21 @@ def find_hive_uri(hive_conn_id: str) -> str | None:
 
 
 def _read_files(event_lookup: Path, process_lookup: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    events = _read_file(event_lookup, "event_lookup")
-    processes = _read_file(process_lookup, "process_lookup")
-    for name, fields in processes.items():
-        if "hive_uri" in fields and not _is_hive_uri(fields["hive_uri"]):
-            raise LookupInvalid(process_lookup, f"{name}.hive_uri", _EXPECTED_URI)
+    events = _read_file(event_lookup, EVENT_LOOKUP)
+    processes = _read_file(process_lookup, PROCESS_LOOKUP)
+    _check_together(events, processes, event_lookup, process_lookup)
+    return events, processes
+
+
+def _check_together(
+    events: dict[str, Any], processes: dict[str, Any], event_lookup: object, process_lookup: object
+) -> None:
+    """
+    Check two lookups against each other; each matches its schema.
+
+    :param event_lookup: name of the event lookup in error messages.
+    :param process_lookup: the same of the process lookup.
+    """
     for key, name in rules.iter_process_names(events):
         if name not in processes:
             raise LookupInvalid(event_lookup, key, f"expected a process of the process lookup, not {name!r}")
@@ -204,7 +249,6 @@ def _read_files(event_lookup: Path, process_lookup: Path) -> tuple[dict[str, Any
     if cycle := rules.find_cycle(rules.parse_rules(events, event_lookup), emits):
         expected = f"expected no loop, found {' → '.join(cycle)}: remove one of its types from an emits"
         raise LookupInvalid(process_lookup, f"{cycle[1]}.emits", expected)
-    return events, processes
 
 
 def _build_lookups(events: dict[str, Any], processes: dict[str, Any]) -> Lookups:
@@ -212,16 +256,6 @@ def _build_lookups(events: dict[str, Any], processes: dict[str, Any]) -> Lookups
         rules=rules.parse_rules(events, settings.event_lookup()),
         processes={name: Process(name=name, **fields) for name, fields in processes.items()},
     )
-
-
-_EXPECTED_URI = f"expected mysql://user:password@host:port/database or sqlite:///file; {addresses.ADVICE}"
-
-
-def _is_hive_uri(uri: str) -> bool:
-    try:
-        return addresses.has_single_at(uri) and bool(make_url(uri).database)
-    except (ArgumentError, ValueError):
-        return False
 
 
 def _write_cache(cache_file: Path, text: str) -> None:
@@ -241,10 +275,7 @@ def _write_cache(cache_file: Path, text: str) -> None:
 def _read_file(file: Path, schema_name: str) -> dict[str, Any]:
     """Read a lookup file and validate it against its schema."""
     lookup: dict[str, Any] = _parse_file(file)
-    schema = json.loads((SCHEMAS / f"{schema_name}.schema.json").read_text())
-    errors = jsonschema.Draft202012Validator(schema).iter_errors(lookup)
-    if first := min(errors, key=lambda error: list(map(str, error.absolute_path)), default=None):
-        raise LookupInvalid(file, _error_key(first), _error_message(first))
+    lookup_schema.check(lookup, file, schema_name)
     return lookup
 
 
@@ -269,31 +300,3 @@ def _unique_keys(pairs: list[tuple[str, Any]], file: Path) -> dict[str, Any]:
     if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise LookupInvalid(file, duplicates[0], "expected once, found twice")
     return dict(pairs)
-
-
-def _error_key(error: jsonschema.ValidationError) -> str:
-    steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path)
-    name = f".{error.instance}" if "propertyNames" in error.absolute_schema_path else ""
-    return f"{steps}{name}".removeprefix(".")
-
-
-def _error_message(error: jsonschema.ValidationError) -> str:
-    """Return the expectation of a schema, without the value where it may contain a password."""
-    rule, expected = error.validator, error.validator_value
-    if rule == "oneOf":
-        return "expected either hive_conn_id or hive_uri, and not both"
-    if "hive_uri" in error.absolute_path:
-        return _EXPECTED_URI
-    if rule == "pattern":
-        shown = str(expected).removesuffix(r"(?!\n)")  # in Python, $ also matches before a line break
-        return f"expected a text like {shown}, not {error.instance!r}"
-    if rule == "minProperties":
-        return "expected at least one entry"
-    if rule == "maximum":
-        return f"expected a number of at most {expected}, not {error.instance!r}"
-    if rule == "exclusiveMinimum":
-        return f"expected a number above {expected}, not {error.instance!r}"
-    if rule == "type":
-        kinds = expected if isinstance(expected, str) else " or ".join(cast("list[str]", expected))
-        return f"expected {kinds}, not {type(error.instance).__name__}"
-    return str(error.message)

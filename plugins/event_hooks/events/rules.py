@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal
@@ -11,6 +12,9 @@ from pydantic import BaseModel, ConfigDict
 from event_hooks.exceptions import LookupInvalid
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+_DURATION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?[smhd]")
+"""As in the schema of the event lookup."""
 
 
 class JoinRule(BaseModel):
@@ -85,6 +89,17 @@ def iter_process_names(event_lookup: Mapping[str, Sequence[Any]]) -> Iterator[tu
     return ((key, entry["process"]) for _, key, entry in _iter_entries(event_lookup))
 
 
+def parse_seconds(text: str) -> float:
+    """
+    Return the seconds of a duration, such as ``90s``, ``30m``, ``6h`` and ``2d``.
+
+    :raises ValueError: the text is no duration.
+    """
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"expected a duration such as 90s, 30m, 6h or 2d, not {text!r}")
+    return float(text[:-1]) * _UNIT_SECONDS[text[-1]]
+
+
 def find_cycle(rules: EventRules, emits: Mapping[str, Sequence[str]]) -> list[str]:
     """
     Return a cycle of follow-up events, as type, process, emitted type, …, first type; [] without a cycle.
@@ -131,13 +146,9 @@ def _parse_join(entry: Mapping[str, Any]) -> JoinRule:
     return JoinRule(
         process=entry["process"],
         after=tuple(entry["after"]),
-        within=_parse_seconds(entry["within"]),
+        within=parse_seconds(entry["within"]),
         then=entry["then"],
     )
-
-
-def _parse_seconds(text: str) -> float:
-    return float(text[:-1]) * _UNIT_SECONDS[text[-1]]
 
 
 def _check_either_alone_or_joined(

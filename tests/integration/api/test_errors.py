@@ -21,6 +21,7 @@ def read_closed_port() -> None:
     [
         ("POST", "/jobs"),
         ("POST", "/plan"),
+        ("POST", "/plan/compare"),
         ("GET", "/events"),
         ("GET", "/processes"),
         ("GET", "/events/1"),

@@ -51,7 +51,7 @@ def test_each_example_body_is_accepted(api: TestClient, document: dict[str, Any]
         for content in [methods.get("post", {}).get("requestBody", {}).get("content", {})]
         for example in content.get("application/json", {}).get("examples", {}).values()
     ]
-    assert {path for path, _ in bodies} == {"/jobs", "/plan"}
+    assert {path for path, _ in bodies} == {"/jobs", "/plan", "/plan/compare"}
     for path, body in bodies:
         assert api.post(path, json=body).status_code in (200, 201, 202), (path, body)
 
@@ -77,7 +77,8 @@ def test_each_success_and_each_error_has_a_valid_example(document: dict[str, Any
 
 def test_operations_have_stable_ids_and_states_have_names(document: dict[str, Any]) -> None:
     assert [operation["operationId"] for operation in list_operations(document)] == [
-        *("submit_events", "plan_events", "list_processes", "list_jobs", "show_job", "stop_job"),
+        *("submit_events", "plan_events", "compare_plans"),
+        *("list_processes", "list_jobs", "show_job", "stop_job"),
         *("list_events", "list_event_types", "show_event"),
         *("retry_event", "stop_event", "retry_events", "stop_events", "check_health"),
     ]

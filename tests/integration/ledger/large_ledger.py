@@ -31,6 +31,7 @@ from event_hooks.ledger.events import (
     load_run_events,
 )
 from event_hooks.ledger.follow_ups import list_follow_ups
+from event_hooks.ledger.history import list_received_ids, load_received
 from event_hooks.ledger.outcomes import request_stop, start_attempt, store_outcomes
 from event_hooks.ledger.overview import has_pending_work, needs_maintenance
 from event_hooks.ledger.processes import (
@@ -211,6 +212,9 @@ def read_board(ledger: Ledger, events: int) -> None:
     assert overview.load_event_view(ledger, event_id)
     assert len(overview.list_reports(ledger, event_id)) == 1
     assert overview.list_related_events(ledger, 77)
+    day = load_time(ledger) - timedelta(days=300)
+    ids = list_received_ids(ledger, day, day + timedelta(hours=1), limit=1000)
+    assert len(load_received(ledger, ids)) == len(ids) > 100
     forged = NewEvent(
         "forged", "t", "g", {"follows": build_causation({"type": "t"}, "run_77", 0, "p", None)}, ""
     )

@@ -54,6 +54,19 @@ def test_invalid_arguments_end_with_2(arguments: list[str], capsys: pytest.Captu
     [
         (["submit", "{"], "event: expected JSON"),
         (["plan", "none.json"], "event: expected JSON or a file"),
+        (
+            ["plan", "{}", "--since", "1d", "--event-lookup", "a"],
+            "EVENT: expected no EVENT or --idempotency-key",
+        ),
+        (["plan", "--since", "1d", "--idempotency-key", "a"], "--idempotency-key: expected no EVENT or"),
+        (["plan", "--since", "1d"], "--since: expected also --event-lookup or --process-lookup"),
+        (["plan", "{}", "--until", "1d"], "--until: expected only with --since"),
+        (["plan", "{}", "--event-lookup", "a"], "--event-lookup: expected only with --since"),
+        (["plan", "{}", "--process-lookup", "a"], "--process-lookup: expected only with --since"),
+        (
+            ["plan", "--since", "1d", "--event-lookup", "none.json"],
+            "--event-lookup: expected a file, not 'none.json': No such file",
+        ),
         (["events", "--uri", "localhost:8080"], "uri: expected an address like"),
         (["events", "--uri", "http://localhost:port"], "Port could not be cast"),
         (
@@ -71,6 +84,23 @@ def test_the_error_names_the_invalid_argument(
     error = capsys.readouterr().err
     assert message in error
     assert "secret_word" not in error
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "expected JSON: "),
+        ("[NaN]", "expected JSON: NaN is not JSON"),
+        ('{"a": [], "a": []}', "expected JSON: the key 'a' occurs twice in an object"),
+    ],
+)
+def test_a_lookup_that_is_not_json_is_not_sent(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "new.json"
+    file.write_text(text)
+    assert main(["plan", "--since", "1d", "--process-lookup", str(file)]) == 2
+    assert capsys.readouterr().err.startswith(f"event-hooks: --process-lookup: {file}: {message}")
 
 
 def test_an_invalid_token_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,14 @@ EVENT = {
     **{"event": {"type": UNSAFE}, "rejected_reason": None, "is_finished": True, "processes": [PROCESS]},
 }
 PLAN = {"events": [{**EVENT, "others": [PROCESS]}], "not_reacting": {EVENT["event"]["type"]: [PROCESS]}}
+DIFFERENCE = {
+    **{"type": UNSAFE, "process": UNSAFE, "now": 7, "then": 7, "is_moved": False, "event_ids": [3, 4]},
+    **{"place_now": UNSAFE, "place_then": UNSAFE, "join_now": None, "join_then": None},
+}
+COMPARISON = {
+    **{"events": 9, "excluded": 0, "unchanged": 2, "differences": [DIFFERENCE]},
+    "rejected": [{"type": UNSAFE, "reason": UNSAFE, "now": 0, "then": 2, "event_ids": [5]}],
+}
 LOGIN = (201, {}, {"access_token": "of_the_login"})
 JOB = {"id": 3, "status": UNSAFE, "input": {"event": EVENT}, "progress": {"complete": 1, "total": 2}}
 
@@ -37,6 +45,14 @@ def _environment(json_server: JsonServer, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("EVENT_URI", json_server.uri)
     monkeypatch.setenv("EVENT_HOOKS_TOKEN", "of_the_environment")
+
+
+@pytest.fixture
+def lookup_file(tmp_path: Path) -> Path:
+    """A file with an event lookup and the byte order mark of an editor."""
+    file = tmp_path / "new.json"
+    file.write_text('{"new_assembly": ["dump_dna"]}', "utf-8-sig")
+    return file
 
 
 def run_in_terminal(*arguments: str) -> str:
@@ -87,6 +103,7 @@ def test_a_terminal_shows_a_table(json_server: JsonServer) -> None:
         (["submit", "{}"], EVENT),
         (["submit", "{}", "--follow"], [EVENT]),
         (["plan", "{}"], PLAN),
+        (["plan", "--since", "1d", "--event-lookup", "FILE"], COMPARISON),
         (["follow", "7"], [EVENT]),
         (["find"], [EVENT]),
         (["list", "p"], [JOB]),
@@ -102,6 +119,7 @@ def test_a_terminal_shows_a_table(json_server: JsonServer) -> None:
 def test_no_value_controls_the_terminal(
     json_server: JsonServer,
     capsys: pytest.CaptureFixture[str],
+    lookup_file: Path,
     arguments: list[str],
     answer: Any,
     output: str,
@@ -109,10 +127,43 @@ def test_no_value_controls_the_terminal(
     json_server.answers = (
         [(200, {}, EVENT), (200, {}, answer)] if "--follow" in arguments else [(200, {}, answer)]
     )
-    main(["--output", output, *arguments])
+    main(["--output", output, *(str(lookup_file) if word == "FILE" else word for word in arguments)])
     printed = capsys.readouterr().out
     assert all(character.isprintable() or character in "\t\n" for character in printed)
     assert (ESCAPED if output == "text" else json.dumps(UNSAFE)[1:-1]) in printed
+
+
+def test_a_comparison_prints_differences_and_rejected_types(
+    json_server: JsonServer, capsys: pytest.CaptureFixture[str], lookup_file: Path
+) -> None:
+    place = {"type": "a", "process": "p", "place_now": "hive/x", "place_then": "hive/x"}
+    join = {"after": ["a", "b"], "within": 3600.0, "then": "run"}
+    differences = [
+        {**DIFFERENCE, **place, "then": 0, "place_then": None},
+        {**DIFFERENCE, **place, "place_then": "other/x", "is_moved": True},
+        {**DIFFERENCE, **place, "is_moved": True},
+        {**DIFFERENCE, **place, "join_then": join},
+    ]
+    rejected = [{"type": "b", "reason": "type: expected a", "now": 1, "then": 2, "event_ids": [5]}]
+    answer = {**COMPARISON, "excluded": 4, "differences": differences, "rejected": rejected}
+    json_server.answers = [(200, {}, answer)]
+    arguments = ["plan", "--since", "30d", "--until", "1h", "--event-lookup", str(lookup_file)]
+    assert main([*arguments, "--process-lookup", str(lookup_file)]) == 0
+    printed = capsys.readouterr()
+    assert [line.split("\t") for line in printed.out.splitlines()] == [
+        ["a", "p", "7", "0", "hive/x", "does not react", "3, 4"],
+        ["a", "p", "7", "7", "hive/x", "other/x", "3, 4"],
+        ["a", "p", "7", "7", "hive/x", "hive/x, another hive_uri", "3, 4"],
+        ["a", "p", "7", "7", "hive/x", "hive/x, join of a and b within 3600 s, then run", "3, 4"],
+        ["b", "(rejected)", "1", "2", "", "type: expected a", "5"],
+    ]
+    totals = "9 events compared, 2 without a difference; 4 events of joins or partial repetitions excluded"
+    assert printed.err == f"{totals}\n"
+    content = {"new_assembly": ["dump_dna"]}
+    body = {"since": "30d", "until": "1h", "event_lookup": content, "process_lookup": content}
+    assert json_server.requests[0][3] == body
+    assert main(["--output", "json", *arguments]) == 0
+    assert json.loads(capsys.readouterr().out) == answer
 
 
 def test_a_progress_bar_does_not_control_the_terminal(json_server: JsonServer) -> None:

@@ -248,9 +248,38 @@ def test_events_are_found_by_filters(server: JsonServer, client: EventClient) ->
     assert cursor == {"cursor": ["x="]}
 
 
+def test_plans_are_compared_in_one_request(server: JsonServer, client: EventClient) -> None:
+    answer = {"events": 3, "differences": []}
+    server.answers = [(200, {}, answer), BUSY]
+    until = datetime(2026, 11, 1, tzinfo=UTC)
+    assert client.compare_plans("30d", until=until, event_lookup={"a": []}) == answer
+    assert server.requests[0][:2] == ("POST", "/event-hooks/plan/compare")
+    assert server.requests[0][3] == {
+        **{"since": "30d", "until": "2026-11-01T00:00:00+00:00"},
+        **{"event_lookup": {"a": []}, "process_lookup": None},
+    }
+    with pytest.raises(ServerUnreachable):
+        client.compare_plans("30d", process_lookup={})
+    assert len(server.requests) == 2
+
+
+def test_a_comparison_waits_longer_than_other_requests(
+    server: JsonServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "MAX_RETRIES", 0)
+    server.seconds = 0.4
+    asyncio.run(AsyncEventClient(server.uri, timeout=0.1).compare_plans("30d", event_lookup={}))
+    with EventClient(server.uri, timeout=0.1) as client:
+        client.compare_plans("30d", event_lookup={})
+        with pytest.raises(ServerUnreachable, match="timed out"):
+            client.events()
+
+
 def test_a_time_without_a_time_zone_is_invalid(server: JsonServer, client: EventClient) -> None:
     with pytest.raises(ValueError, match="^since: expected a time with a time zone, not 2026-11-01T00:00:00"):
         list(client.find_events(since=datetime(2026, 11, 1)))  # noqa: DTZ001
+    with pytest.raises(ValueError, match="^until: expected a time with a time zone, not 2026-11-01T00:00:00"):
+        client.compare_plans("30d", until=datetime(2026, 11, 1), event_lookup={})  # noqa: DTZ001
     assert server.requests == []
 
 

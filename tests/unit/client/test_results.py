@@ -17,6 +17,7 @@ RESULTS = [
         "PlannedProcess",
     ),
     *("OtherProcess", "PlannedEvent", "PlanResponse", "TreeProgress", "JobResponse", "StopResponse"),
+    *("JoinDetails", "PlanDifference", "RejectedType", "PlanComparison"),
 ]
 
 
