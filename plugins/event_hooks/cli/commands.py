@@ -7,17 +7,22 @@ check found a problem.
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from getpass import getpass
 from os import environ
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from event_hooks.cli import output
 from event_hooks.cli.follow import follow_events, format_outcomes
 from event_hooks.cli.input import read_events, read_lookup
 from event_hooks.client import EventClient, load_token
+
+if TYPE_CHECKING:
+    from event_hooks.client.results import ActionResponse
 
 
 def submit(options: Namespace) -> int:
@@ -132,6 +137,52 @@ def find_events(options: Namespace) -> int:
         events = list(client.find_events(**filters))
     _print_result(options, events, lambda: output.print_events(events))
     return 0
+
+
+def retry(options: Namespace) -> int:
+    """
+    Retry the failed processes of events, by their ids or by filters.
+
+    The command shows what would happen, and asks before it changes anything.
+    """
+    return _act(options, "retry", lambda client, **arguments: client.retry(mode=options.mode, **arguments))
+
+
+def stop(options: Namespace) -> int:
+    """
+    Stop the jobs of unfinished processes that have not started; events are selected by ids or by filters.
+
+    The command shows what would happen, and asks before it changes anything.
+    """
+    return _act(options, "stop", lambda client, **arguments: client.stop(**arguments))
+
+
+def _act(options: Namespace, verb: str, send: Callable[..., ActionResponse]) -> int:
+    if not options.dry_run and not options.yes and not sys.stdin.isatty():
+        raise ValueError("--yes: expected, because standard input is not a terminal")
+    names = ("process", "state", "type", "genome", "since", "until", "force")
+    filters = {name: getattr(options, name) for name in names}
+    with _make_client(options) as client:
+        act = partial(send, client, event_ids=options.ids or None, **filters)
+        result = act(dry_run=options.dry_run or not options.yes)
+        if result["is_dry_run"] and not options.dry_run:
+            if options.output == "text":
+                output.print_actions(result, verb)
+            if not result["applied"] or not _confirm(verb, result):
+                return 0
+            result = act(dry_run=False)
+        _print_result(options, result, lambda: output.print_actions(result, verb))
+        if not options.follow or options.dry_run:
+            return 0
+        followed = [item["new_event"] or item["event"] for item in result["items"] if item["is_applied"]]
+        return _follow(client, list(dict.fromkeys(followed)), options)
+
+
+def _confirm(verb: str, result: ActionResponse) -> bool:
+    count = result["applied"]
+    question = f"{verb.capitalize()} {count} {'item' if count == 1 else 'items'}? [y/N] "
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def lint(options: Namespace) -> int:

@@ -128,10 +128,36 @@ def _add_event_commands(add_command: AddCommand) -> None:
         "--since", metavar="TIME", help="events received since then, as in 2026-11-01T00:00:00Z"
     )
     find.add_argument("--limit", type=int, default=100, help="maximum number of events; default: %(default)s")
-    for parser in (submit, follow):
+    retry, stop = add_command("retry", commands.retry), add_command("stop", commands.stop)
+    retry.add_argument(
+        "--mode",
+        choices=("failed_jobs", "process", "event"),
+        default="failed_jobs",
+        help="failed_jobs: run the failed jobs again; process: submit a new job; event: submit a new event"
+        " with the same payload; default: %(default)s",
+    )
+    for parser in (retry, stop):
+        _add_selection(parser)
+        parser.add_argument("--follow", action="store_true", help="show the progress until they are finished")
+    for parser in (submit, follow, retry, stop):
         parser.add_argument(
             "--timeout", type=float, metavar="SECONDS", help="maximum time to follow; default: no limit"
         )
+
+
+def _add_selection(parser: ArgumentParser) -> None:
+    """Add the options that select events, and that control the question."""
+    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="id of an event; without a filter")
+    parser.add_argument("--process", help="only this process; default: all")
+    parser.add_argument("--state", choices=("open", "failed", "complete"))
+    parser.add_argument("--type", help="type of the events")
+    parser.add_argument("--genome", help="the whole genome; * stands for any text")
+    times = "as in 2h, 30d or 2026-11-01T00:00:00Z"
+    parser.add_argument("--since", metavar="TIME", help=f"events received since then, {times}")
+    parser.add_argument("--until", metavar="TIME", help=f"events received before then, {times}")
+    parser.add_argument("--force", action="store_true", help="select more than 100 events")
+    parser.add_argument("--dry-run", action="store_true", help="show what would happen, and change nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _add_job_commands(add_command: AddCommand) -> None:

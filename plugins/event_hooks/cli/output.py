@@ -18,6 +18,8 @@ from event_hooks.terminal import escape_text
 
 if TYPE_CHECKING:
     from event_hooks.client.results import (
+        ActionItem,
+        ActionResponse,
         EventSummary,
         JobResponse,
         PlanComparison,
@@ -132,6 +134,31 @@ def print_comparison(comparison: PlanComparison) -> None:
     print(totals, file=sys.stderr)
 
 
+def print_actions(result: ActionResponse, verb: str) -> None:
+    """
+    Print a line for each process of a retry or a stop, and on standard error the number of them.
+
+    :param verb: retry or stop.
+    """
+    rows = [
+        (
+            item["event"],
+            item["type"],
+            item["genome"],
+            item["process"],
+            item["state"],
+            _format_action(item, verb),
+        )
+        for item in result["items"]
+    ]
+    print_table(("event", "type", "genome", "process", "state", "action"), rows)
+    would = "would be " if result["is_dry_run"] else ""
+    done = {"retry": "retried", "stop": "stopped"}[verb]
+    print(f"{result['applied']} of {len(rows)} {would}{done}", file=sys.stderr)
+    for problem in result["problems"]:
+        print(f"Warning: {escape_text(problem)}", file=sys.stderr)
+
+
 def print_jobs(jobs: Iterable[JobResponse]) -> None:
     """Print a line for each job."""
     rows = []
@@ -169,6 +196,12 @@ def format_label(event: EventSummary, process: ProcessDetails) -> str:
 def is_failed(process: ProcessDetails) -> bool:
     """Return whether a process is finished without success."""
     return process["state"] in FAILURE_STATES
+
+
+def _format_action(item: ActionItem, verb: str) -> str:
+    if not item["is_applied"]:
+        return f"none: {item['reason']}"
+    return f"{verb}: new event {item['new_event']}" if item["new_event"] else verb
 
 
 def _type_and_genome(event: Mapping[str, Any]) -> tuple[str, str]:

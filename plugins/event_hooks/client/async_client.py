@@ -8,12 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from event_hooks.client import endpoints
-from event_hooks.client.client import DEFAULT_URI, TIMEOUT_SECONDS, EventFilter, build_auth
+from event_hooks.client.client import DEFAULT_URI, TIMEOUT_SECONDS, EventFilter, RetryMode, build_auth
 from event_hooks.client.endpoints import Event, Events, Pages, Polling
 from event_hooks.client.http import AsyncHttpSession, Request, T
 
 if TYPE_CHECKING:
     from event_hooks.client.results import (
+        ActionResponse,
         BatchItemResponse,
         EventDetails,
         EventSummary,
@@ -104,6 +105,41 @@ class AsyncEventClient:
         limit: int | None = None,
     ) -> AsyncIterator[EventSummary]:
         return self._list(endpoints.find_events(state, type, genome, since, limit), limit)
+
+    async def retry(
+        self,
+        event_ids: Iterable[int] | None = None,
+        *,
+        mode: RetryMode = "failed_jobs",
+        process: str | None = None,
+        state: EventFilter | None = None,
+        type: str | None = None,
+        genome: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> ActionResponse:
+        filters = {"state": state, "type": type, "genome": genome, "process": process, "mode": mode}
+        flags = {"dry_run": dry_run, "force": force}
+        return await self._send(endpoints.act("retry", event_ids, since, until, {**filters, **flags}))
+
+    async def stop(
+        self,
+        event_ids: Iterable[int] | None = None,
+        *,
+        process: str | None = None,
+        state: EventFilter | None = None,
+        type: str | None = None,
+        genome: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> ActionResponse:
+        filters = {"state": state, "type": type, "genome": genome, "process": process}
+        flags = {"dry_run": dry_run, "force": force}
+        return await self._send(endpoints.act("stop", event_ids, since, until, {**filters, **flags}))
 
     async def events(self) -> Sequence[str]:
         return await self._send(endpoints.EVENT_TYPES)

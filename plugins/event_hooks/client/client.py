@@ -24,6 +24,7 @@ from event_hooks.client.http import HttpSession, Request, T
 
 if TYPE_CHECKING:
     from event_hooks.client.results import (
+        ActionResponse,
         BatchItemResponse,
         EventDetails,
         EventSummary,
@@ -38,6 +39,7 @@ DEFAULT_URI = "http://localhost:8080/event-hooks"
 TIMEOUT_SECONDS = 30
 
 EventFilter = Literal["open", "failed", "complete"]
+RetryMode = Literal["failed_jobs", "process", "event"]
 
 
 class EventClient:
@@ -165,6 +167,59 @@ class EventClient:
         :raises ValueError: ``since`` has no time zone.
         """
         return self._list(endpoints.find_events(state, type, genome, since, limit), limit)
+
+    def retry(
+        self,
+        event_ids: Iterable[int] | None = None,
+        *,
+        mode: RetryMode = "failed_jobs",
+        process: str | None = None,
+        state: EventFilter | None = None,
+        type: str | None = None,
+        genome: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> ActionResponse:
+        """
+        Retry the failed processes of events, by their ids or by filters.
+
+        :param mode: ``failed_jobs``: the failed and stopped jobs run again; ``process``: a new job of the
+            process is submitted; ``event``: a new event with the same payload is submitted.
+        :param process: only this process; default: all.
+        :param genome: the whole genome; ``*`` stands for any text.
+        :param since: only events received since this time, in ISO 8601 or as a duration before now (``2h``).
+        :param until: only events received before this time, in the same form.
+        :param dry_run: return what would happen, and change nothing.
+        :param force: whether more than 100 events may be selected.
+        :raises ValueError: a time has no time zone.
+        """
+        filters = {"state": state, "type": type, "genome": genome, "process": process, "mode": mode}
+        flags = {"dry_run": dry_run, "force": force}
+        return self._send(endpoints.act("retry", event_ids, since, until, {**filters, **flags}))
+
+    def stop(
+        self,
+        event_ids: Iterable[int] | None = None,
+        *,
+        process: str | None = None,
+        state: EventFilter | None = None,
+        type: str | None = None,
+        genome: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        dry_run: bool = False,
+        force: bool = False,
+    ) -> ActionResponse:
+        """
+        Stop the jobs of unfinished processes that have not started; parameters as :meth:`retry`.
+
+        A process is stopped when its running jobs have ended.
+        """
+        filters = {"state": state, "type": type, "genome": genome, "process": process}
+        flags = {"dry_run": dry_run, "force": force}
+        return self._send(endpoints.act("stop", event_ids, since, until, {**filters, **flags}))
 
     def events(self) -> Sequence[str]:
         """Return the event types."""

@@ -16,6 +16,7 @@ from event_hooks.client.http import Answer, Request, T
 
 if TYPE_CHECKING:
     from event_hooks.client.results import (
+        ActionResponse,
         EventDetails,
         EventSummary,
         JobResponse,
@@ -31,8 +32,8 @@ EVENT_PAGE_SIZE = 100
 MAX_IDS = 100
 """Events that one request polls."""
 
-COMPARISON_SECONDS = 65
-"""Timeout of a comparison of plans: the API ends a request after 60 s."""
+REQUEST_SECONDS = 65
+"""Timeout of a request that may take long: the API ends a request after 60 s."""
 
 EVENT_TYPES: Request[Sequence[str]] = Request("GET", "/events")
 PROCESSES: Request[Sequence[str]] = Request("GET", "/processes")
@@ -69,7 +70,7 @@ def compare_plans(
         "process_lookup": process_lookup,
     }
     # A comparison that takes too long would take too long again: it is not retried.
-    return Request("POST", "/plan/compare", body=body, is_idempotent=False, read_timeout=COMPARISON_SECONDS)
+    return Request("POST", "/plan/compare", body=body, is_idempotent=False, read_timeout=REQUEST_SECONDS)
 
 
 def event(event_id: int) -> Request[EventDetails]:
@@ -88,6 +89,28 @@ def find_events(
     filters = {"state": state, "type": event_type, "genome": genome, "since": _format_time("since", since)}
     query = {name: value for name, value in filters.items() if value is not None}
     return Request("GET", "/events", {**query, "limit": _page_size(limit, EVENT_PAGE_SIZE)})
+
+
+def act(
+    action: str,
+    event_ids: Iterable[int] | None,
+    since: datetime | str | None,
+    until: datetime | str | None,
+    fields: Mapping[str, Any],
+) -> Request[ActionResponse]:
+    """Return the request that retries or stops the events that match; ``None`` stands for no filter."""
+    times = {"since": _format_time("since", since), "until": _format_time("until", until)}
+    ids = None if event_ids is None else list(event_ids)
+    body = {"ids": ids, **times, **fields}
+    # A second retry in the mode event would repeat the event again if its first repetition is finished.
+    is_idempotent = fields.get("mode") != "event"
+    return Request(
+        "POST",
+        f"/{action}",
+        body={name: value for name, value in body.items() if value is not None},
+        is_idempotent=is_idempotent,
+        read_timeout=REQUEST_SECONDS,
+    )
 
 
 def list_jobs(process: str, limit: int | None) -> Request[Sequence[JobResponse]]:

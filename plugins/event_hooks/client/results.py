@@ -197,6 +197,29 @@ class JobResponse(TypedDict):
     email: NotRequired[str | None]
 
 
+class ActionItem(TypedDict):
+    """A process that a retry or a stop selects; with the mode event, an event, and ``process`` is None."""
+
+    event: int
+    type: str
+    genome: str | None
+    process: str | None
+    state: str
+    is_applied: bool
+    reason: str | None
+    new_event: int | None
+
+
+class ActionResponse(TypedDict):
+    """The result of a retry or a stop, or of a dry run."""
+
+    events: int
+    applied: int
+    is_dry_run: bool
+    items: list[ActionItem]
+    problems: list[str]
+
+
 class StopResponse(TypedDict):
     """The jobs of a tree that were stopped before they started, and those that keep running."""
 

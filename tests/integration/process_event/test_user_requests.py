@@ -227,12 +227,13 @@ async def test_the_task_report_leaves_a_retry_to_airflow_until_its_tasks_are_cle
     await wait(triggerer)
     retry(ledger, 0)
     run.states |= {"route": "success", "dump.submit": "success", "dump.wait": "failed"}
+    report = lambda: ReportOperator(task_id="report", emits={}).execute(run.build_context("report"))  # noqa: E731
     with pytest.raises(RunFailed, match=r"the task dump\.wait failed"):
-        ReportOperator(task_id="report", emits={}).execute(run.build_context("report"))
+        await asyncio.to_thread(report)
     assert load_only_status(ledger).attempt == RetryMarker.REQUESTED
     clear(ledger)
     with pytest.raises(RunFailed, match="unknown"):  # no task waits although the tasks are cleared
-        ReportOperator(task_id="report", emits={}).execute(run.build_context("report"))
+        await asyncio.to_thread(report)
     assert load_only_status(ledger).state == ProcessState.UNKNOWN
 
 
