@@ -138,6 +138,12 @@ def load_event(ledger: Ledger, event_id: int) -> StoredEvent | None:
     return _to_stored_event(rows[0]) if rows else None
 
 
+def load_events(ledger: Ledger, event_ids: Sequence[int]) -> list[StoredEvent]:
+    """Return events in the order in which they were stored, without those that the ledger does not have."""
+    rows = read_matching(ledger.read, select(event), event.c.id, event_ids)
+    return sorted((_to_stored_event(row) for row in rows), key=attrgetter("id"))
+
+
 def list_runs_since(ledger: Ledger, since: datetime) -> list[str]:
     """Return the ids of the runs with events received since then, the oldest first."""
     statement = select(event.c.run_id, event.c.id).where(event.c.received_at >= since)
