@@ -103,7 +103,8 @@ def claim_message(ledger: Ledger, key: MessageKey) -> Claim:
     """
     Claim the notifications of a message, at most :data:`MAX_EVENTS_PER_MESSAGE`, the oldest first.
 
-    No other process claims them for :data:`CLAIM_TIME`. They may be none, if another process was faster.
+    No other process claims them for :data:`CLAIM_TIME`. The claim is empty if another process has them.
+    SQLite locks no rows: there, two processes may claim the same.
     """
     columns = notification.c
     statement = (

@@ -12,6 +12,7 @@ from event_hooks.ledger.records import FAILURE_STATES, ProcessState, ProcessStat
 from event_hooks.masking import mask_text
 from event_hooks.notifier_settings import NotificationKind
 from event_hooks.reports.advice import LATE_ADVICE, REJECTION_ADVICE, STALL_ADVICE, build_retry_advice
+from event_hooks.terminal import escape_text
 
 MAX_SHOWN = 50
 """Events that a message shows in full."""
@@ -70,7 +71,7 @@ def _build_subject(process: str, kind: str, events: Sequence[NotifiedEvent], cou
     states = {_find_state(kind, item) for item in events}
     state = states.pop() if len(states) == 1 else kind
     line = f"[event hooks] {process or 'event'} {state}{counted}: {', '.join(names)}{more}"
-    return _truncate(mask_text(" ".join(line.split())), MAX_SUBJECT_LENGTH)
+    return _truncate(escape_text(mask_text(" ".join(line.split()))), MAX_SUBJECT_LENGTH)
 
 
 def _name_event(event: StoredEvent) -> str:
@@ -131,7 +132,7 @@ def _to_html_value(name: str, text: str) -> str:
 
 def _clean(text: str) -> str:
     """Mask and shorten a value, and indent its further lines: none looks like another value."""
-    return "\n  ".join(_truncate(mask_text(text), MAX_VALUE_LENGTH).splitlines())
+    return "\n  ".join(map(escape_text, _truncate(mask_text(text), MAX_VALUE_LENGTH).splitlines()))
 
 
 def _truncate(text: str, length: int) -> str:

@@ -93,7 +93,7 @@ def _send_message(
             f" ({process or 'rejected events'}, {kind}): {reason}"
         ) from None
     mark_sent(ledger, claim)
-    log.info("notifiers[%s] has sent: %s", position, message.subject)
+    log.info("notifiers[%s] has sent %s notifications (%s %s)", position, len(claim.ids), process, kind)
 
 
 def _load_message(ledger: Ledger, claim: Claim) -> Message:

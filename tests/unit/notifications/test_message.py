@@ -67,6 +67,12 @@ def test_a_line_break_of_an_event_adds_no_header_and_no_fact() -> None:
     assert "\nError: first\n  second\n" in message.text
 
 
+def test_a_control_character_of_an_event_is_escaped() -> None:
+    message = build(build_item({"error": "\x1b[2J"}, genome="g\0"))
+    assert message.subject == "[event hooks] dump failed: g\\x00 (new_assembly)"
+    assert "\nError: \\x1b[2J\n" in message.text
+
+
 def test_a_long_value_is_cut() -> None:
     message = build(build_item({"error": "x" * 10_000}, genome="y" * 1000))
     assert len(message.subject) == 200
