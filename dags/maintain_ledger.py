@@ -17,6 +17,10 @@ A report is pending while the ledger has it and RabbitMQ has not confirmed it, f
 broker was unavailable or the sender was killed. A follow-up event is pending in the same way until the
 event server has accepted it. While sending fails, the log of this DAG shows the reason, and reports and
 events stay in the ledger.
+
+A notification on a process that failed, stalled or is late is pending until its notifier has sent it. This
+DAG sends those that no task `report` has sent. If a notifier fails, this task fails with the reason, and a
+later run retries.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ def maintain_ledger() -> None:
     @task(execution_timeout=timedelta(minutes=10))
     def maintain(**context: Any) -> None:
         """Resume unfinished work; costs a few queries if there is no such work."""
-        maintenance.maintain(context["ti"])
+        maintenance.maintain(context)
 
     maintain()
 

@@ -9,8 +9,8 @@ The run's `conf` is the event, for example `{"type": "new_assembly", "genome": "
 - `<process>.submit` submits one job per event, to the hive of the event's plan. A retry finds the same jobs.
 - `<process>.wait` waits for these jobs and all their descendants. It is deferred and uses no worker slot. The
   triggerer also sends the follow-up events of a success.
-- `report` always runs. It stores missing outcomes, and ends when RabbitMQ has confirmed all reports. It fails
-  if something in the run failed, and its log lists what.
+- `report` always runs. It stores missing outcomes, and ends when RabbitMQ has confirmed all reports. It also
+  sends notifications. It fails if something in the run failed, and its log lists what.
 
 **If a `wait` failed**, its log shows the error message of the failed job. Fix the cause, then clear the
 `wait` with *Downstream*: the failed jobs run again, and the task waits for them. **To stop** jobs that
@@ -26,7 +26,6 @@ from airflow.sdk import TaskGroup, dag, task
 
 from event_hooks import settings
 from event_hooks.events import lookups
-from event_hooks.process_event import failure_mail
 from event_hooks.process_event.params import build_params
 from event_hooks.process_event.report import ReportOperator
 from event_hooks.process_event.route import route_events
@@ -51,7 +50,6 @@ REPORT_RETRIES = 300  # over two days: while RabbitMQ is unavailable, reports st
     max_active_runs=10_000,  # a waiting run uses no slot, and must not delay the next event
     is_paused_upon_creation=False,
     tags=["event"],
-    on_failure_callback=failure_mail.build_failure_callbacks(),
     doc_md=__doc__,
 )
 def process_event() -> None:

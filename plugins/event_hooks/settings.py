@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 from airflow.sdk.configuration import conf
 
 from event_hooks import addresses
+from event_hooks.notifier_settings import NotifierInvalid, parse_notifiers
 
 T = TypeVar("T")
 
@@ -28,6 +29,9 @@ LOOKUPS_DIR = Path(__file__).resolve().parents[2] / "lookups"
 """Folder of this project's lookup files."""
 
 DAG_ID = "process_event"
+
+BOARD_PATH = "/event-hooks/board"
+"""Path of the event board on Airflow's API server."""
 
 MAX_NUMBER = 1_000_000_000
 """Highest number of a setting: 31 years in seconds, or a gigabyte."""
@@ -76,6 +80,8 @@ class Setting(Generic[T]):
         text = self._read()
         try:
             value = self.type.parse(text)
+        except NotifierInvalid:  # its message names the invalid field
+            raise
         except (ValueError, KeyError):
             expected = self.type.expected
             shown = "" if self.type.is_secret else f", not {text!r}"
@@ -101,10 +107,6 @@ def _parse_number(text: str) -> float:
     return number
 
 
-def _parse_list(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
-
-
 def _address(*schemes: str) -> SettingType[str | None]:
     """Return the type of an optional address, which may contain a password."""
 
@@ -125,7 +127,7 @@ _LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 TEXT = SettingType(str, "text")
 AMQP_ADDRESS = _address("amqp://", "amqps://")
 HTTP_ADDRESS = _address("http://", "https://")
-LIST = SettingType(_parse_list, "texts, separated by commas")
+NOTIFIERS = SettingType(parse_notifiers, "a JSON list of notifiers", is_secret=True)
 PATH = SettingType(Path, "a path")
 NUMBER = SettingType(_parse_number, f"a number above 0, of at most {MAX_NUMBER:,}")
 COUNT = SettingType(lambda text: int(_parse_number(text)), f"a number above 0, of at most {MAX_NUMBER:,}")
@@ -231,12 +233,12 @@ ledger_retention_days = Setting(
     "400",
     "days after which an event is pruned from the ledger, with its outcomes and reports",
 )
-failure_mail_to = Setting(
-    "failure_mail_to",
-    LIST,
+notifiers = Setting(
+    "notifiers",
+    NOTIFIERS,
     "",
-    "mail addresses, separated by commas, that receive a mail for each failed run",
-    default_text="no mail",
+    "Airflow notifiers that are called when a process failed, stalled or is late, as a JSON list",
+    default_text="no notifier",
 )
 progress_interval = Setting(
     "progress_interval", NUMBER, "60", "seconds between two progress reports of one process in one run"
@@ -310,6 +312,14 @@ SETTINGS: Mapping[str, Setting[Any]] = {
     value.name: value for value in list(globals().values()) if isinstance(value, Setting)
 }
 """All settings by name."""
+
+REMOVED = {"failure_mail_to": "it was removed: use the setting notifiers, with the class of a mail notifier"}
+"""``{name: next step}`` of settings of earlier versions."""
+
+
+def find_removed() -> dict[str, str]:
+    """Return those of :data:`REMOVED` that are set; they have no effect."""
+    return {name: step for name, step in REMOVED.items() if conf.get(SECTION, name, fallback=None)}
 
 
 def airflow_uri() -> str:

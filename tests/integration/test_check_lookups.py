@@ -9,6 +9,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 
 from event_hooks.exceptions import AnalysisNotFound
+from event_hooks.notifier_settings import NotifierInvalid
 from tests.integration.hives import MakeHive
 
 DAGS = Path(__file__).parents[2] / "dags"
@@ -35,3 +36,12 @@ def test_each_process_is_checked_and_a_missing_analysis_fails_its_task(
     check["dump_dna"]("dump_dna")
     with pytest.raises(AnalysisNotFound, match="no analysis 'event_dump_nothing'"):
         check["dump_nothing"]("dump_nothing")
+
+
+def test_a_notifier_that_cannot_be_built_fails_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    notifier = {"class": "no.such.Notifier", "on": ["failed"]}
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__NOTIFIERS", json.dumps([notifier]))
+    dag = DagBag(DAGS / "check_lookups.py").dags["check_lookups"]
+    (check,) = [task for task in dag.tasks if task.task_id == "settings.notifiers"]
+    with pytest.raises(NotifierInvalid, match=r"notifiers\[0\].class: expected a class that can be imported"):
+        check.python_callable()  # type: ignore[attr-defined]

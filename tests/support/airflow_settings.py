@@ -12,6 +12,12 @@ from tests.support.lookups import lookup_files
 USERS = {"admin": "admin", "operator": "user", "viewer": "viewer", "no_role": "", "event_hooks": "user"}
 """``{name: role}``; the user ``no_role`` has none, and ``event_hooks`` submits follow-up events."""
 
+NOTIFIER = {
+    "class": "airflow.providers.smtp.notifications.smtp.SmtpNotifier",
+    "arguments": {"to": ["operator@localhost", "another@localhost"]},
+    "on": ["failed", "stalled", "late"],
+}
+
 RECOVERY = {
     "AIRFLOW__EVENT_HOOKS__RETRY_DELAY": "1",
     "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "1",
@@ -40,7 +46,7 @@ def environment(folder: Path, smtp_port: int, statsd_port: int) -> dict[str, str
     }
     return {
         "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(mail),
-        "AIRFLOW__EVENT_HOOKS__FAILURE_MAIL_TO": "operator@localhost, another@localhost",
+        "AIRFLOW__EVENT_HOOKS__NOTIFIERS": json.dumps([NOTIFIER]),
         "AIRFLOW__METRICS__STATSD_ON": "True",
         "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
         "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
@@ -54,9 +60,6 @@ def environment(folder: Path, smtp_port: int, statsd_port: int) -> dict[str, str
         "AIRFLOW__EVENT_HOOKS__PROGRESS_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "AIRFLOW__SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
-        # Airflow's default, below WAIT_SECONDS: a mail requested during the parsing of its DAG file is sent
-        # after the next parsing
-        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
         **RECOVERY,
     }

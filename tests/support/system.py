@@ -112,9 +112,13 @@ class System:
         """Return the routing keys of :meth:`reports`, sorted."""
         return sorted(report["routing_key"] for report in self.reports(genome))
 
-    def mails(self) -> list[EmailMessage]:
-        """Return all mails that were sent so far."""
-        return list(companions.read_mails(self.installation.folder))
+    def mails(self, genome: str) -> list[tuple[EmailMessage, str]]:
+        """Return the mails about a genome that were sent so far, each with its content."""
+        mails = [
+            (mail, str(mail.get_body().get_content()))  # type: ignore[union-attr]
+            for mail in companions.read_mails(self.installation.folder)
+        ]
+        return [(mail, content) for mail, content in mails if genome in content]
 
     def metrics(self) -> list[str]:
         """Return all StatsD lines of event hooks so far."""

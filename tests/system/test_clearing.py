@@ -24,6 +24,10 @@ def test_a_job_that_is_not_picked_up_is_reported_once_and_then_fails(system: Sys
     assert "not finished in time: 0 of 1 jobs are done" in facts(fatal)["error"]
     assert "no beekeeper" in facts(fatal)["error"]
     assert "no beekeeper has ever worked" in system.read_task_log(run_id, "dump_idle_for_long.wait")
+    system.wait(lambda: len(system.mails(genome)) == 2, lambda: system.mails(genome))
+    stalled, timed_out = sorted(str(mail["Subject"]) for mail, _ in system.mails(genome))
+    assert stalled.startswith("[event hooks] dump_idle_for_long stalled")
+    assert timed_out.startswith("[event hooks] dump_idle_for_long timed_out")
 
 
 def test_clearing_all_tasks_finds_the_same_job_and_sends_no_second_follow_up(
@@ -61,7 +65,9 @@ def test_clearing_a_failed_wait_runs_its_job_again(system: System, genome: str) 
     assert "Cleared; reset job" in system.read_task_log(run_id, "dump_peptide.wait", 2)
 
 
-def test_a_second_failure_after_clearing_is_reported_again(system: System, genome: str) -> None:
+def test_a_second_failure_after_clearing_is_reported_again_and_mailed_once(
+    system: System, genome: str
+) -> None:
     run_id, state = system.run(practice_event(genome, "new_genebuild", fail="child"))
     assert (state, system.list_routing_keys(genome)) == ("failed", ["report.fatal"])
     system.clear_task(run_id, "dump_peptide.submit")
@@ -69,6 +75,8 @@ def test_a_second_failure_after_clearing_is_reported_again(system: System, genom
     assert system.list_routing_keys(genome) == ["report.fatal"] * 2
     assert len({report["message_id"] for report in system.reports(genome)}) == 2
     assert len(system.jobs(run_id)) == 1
+    ((mail, _),) = system.mails(genome)
+    assert str(mail["Subject"]).startswith("[event hooks] dump_peptide failed")
 
 
 def test_marking_a_second_wait_as_success_does_not_report_the_first_outcome(

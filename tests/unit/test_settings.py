@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from event_hooks import settings
+from event_hooks.notifier_settings import NotifierSettings
 from event_hooks.settings import SETTINGS, Setting
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,7 @@ DEFAULTS = {
     "ledger_timeout": 10.0,
     "ledger_pool_size": 5,
     "ledger_retention_days": 400.0,
-    "failure_mail_to": [],
+    "notifiers": [],
     "progress_interval": 60.0,
     "report_level": "INFO",
     "report_server": None,
@@ -67,7 +68,10 @@ VALID_TEXTS = {
     settings.YES_NO: ("no", False),
     settings.UNROUTABLE: ("Accept", False),
     settings.REPORT_LEVEL: ("error", "ERROR"),
-    settings.LIST: ("a@b, c@d,", ["a@b", "c@d"]),
+    settings.NOTIFIERS: (
+        '[{"class": "a.B", "on": ["late"]}]',
+        [NotifierSettings(**{"class": "a.B", "on": ["late"]})],
+    ),
     settings.PATH: ("/a/file", Path("/a/file")),
     settings.TEXT: ("a_text", "a_text"),
     settings.AMQP_ADDRESS: ("amqp://host", "amqp://host"),
@@ -160,6 +164,40 @@ def test_an_invalid_value_is_named_with_its_setting(
     with pytest.raises(ValueError, match=r"^\[event_hooks\] ") as caught:
         SETTINGS[name]()
     assert str(caught.value) == f"[event_hooks] {name}: expected {expected}, not {text!r}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mail", "notifiers: expected a JSON list of objects: Expecting value: line 1 column 1 (char 0)"),
+        ("{}", "notifiers: expected a valid list"),
+        ('[{"class": "a.B"}]', "notifiers[0].on: expected a value"),
+        ('[{"class": "a.B", "on": []}]', "notifiers[0].on: expected a list that is not empty"),
+        (
+            '[{"class": "a.B", "on": ["late", "lost"]}]',
+            "notifiers[0].on[1]: expected 'failed', 'stalled' or 'late'",
+        ),
+        (
+            '[{"class": "B", "on": ["late"]}]',
+            "notifiers[0].class: expected the import path of a class, such as package.module.Class",
+        ),
+        (
+            '[{"class": "a.B", "on": ["late"]}, {"class": "a.B", "on": ["late"], "to": "hunter2"}]',
+            "notifiers[1].to: expected no such key",
+        ),
+        (
+            '[{"class": "a.B", "on": ["late"], "arguments": "hunter2"}]',
+            "notifiers[0].arguments: expected a valid dictionary",
+        ),
+    ],
+)
+def test_an_invalid_notifier_is_named_with_its_field(
+    text: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable_of("notifiers"), text)
+    with pytest.raises(ValueError, match=r"^\[event_hooks\] notifiers") as caught:
+        settings.notifiers()
+    assert str(caught.value) == f"[event_hooks] {message}"
 
 
 @pytest.mark.parametrize(("text", "value"), [("yes", True), ("TRUE", True), ("no", False), ("false", False)])

@@ -1,6 +1,8 @@
 """
 Check the lookups before they are used: each file, both files together, and the hives that they name.
 
+The setting `notifiers` is checked as well, and settings of earlier versions are reported.
+
 ``event-hooks lint`` prints the findings.
 """
 
@@ -19,6 +21,7 @@ from event_hooks.events import lookups
 from event_hooks.exceptions import AnalysisNotFound, HiveRejected, HiveTooOld, HiveUnreachable, LookupInvalid
 from event_hooks.hive.connection import resolve_hive, resolve_hive_uri
 from event_hooks.hive.hook import HiveHook
+from event_hooks.notifications.notifiers import check_notifiers
 
 if TYPE_CHECKING:
     from event_hooks.events.lookups import Lookups, Process
@@ -28,7 +31,7 @@ MAX_PARALLEL_HIVES = 8
 
 
 class Finding(NamedTuple):
-    """A problem in a lookup file; the message says how to fix it."""
+    """A problem in a lookup file, or in the section ``[event_hooks]``; the message says how to fix it."""
 
     level: Literal["error", "warning"]
     file: str
@@ -44,12 +47,13 @@ def lint(
     event_lookup: Path | None = None, process_lookup: Path | None = None, *, is_offline: bool = False
 ) -> Iterator[Finding]:
     """
-    Check two lookup files; an invalid file is the only finding.
+    Check two lookup files and the settings; of an invalid file, nothing else is checked.
 
     :param event_lookup: default: the file in the settings.
     :param process_lookup: default: the file in the settings.
     :param is_offline: check neither hives nor connections.
     """
+    yield from _check_settings()
     event_lookup = event_lookup or settings.event_lookup()
     process_lookup = process_lookup or settings.process_lookup()
     try:
@@ -62,6 +66,14 @@ def lint(
     yield from _find_passwords(loaded, str(process_lookup))
     if not is_offline:
         yield from _check_hives(loaded, str(process_lookup))
+
+
+def _check_settings() -> Iterator[Finding]:
+    section = f"[{settings.SECTION}]"
+    for name, step in settings.find_removed().items():
+        yield Finding("error", section, name, step)
+    for error in check_notifiers():
+        yield Finding("error", section, error.field, error.expected)
 
 
 def _find_unused_processes(loaded: Lookups, file: str) -> Iterator[Finding]:

@@ -139,9 +139,9 @@ def load_event(ledger: Ledger, event_id: int) -> StoredEvent | None:
 
 
 def load_events(ledger: Ledger, event_ids: Sequence[int]) -> list[StoredEvent]:
-    """Return events by id; those that the ledger does not have are left out."""
-    rows = read_matching(ledger.read, select(event), event.c.id, sorted(event_ids))
-    return [_to_stored_event(row) for row in rows]
+    """Return events in the order in which they were stored, without those that the ledger does not have."""
+    rows = read_matching(ledger.read, select(event), event.c.id, event_ids)
+    return sorted((_to_stored_event(row) for row in rows), key=attrgetter("id"))
 
 
 def list_runs_since(ledger: Ledger, since: datetime) -> list[str]:

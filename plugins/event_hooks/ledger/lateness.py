@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import ColumnElement, or_, select, update
 
 from event_hooks.ledger.clock import load_time, utc_now
+from event_hooks.ledger.notifications import insert_notifications
 from event_hooks.ledger.records import UNFINISHED_STATES
 from event_hooks.ledger.reports import insert_reports
 from event_hooks.ledger.tables import event, event_process
+from event_hooks.notifier_settings import NotificationKind
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -25,6 +27,7 @@ class LateProcess(NamedTuple):
 
     position: int
     job_id: int | None
+    event_id: int
 
 
 def list_late(ledger: Ledger, deadlines: Mapping[str, float]) -> list[tuple[str, str]]:
@@ -51,15 +54,19 @@ def store_late(
     run_id: str,
     process: str,
     build_reports: Callable[[Sequence[LateProcess]], Sequence[PendingReport]],
+    notifiers: Collection[int] = (),
 ) -> None:
     """
-    Store that the unfinished processes of a run are late, with their report, in one transaction; idempotent.
+    Store that unfinished processes of a run are late, with report and notifications, in one transaction.
+
+    Idempotent: a process is late once.
 
     :param build_reports: called with those that were not reported yet, by position, if there are any.
+    :param notifiers: of late processes, by position in the setting.
     """
     joined = event.join(event_process, event_process.c.event_id == event.c.id)
     statement = (
-        select(event.c.position, event_process.c.job_id)
+        select(event.c.position, event_process.c.job_id, event.c.id)
         .select_from(joined)
         .where(event.c.run_id == run_id, event_process.c.process == process, _is_unreported())
         .order_by(event.c.position)
@@ -74,6 +81,8 @@ def store_late(
             mark_late = update(event_process).where(is_late, _is_unreported())
             connection.execute(mark_late.values(late_at=utc_now()))
             insert_reports(connection, build_reports(late))
+            late_ids = [late_process.event_id for late_process in late]
+            insert_notifications(connection, NotificationKind.LATE, process, late_ids, notifiers)
 
     ledger.write(write)
 

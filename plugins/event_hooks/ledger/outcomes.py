@@ -17,8 +17,10 @@ from event_hooks.ledger.database import (
     sanitize_text,
 )
 from event_hooks.ledger.follow_ups import insert_follow_ups
+from event_hooks.ledger.notifications import insert_notifications
 from event_hooks.ledger.processes import STATES_TO_WAIT_FOR, has_state, update_process
 from event_hooks.ledger.records import (
+    FAILURE_STATES,
     UNFINISHED_STATES,
     FollowUpEvent,
     PendingReport,
@@ -28,6 +30,7 @@ from event_hooks.ledger.records import (
 )
 from event_hooks.ledger.reports import insert_reports
 from event_hooks.ledger.tables import event, event_process
+from event_hooks.notifier_settings import NotificationKind
 
 if TYPE_CHECKING:
     from event_hooks.ledger.database import Ledger
@@ -109,15 +112,17 @@ def store_outcomes(
     attempt: str,
     reports: Sequence[PendingReport],
     follow_ups: Sequence[FollowUpEvent] = (),
+    notifiers: Collection[int] = (),
 ) -> None:
     """
-    Store outcomes of a process, with their reports and follow-up events, in one transaction.
+    Store outcomes of a process, with reports, follow-up events and notifications, in one transaction.
 
     Only the attempt that was started last stores outcomes, one for each event. An outcome that is not stored
-    for this reason has no report and no follow-up event either. The ids of attempts are not compared by their
-    times, because they are made on machines whose clocks may differ.
+    for this reason has no report, follow-up event and notification either. The ids of attempts are not
+    compared by their times, because they are made on machines whose clocks may differ.
 
     :param attempt: id of the task instance of ``wait``; empty if ``wait`` did not run.
+    :param notifiers: of failures, by position in the setting.
     """
 
     def write(connection: Connection) -> None:
@@ -132,6 +137,8 @@ def store_outcomes(
         insert_follow_ups(
             connection, [follow_up for follow_up in follow_ups if follow_up.event_id in accepted]
         )
+        failed = [outcome.event_id for outcome in stored if outcome.state in FAILURE_STATES]
+        insert_notifications(connection, NotificationKind.FAILED, process, failed, notifiers)
 
     ledger.write(write)
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Select, func, or_, select, true
 
 from event_hooks.events.models import event_reference
-from event_hooks.ledger import follow_ups, joins
+from event_hooks.ledger import follow_ups, joins, notifications
 from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.database import read_matching
 from event_hooks.ledger.records import FAILURE_STATES, SUCCESS_STATES, UNFINISHED_STATES, StoredReport
 from event_hooks.ledger.reports import build_stored_report, is_rejected, select_ready
-from event_hooks.ledger.tables import event, event_process, follow_up, join_wait, report
+from event_hooks.ledger.tables import event, event_process, follow_up, join_wait, notification, report
 from event_hooks.ledger.views import EventFilter, EventState, EventView, HiveBacklog, ProcessView
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ def has_pending_work(ledger: Ledger) -> bool:
         select(report.c.id).where(report.c.sent_at.is_(None)).exists(),
         select(follow_up.c.id).where(follow_ups.is_pending()).exists(),
         select(join_wait.c.id).where(joins.is_expired()).exists(),
+        select(notification.c.id).where(notifications.is_ready()).exists(),
     ]
     return bool(ledger.read(select(or_(*conditions)))[0][0])
 
@@ -160,9 +161,9 @@ def needs_maintenance(ledger: Ledger) -> bool:
     """
     Return, by one query, whether there is work that may need `maintain_ledger`.
 
-    It is work older than :data:`MAINTENANCE_AGE`: events without a plan, reports and follow-up events that
-    could be sent, and unfinished processes, because their run may have been deleted, their stop interrupted,
-    or their deadline missed. An expired join is such work at once.
+    It is work older than :data:`MAINTENANCE_AGE`: events without a plan, reports, follow-up events and
+    notifications that could be sent, and unfinished processes, because their run may have been deleted, their
+    stop interrupted, or their deadline missed. An expired join is such work at once.
     """
     cutoff = load_time(ledger) - MAINTENANCE_AGE
     unfinished = select(event.c.id).join(event_process, event_process.c.event_id == event.c.id)
@@ -172,6 +173,7 @@ def needs_maintenance(ledger: Ledger) -> bool:
         select(event.c.id).where(event.c.planned_at.is_(None), event.c.received_at <= cutoff),
         unfinished.where(is_unfinished, event.c.received_at <= cutoff),
         select(follow_up.c.id).where(follow_ups.is_pending(), follow_up.c.created_at <= cutoff),
+        select(notification.c.id).where(notifications.is_ready(), notification.c.created_at <= cutoff),
         select(join_wait.c.id).where(joins.is_expired()),
     ]
     conditions = [unsent.scalar_subquery().is_not(None), *(statement.exists() for statement in pending)]

@@ -19,6 +19,7 @@ from event_hooks.ledger.database import (
     read_matching,
     sanitize_text,
 )
+from event_hooks.ledger.notifications import insert_notifications
 from event_hooks.ledger.once import insert_planned, skip_claimed
 from event_hooks.ledger.records import (
     FAILURE_STATES,
@@ -30,6 +31,7 @@ from event_hooks.ledger.records import (
 )
 from event_hooks.ledger.reports import insert_reports
 from event_hooks.ledger.tables import event, event_process
+from event_hooks.notifier_settings import NotificationKind
 
 STATES_TO_SUBMIT = (ProcessState.PLANNED, ProcessState.NOT_SUBMITTED, ProcessState.MISSING)
 """States of processes whose job can be submitted: they have none, or it is no longer in the hive."""
@@ -95,9 +97,10 @@ def store_plan(
     claims: OnceClaims | None = None,
     rejected: Mapping[int, str] | None = None,
     build_reports: Callable[[Collection[tuple[int, str]]], Sequence[PendingReport]] = lambda _: (),
+    notifiers: Collection[int] = (),
 ) -> set[tuple[int, str]]:
     """
-    Store the processes of a run's events, with the reports of the plan, in one transaction.
+    Store the processes of a run's events, with reports and notifications of the plan, in one transaction.
 
     Idempotent: a stored process stays as it is. Afterwards all events of the run are planned or rejected.
 
@@ -105,6 +108,7 @@ def store_plan(
     :param rejected: ``{event id: reason}`` of the events that are rejected; an event that was rejected before
         and is not among them is no longer rejected.
     :param build_reports: called with the skipped processes.
+    :param notifiers: of rejected events, by position in the setting.
     :return: the processes that are skipped because another event claims them: ``{(event id, process), …}``.
     """
     in_run = update(event).where(event.c.run_id == run_id)
@@ -126,20 +130,26 @@ def store_plan(
         execute_updates(connection, reject, reasons)
         skipped = {key for key, state in states.items() if state == ProcessState.SKIPPED}
         insert_reports(connection, build_reports(skipped))
+        insert_notifications(connection, NotificationKind.FAILED, "", rejected or (), notifiers)
         return skipped
 
     return ledger.write(write)
 
 
 def reject_events(
-    ledger: Ledger, run_id: str, reasons: Mapping[int, str], reports: Sequence[PendingReport]
+    ledger: Ledger,
+    run_id: str,
+    reasons: Mapping[int, str],
+    reports: Sequence[PendingReport],
+    notifiers: Collection[int] = (),
 ) -> None:
     """
-    Record that no process runs for events of a run, with reports; idempotent.
+    Record that no process runs for events of a run, with reports and notifications; idempotent.
 
     An event that is planned stays as it is.
 
     :param reasons: ``{event id: reason}``.
+    :param notifiers: of rejected events, by position in the setting.
     """
     is_unplanned = (event.c.id == bindparam("id_")) & event.c.planned_at.is_(None)
     statement = update(event).where(event.c.run_id == run_id, is_unplanned)
@@ -151,8 +161,15 @@ def reject_events(
     def write(connection: Connection) -> None:
         execute_updates(connection, statement, rows)
         insert_reports(connection, reports)
+        rejected = _list_rejected(connection, list(reasons)) if notifiers else ()
+        insert_notifications(connection, NotificationKind.FAILED, "", rejected, notifiers)
 
     ledger.write(write)
+
+
+def _list_rejected(connection: Connection, event_ids: Sequence[int]) -> list[int]:
+    statement = select(event.c.id).where(event.c.rejected_at.is_not(None))
+    return [row.id for row in read_matching(build_row_reader(connection), statement, event.c.id, event_ids)]
 
 
 def store_jobs(

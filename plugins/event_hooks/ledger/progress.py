@@ -17,10 +17,12 @@ from event_hooks.ledger.database import (
     read_matching,
     sanitize_text,
 )
+from event_hooks.ledger.notifications import insert_notifications
 from event_hooks.ledger.processes import has_state, is_row
 from event_hooks.ledger.records import UNFINISHED_STATES, PendingReport, ProgressUpdate
 from event_hooks.ledger.reports import insert_reports
 from event_hooks.ledger.tables import Instant, event_process
+from event_hooks.notifier_settings import NotificationKind
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -71,15 +73,17 @@ def store_stalls(
     event_ids: Collection[int],
     stalls: Stalls,
     build_reports: Callable[[Stalls], Sequence[PendingReport]],
+    notifiers: Collection[int] = (),
 ) -> None:
     """
-    Store the present stalls of a process, with reports of those that are new, in one transaction.
+    Store the present stalls of a process, with reports and notifications of new ones, in one transaction.
 
     Idempotent: a stall is new if the ledger does not have it. So a stall that passes and returns is new
     again, and a restarted trigger reports no stall twice.
 
     :param event_ids: events whose job trees were checked; the others keep their stalls.
     :param build_reports: called with the new stalls, if there are any.
+    :param notifiers: of stalls, by position in the setting.
     """
     columns = event_process.c
     statement = (
@@ -104,6 +108,8 @@ def store_stalls(
         }
         if any(new.values()):
             insert_reports(connection, build_reports(new))
+            stalled = [event_id for event_id, texts in new.items() if texts]
+            insert_notifications(connection, NotificationKind.STALLED, process, stalled, notifiers)
 
     ledger.write(write)
 

@@ -173,6 +173,24 @@ follow_up = Table(
     mysql_collate="utf8mb4_bin",
 )
 
+notification = Table(
+    "notification",
+    metadata,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("event_id", _ID, ForeignKey("event.id", ondelete="CASCADE"), nullable=False),
+    Column("process", String(250), nullable=False),  # empty if the event was rejected
+    Column("kind", String(16), nullable=False),  # one of NotificationKind
+    Column("notifier", SmallInteger, nullable=False),  # position in the setting notifiers, from 0
+    Column("created_at", Instant, nullable=False),
+    Column("retry_at", Instant),  # until when it is not sent: it is being sent, or sending it failed
+    Column("sent_at", Instant),  # when the notifier sent it; null while it is pending
+    Column("error", _LONG_TEXT),  # why sending it failed; null once it is sent
+    Index("notification_once", "event_id", "process", "kind", "notifier", unique=True),
+    Index("notification_pending", "sent_at", "notifier", "process", "kind"),
+    mysql_charset="utf8mb4",
+    mysql_collate="utf8mb4_bin",
+)
+
 join_wait = Table(
     "join_wait",
     metadata,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from event_hooks import metrics, settings
 from event_hooks.events import lookups
@@ -20,12 +20,15 @@ from event_hooks.ledger.records import RunEvents, StoredEvent
 from event_hooks.ledger.retention import prune_events
 from event_hooks.ledger.user_requests import list_requested_stops
 from event_hooks.maintain_ledger.resumption import resume_runs
+from event_hooks.notifications.send import send_notifications
 from event_hooks.process_event import runs, user_requests
 from event_hooks.process_event.deadlines import report_late_processes
 from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.outbox import send_pending, to_pending
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from event_hooks.ledger.joins import JoinWait
     from event_hooks.ledger.records import PendingReport
     from event_hooks.ledger.user_requests import RequestedProcess
@@ -39,20 +42,22 @@ PRUNE_INTERVAL = timedelta(hours=1)
 PRUNE_MARK = "prune"
 
 
-def maintain(ti: Any) -> None:
+def maintain(context: Context) -> None:
     """
     Resume unfinished work, and report late processes; costs a few queries if there is no such work.
 
-    :param ti: the present task instance.
+    :param context: of the present task.
     """
     ledger = Ledger()
     # ExitStack runs every operation, the last one first, even if an earlier one fails. The last error fails
     # the task.
     with ExitStack() as operations:
         operations.callback(ledger.close)
+        # Last, because a notifier may take minutes.
+        operations.callback(send_notifications, ledger, context)
         operations.callback(prune_hourly, ledger)
         operations.callback(send_metrics, ledger)
-        operations.callback(resume_runs, ledger, ti)
+        operations.callback(resume_runs, ledger, context["ti"])
         operations.callback(stop_jobs, ledger)
         operations.callback(send_pending_work, ledger)
         operations.callback(lambda: report_late_processes(ledger, lookups.load_cached().processes.values()))

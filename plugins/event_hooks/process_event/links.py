@@ -7,11 +7,11 @@ from urllib.parse import urlencode
 
 from airflow.sdk import BaseOperatorLink, conf
 
+from event_hooks.settings import BOARD_PATH
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
-
-BOARD_PATH = "/event-hooks/board"
 
 
 class BoardLink(BaseOperatorLink):

@@ -1,8 +1,8 @@
 """
 Record plans, jobs, progress, stalls, late processes and outcomes of the events of a run; the only writer.
 
-Each function stores its facts together with their reports and follow-up events in one transaction, and is
-idempotent, so every step can be retried.
+Each function stores its facts together with their reports, follow-up events and notifications in one
+transaction, and is idempotent, so every step can be retried.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from event_hooks.ledger.processes import reject_events, store_jobs, store_plan
 from event_hooks.ledger.progress import Stalls, store_progress, store_stalls
 from event_hooks.ledger.records import PendingReport, ProcessOutcome, ProcessState, ProcessStatus
 from event_hooks.masking import mask_secrets, mask_text
+from event_hooks.notifications.notifiers import list_notifiers
+from event_hooks.notifier_settings import NotificationKind
 from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.outbox import to_pending
 
@@ -65,7 +67,8 @@ def record_plan(ledger: Ledger, run: RunEvents, plan: Plan) -> None:
         return to_pending(reports, run.run_id)
 
     rejected = {run.event_ids[position]: mask_text(reason) for position, reason in plan.rejected.items()}
-    store_plan(ledger, run.run_id, plan.processes, plan.claims, rejected, build_reports)
+    notifiers = list_notifiers(NotificationKind.FAILED)
+    store_plan(ledger, run.run_id, plan.processes, plan.claims, rejected, build_reports, notifiers)
 
 
 def _build_received(
@@ -93,7 +96,8 @@ def record_rejections(ledger: Ledger, run: RunEvents, reasons: Mapping[int, str]
     builder = ReportBuilder(run)
     reports = [builder.rejected(position, reason) for position, reason in reasons.items()]
     by_event = {run.event_ids[position]: mask_text(reason) for position, reason in reasons.items()}
-    reject_events(ledger, run.run_id, by_event, to_pending(reports, run.run_id))
+    notifiers = list_notifiers(NotificationKind.FAILED)
+    reject_events(ledger, run.run_id, by_event, to_pending(reports, run.run_id), notifiers)
 
 
 def record_jobs(ledger: Ledger, run: RunEvents, process: str, jobs: Mapping[int, int]) -> None:
@@ -145,7 +149,8 @@ def record_stalls(
         )
 
     by_event = {run.event_ids[position]: texts for position, texts in stalls.items()}
-    store_stalls(ledger, process, list(positions), by_event, build_reports)
+    notifiers = list_notifiers(NotificationKind.STALLED)
+    store_stalls(ledger, process, list(positions), by_event, build_reports, notifiers)
 
 
 def _build_stall_report(
@@ -178,7 +183,7 @@ def record_late(ledger: Ledger, run: RunEvents, process: str, seconds: float) ->
         report = ReportBuilder(run).late(first.position, process, first.job_id, len(late), seconds)
         return to_pending([report], run.run_id)
 
-    store_late(ledger, run.run_id, process, build_reports)
+    store_late(ledger, run.run_id, process, build_reports, list_notifiers(NotificationKind.LATE))
 
 
 def record_outcomes(
@@ -212,6 +217,7 @@ def record_outcomes(
         attempt,
         to_pending(reports, run.run_id),
         [follow_up for follow_ups_of_event in follow_ups.values() for follow_up in follow_ups_of_event],
+        list_notifiers(NotificationKind.FAILED),
     )
 
 
@@ -258,9 +264,11 @@ def record_missing_outcomes(
     Record that the outcomes of processes are not known: no job was submitted, or its outcome was not read.
 
     :param errors: ``{process of an event: reason}``.
-    :param is_user_decision: whether a user has marked the tasks as success; a WARN instead of a FATAL.
+    :param is_user_decision: whether a user has marked the tasks as success; a WARN instead of a
+        FATAL, and no notification.
     """
     builder = ReportBuilder(run)
+    notifiers = () if is_user_decision else list_notifiers(NotificationKind.FAILED)
     for status, error in errors.items():
         attempt = status.attempt or ""
         if status.job_id is None:
@@ -277,4 +285,5 @@ def record_missing_outcomes(
                 is_user_decision=is_user_decision,
             )
         outcome = ProcessOutcome(status.event_id, state, None, mask_text(error))
-        store_outcomes(ledger, status.process, [outcome], attempt, to_pending([report], run.run_id))
+        reports = to_pending([report], run.run_id)
+        store_outcomes(ledger, status.process, [outcome], attempt, reports, notifiers=notifiers)

@@ -1,5 +1,5 @@
 """
-The task `report`: record what no other task could record, publish the pending reports, and end the run.
+The task `report`: record what no other task could record, publish the reports, notify, and end the run.
 
 This task alone decides whether Airflow shows the run as failed. The states of the other tasks do not suffice:
 an event can be rejected while the others of its run succeed, and a process can be removed from the DAG.
@@ -23,6 +23,7 @@ from event_hooks.ledger.events import load_run, load_run_events
 from event_hooks.ledger.processes import load_run_statuses
 from event_hooks.ledger.records import FAILURE_STATES, RetryMarker, RunEvents
 from event_hooks.ledger.reports import count_pending_reports, store_reports
+from event_hooks.notifications.send import send_notifications_of_run
 from event_hooks.process_event import recording, summaries
 from event_hooks.process_event.route import accept_conf
 from event_hooks.process_event.stopping import finish_stop
@@ -48,7 +49,7 @@ POLL_SECONDS = 1.0
 
 class ReportOperator(BaseOperator):
     """
-    Record an outcome of each process and event, and publish the reports.
+    Record an outcome of each process and event, publish the reports, and send the notifications.
 
     Make it a teardown, so that it always runs, and have it decide the state of the run. The waits record the
     outcomes of jobs as they arrive. This task rejects events that were never planned, finishes stops, records
@@ -64,7 +65,7 @@ class ReportOperator(BaseOperator):
 
     def execute(self, context: Context) -> None:
         """
-        Record missing outcomes, and publish the pending reports.
+        Record missing outcomes, publish the pending reports, and send the pending notifications.
 
         :raises ReportNotPublished: reports are still pending, because the broker is unavailable.
         :raises HiveUnreachable: a hive is unavailable in which jobs are to be stopped; all reports so far are
@@ -87,6 +88,7 @@ class ReportOperator(BaseOperator):
             finally:
                 self.log.info("%s reports are pending", count_pending_reports(ledger, run_id))
                 self.log.info("%s reports are sent", send_pending_of_run(ledger, run_id))
+            send_notifications_of_run(ledger, context)
             failures = list_failures(ledger, tasks)
         if failures:
             raise RunFailed(failures)

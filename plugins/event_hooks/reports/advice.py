@@ -5,6 +5,12 @@ from __future__ import annotations
 from event_hooks.events import lookups
 from event_hooks.exceptions import LookupInvalid
 
+LATE_ADVICE = "check the event board for a stall; if there is none, increase the deadline of the process"
+
+REJECTION_ADVICE = "fix the cause, then clear the task route of the run with Downstream"
+
+STALL_ADVICE = "resolve the stall; the process continues without a click"
+
 
 def build_retry_advice(process: str, task: str) -> str:
     """

@@ -16,7 +16,7 @@ from event_hooks.ledger.records import (
     RunEvents,
 )
 from event_hooks.masking import mask_text
-from event_hooks.reports.advice import build_retry_advice
+from event_hooks.reports.advice import LATE_ADVICE, build_retry_advice
 from event_hooks.reports.report import Report, ReportType, build_event_report, format_message
 
 
@@ -166,9 +166,8 @@ class ReportBuilder:
         :param count: number of unfinished events.
         :param seconds: the deadline, from the plan of the run on.
         """
-        to_do = "check the event board for a stall; if there is none, increase the deadline of the process"
         facts = self._facts(
-            position, process, id=job_id, status="late", events=count, seconds=seconds, to_do=to_do
+            position, process, id=job_id, status="late", events=count, seconds=seconds, to_do=LATE_ADVICE
         )
         text = format_message("Event late", facts)
         return self._report("WARN", text, ReportStep.LATE, position, [process])

@@ -32,6 +32,12 @@ from event_hooks.ledger.events import (
 )
 from event_hooks.ledger.follow_ups import list_follow_ups
 from event_hooks.ledger.history import list_received_ids, load_received
+from event_hooks.ledger.notifications import (
+    claim_message,
+    list_messages,
+    list_messages_of_run,
+    mark_sent,
+)
 from event_hooks.ledger.outcomes import request_stop, start_attempt, store_outcomes
 from event_hooks.ledger.overview import has_pending_work, needs_maintenance
 from event_hooks.ledger.processes import (
@@ -84,6 +90,8 @@ _FILL = (
     SELECT 'm' || id, id, run_id, 'report.info', '{}', received_at, received_at FROM event""",
     """INSERT INTO follow_up (event_id, process, position, payload, created_at, sent_at)
     SELECT id, 'dump', 0, '{}', received_at, received_at FROM event WHERE id % 10 = 0""",
+    """INSERT INTO notification (event_id, process, kind, notifier, created_at, sent_at)
+    SELECT id, 'dump', 'failed', 0, received_at, received_at FROM event WHERE id % 10 = 0""",
     """INSERT INTO join_wait (id, process, genome, types, on_timeout, opened_at, expires_at, closed_at)
     SELECT id, 'dump', 'g' || id, '[]', 'run', received_at, received_at, received_at
     FROM event WHERE id % 10 = 0""",
@@ -173,7 +181,11 @@ def process_events(ledger: Ledger) -> None:
     start_attempt(ledger, "dump", [event.id], "try1")
     store_stalls(ledger, "dump", [event.id], {event.id: {"no_beekeeper: dump": "none"}}, lambda _: ())
     request_stop(ledger, "dump", [event.id], "try1")
-    store_outcomes(ledger, "dump", [ProcessOutcome(event.id, "failed")], "try1", [report])
+    failed = [ProcessOutcome(event.id, "failed")]
+    store_outcomes(ledger, "dump", failed, "try1", [report], notifiers=[0])
+    (message,) = list_messages_of_run(ledger, "new")
+    assert list_messages(ledger) == [message]
+    mark_sent(ledger, claim_message(ledger, message))
     reopen_processes(ledger, "dump", [event.id])
     assert [status.job_id for status in load_process_statuses(ledger, "new", "dump")] == [1]
     assert list_open_runs(ledger, timedelta(0)) == {"new": {"dump"}}

@@ -22,7 +22,7 @@ from tools.ports import find_free_port
 
 
 def maintain() -> None:
-    maintenance.maintain(RunOfTasks("run", {}, {}).build_context("maintain")["ti"])
+    maintenance.maintain(RunOfTasks("run", {}, {}).build_context("maintain"))
 
 
 def add_old_event(ledger: Ledger, run_id: str) -> None:

@@ -72,3 +72,19 @@ def test_a_cycle_is_an_error_that_shows_the_chain(
     chains = [error.message.partition("found ")[2].partition(":")[0] for error in errors]
     assert [error.key for error in errors] == ["p.emits"] * bool(chain)
     assert chains == [chain] * bool(chain)
+
+
+def test_a_notifier_that_cannot_be_built_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notifier = {"class": "no.such.Notifier", "on": ["failed"]}
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__NOTIFIERS", json.dumps([notifier]))
+    (finding,) = lint_findings(tmp_path, {"a": ["p"]}, {"p": HIVE})
+    assert (finding.level, finding.file, finding.key) == ("error", "[event_hooks]", "notifiers[0].class")
+
+
+def test_a_removed_setting_is_an_error_that_names_its_successor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__EVENT_HOOKS__FAILURE_MAIL_TO", "a@b")
+    (finding,) = lint_findings(tmp_path, {"a": ["p"]}, {"p": HIVE})
+    assert (finding.level, finding.file, finding.key) == ("error", "[event_hooks]", "failure_mail_to")
+    assert "use the setting notifiers" in finding.message

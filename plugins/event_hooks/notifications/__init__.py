@@ -1,0 +1,1 @@
+"""Notifications: messages about failed, stalled and late processes, sent by any Airflow notifier."""
