@@ -42,6 +42,10 @@ KEPT_RESULT_CHARS = 2**16
 """Characters of a longer result that the ledger stores."""
 
 
+NOTIFIED_STATES = tuple(state for state in FAILURE_STATES if state != ProcessState.STOPPED)
+"""States of which users are notified; they have stopped the others themselves."""
+
+
 def start_attempt(ledger: Ledger, process: str, event_ids: Collection[int], attempt: str) -> None:
     """
     Record that a task instance waits for the jobs of a process; idempotent.
@@ -137,7 +141,7 @@ def store_outcomes(
         insert_follow_ups(
             connection, [follow_up for follow_up in follow_ups if follow_up.event_id in accepted]
         )
-        failed = [outcome.event_id for outcome in stored if outcome.state in FAILURE_STATES]
+        failed = [outcome.event_id for outcome in stored if outcome.state in NOTIFIED_STATES]
         insert_notifications(connection, NotificationKind.FAILED, process, failed, notifiers)
 
     ledger.write(write)

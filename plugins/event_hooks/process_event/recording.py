@@ -264,8 +264,8 @@ def record_missing_outcomes(
     Record that the outcomes of processes are not known: no job was submitted, or its outcome was not read.
 
     :param errors: ``{process of an event: reason}``.
-    :param is_user_decision: whether a user has marked the tasks as success; a WARN instead of a
-        FATAL, and no notification.
+    :param is_user_decision: whether a user has stopped the process before, or marked its tasks as success:
+        no notification, and if there is a job, a WARN instead of a FATAL.
     """
     builder = ReportBuilder(run)
     notifiers = () if is_user_decision else list_notifiers(NotificationKind.FAILED)

@@ -90,7 +90,8 @@ class EventSubmitOperator(BaseOperator):
             statuses = load_process_statuses(ledger, run.run_id, self.process)
             pending = _select_pending(statuses)
             stopped = [status for status in pending if status.stop_requested_at]
-            recording.record_missing_outcomes(ledger, run, dict.fromkeys(stopped, STOPPED_BEFORE))
+            errors = dict.fromkeys(stopped, STOPPED_BEFORE)
+            recording.record_missing_outcomes(ledger, run, errors, is_user_decision=True)
             self._submit(ledger, run, [status for status in pending if status not in stopped])
             statuses = load_process_statuses(ledger, run.run_id, self.process)
             ledger.close()

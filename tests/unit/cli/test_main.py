@@ -191,3 +191,56 @@ def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
             text=True,
         )
         assert completed.stdout.split() == [completion]
+
+
+def build_actions(*, is_dry_run: bool, reason: str | None = None) -> dict[str, object]:
+    """Return the response to a retry of one process."""
+    item = {"event": 7, "type": "a", "genome": "g", "process": "dump_dna", "state": "failed"}
+    items = [{**item, "is_applied": reason is None, "reason": reason, "new_event": None}]
+    applied = int(reason is None)
+    return {"events": 1, "applied": applied, "is_dry_run": is_dry_run, "items": items, "problems": ["slow"]}
+
+
+def test_a_retry_shows_what_would_happen_and_asks(
+    json_server: JsonServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    for answer, requests in (("n\n", 1), ("y\n", 2)):
+        json_server.requests.clear()
+        json_server.answers = [(200, {}, build_actions(is_dry_run=value)) for value in (True, False)]
+        monkeypatch.setattr("sys.stdin.readline", lambda answer=answer: answer)
+        assert main(["retry", "7", "--uri", json_server.uri]) == 0
+        flags = [body["dry_run"] for _, _, _, body in json_server.requests]
+        assert flags == [True, False][:requests]
+        printed = capsys.readouterr()
+        assert printed.out.splitlines()[0].split("\t") == ["7", "a", "g", "dump_dna", "failed", "retry"]
+        assert "1 of 1 would be retried" in printed.err
+        assert "Retry 1 item? [y/N]" in printed.err
+
+
+def test_a_retry_without_a_terminal_requires_yes(
+    json_server: JsonServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False)
+    assert main(["stop", "--state", "open", "--uri", json_server.uri]) == 2
+    assert "--yes: expected, because standard input is not a terminal" in capsys.readouterr().err
+    assert json_server.requests == []
+    json_server.answers = [(200, {}, build_actions(is_dry_run=False))]
+    assert main(["stop", "--state", "open", "--yes", "--uri", json_server.uri]) == 0
+    printed = capsys.readouterr()
+    assert "1 of 1 stopped\nWarning: slow\n" in printed.err
+
+
+def test_a_retry_that_applies_to_nothing_does_not_ask(
+    json_server: JsonServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    json_server.answers = [(200, {}, build_actions(is_dry_run=True, reason="it is complete"))]
+    assert main(["retry", "7", "--uri", json_server.uri]) == 0
+    assert capsys.readouterr().out.endswith("\tnone: it is complete\n")
+
+
+def test_a_retry_is_followed(json_server: JsonServer, capsys: pytest.CaptureFixture[str]) -> None:
+    json_server.answers = [(200, {}, build_actions(is_dry_run=False)), (200, {}, [FINISHED])]
+    assert main(["retry", "7", "--yes", "--follow", "--uri", json_server.uri]) == 0
+    assert "event 7 (a, g): complete" in capsys.readouterr().out

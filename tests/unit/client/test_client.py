@@ -263,6 +263,34 @@ def test_plans_are_compared_in_one_request(server: JsonServer, client: EventClie
     assert len(server.requests) == 2
 
 
+def test_a_retry_and_a_stop_send_only_the_given_filters(server: JsonServer, client: EventClient) -> None:
+    answer = {"events": 1, "applied": 1, "items": []}
+    server.answers = [(200, {}, answer)] * 3
+    assert client.retry([7], process="dump_dna") == answer
+    client.retry(state="failed", since="2h", mode="event", dry_run=True, force=True)
+    client.stop(genome="homo_*", until=datetime(2026, 11, 1, tzinfo=UTC))
+    flags = {"dry_run": False, "force": False}
+    assert [(path, body) for _, path, _, body in server.requests] == [
+        ("/event-hooks/retry", {"ids": [7], "process": "dump_dna", "mode": "failed_jobs", **flags}),
+        (
+            "/event-hooks/retry",
+            {"state": "failed", "since": "2h", "mode": "event", "dry_run": True, "force": True},
+        ),
+        ("/event-hooks/stop", {"genome": "homo_*", "until": "2026-11-01T00:00:00+00:00", **flags}),
+    ]
+
+
+def test_a_retry_is_sent_again_after_an_error_unless_it_repeats_events(
+    server: JsonServer, client: EventClient
+) -> None:
+    answer = {"events": 1, "applied": 1, "items": []}
+    server.answers = [BUSY, (200, {}, answer), BUSY]
+    assert client.retry([7]) == answer
+    with pytest.raises(ServerUnreachable):
+        client.retry([7], mode="event")
+    assert len(server.requests) == 3
+
+
 def test_a_comparison_waits_longer_than_other_requests(
     server: JsonServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from event_hooks.api import models
+from event_hooks.api import action_models, models
 from event_hooks.client import results
 
 RESULTS = [
@@ -19,6 +19,12 @@ RESULTS = [
     *("OtherProcess", "PlannedEvent", "PlanResponse", "TreeProgress", "JobResponse", "StopResponse"),
     *("JoinDetails", "PlanDifference", "RejectedType", "PlanComparison"),
 ]
+
+
+@pytest.mark.parametrize("name", ["ActionItem", "ActionResponse"])
+def test_a_result_of_a_retry_has_the_fields_of_the_response(name: str) -> None:
+    fields = getattr(action_models, name).model_fields
+    assert set(getattr(results, name).__annotations__) == set(fields)
 
 
 @pytest.mark.parametrize("name", RESULTS)
