@@ -214,7 +214,8 @@ def is_outcome_or_stall(report: dict[str, Any]) -> bool:
     """Return whether a report is about an outcome or a stall, and not about progress or a whole event."""
     details = report["params"]["event_hooks"]
     is_summary = details["step"] == "event_finished" and details["processes"]
-    return details["step"] not in ("received", "submitted", "progress", "late") and not is_summary
+    others = ("received", "submitted", "progress", "late", "retry_requested", "stop_requested")
+    return details["step"] not in others and not is_summary
 
 
 def extract_event(report: dict[str, Any]) -> dict[str, Any]:
