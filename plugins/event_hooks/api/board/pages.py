@@ -85,7 +85,7 @@ async def show_board(
     genome: Annotated[str, Query(max_length=255)] = "",
     run: Annotated[str, Query(max_length=250)] = "",
     period: Literal["1h", "24h", "7d", "30d", ""] = "",
-    number: Annotated[str, Query(max_length=20, pattern=r"\s*\d*\s*")] = "",
+    number: Annotated[str, Query(max_length=20, pattern=r"^\s*[0-9]*\s*$")] = "",
     before: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> Response:
     """Show the latest events, the events that need attention, and the unfinished processes of each hive."""

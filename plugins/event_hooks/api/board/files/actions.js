@@ -13,16 +13,17 @@ const DONE = { retry: "retried", stop: "stopped" };
 const dialog = document.getElementById("confirmation");
 const part = (name) => document.getElementById(`confirmation-${name}`);
 const confirmButton = document.getElementById("confirm");
+const selected = new Set();
 let request = null;
 
-function listSelected() {
-  return [...document.querySelectorAll("[data-select]:checked")].map((box) => Number(box.value));
-}
-
+// Applies the selection to the page: a refresh may have moved an event to another section.
 function showSelection() {
-  const count = listSelected().length;
-  document.getElementById("selection").hidden = count === 0;
-  document.getElementById("selection-count").textContent = `${count} selected`;
+  const boxes = [...document.querySelectorAll("[data-select]")];
+  for (const box of boxes) box.checked = selected.has(box.value);
+  const shown = new Set(boxes.map((box) => box.value));
+  for (const id of selected) if (!shown.has(id)) selected.delete(id);
+  document.getElementById("selection").hidden = selected.size === 0;
+  document.getElementById("selection-count").textContent = `${selected.size} selected`;
 }
 
 async function send({ action, body }, isDryRun) {
@@ -54,7 +55,7 @@ function showMessage(text) {
 
 async function openConfirmation(button) {
   const { action, event, process, mode } = button.dataset;
-  const ids = event ? [Number(event)] : listSelected();
+  const ids = event ? [Number(event)] : [...selected].map(Number);
   const body = { ids, ...(process && { process }), ...(action === "retry" && { mode: mode ?? "failed_jobs" }) };
   request = { action, body };
   part("title").textContent = button.textContent;
@@ -97,7 +98,7 @@ async function confirmRequest() {
 }
 
 function clearSelection() {
-  for (const box of document.querySelectorAll("[data-select]:checked")) box.checked = false;
+  selected.clear();
   showSelection();
 }
 
@@ -106,7 +107,9 @@ document.addEventListener("click", (click) => {
   if (button) openConfirmation(button);
 });
 document.addEventListener("change", (change) => {
-  if (change.target.matches("[data-select]")) showSelection();
+  if (!change.target.matches("[data-select]")) return;
+  selected[change.target.checked ? "add" : "delete"](change.target.value);
+  showSelection();
 });
 new MutationObserver(showSelection).observe(document.getElementById("content"), { childList: true, subtree: true });
 confirmButton.addEventListener("click", confirmRequest);
