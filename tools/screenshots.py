@@ -51,7 +51,7 @@ def make_screenshots(airflow: AirflowServices) -> Iterator[Path]:
     time.sleep(12)  # until some of its jobs are done
     FOLDER.mkdir(exist_ok=True)
     pages = {
-        "board": f"/event-hooks/board",
+        "board": "/event-hooks/board",
         "event": f"/event-hooks/board/events/{failed['id']}",
         "graph": f"/dags/process_event/runs/{running['run_id']}",
     }
@@ -71,9 +71,9 @@ def make_screenshots(airflow: AirflowServices) -> Iterator[Path]:
 def _open_page(browser: Browser, airflow: AirflowServices, theme: Theme) -> Iterator[Page]:
     """Open a page of a logged-in user with a theme of Airflow."""
     context = browser.new_context(viewport=SIZE, color_scheme=theme)  # type: ignore[arg-type]
-    context.add_init_script(
-        f"localStorage.setItem('theme', '{theme}'); localStorage.setItem('dag_view-process_event', '\"graph\"');"
-    )
+    settings = {"theme": theme, "dag_view-process_event": '"graph"'}
+    for name, value in settings.items():
+        context.add_init_script(f"localStorage.setItem({name!r}, {value!r})")
     page = context.new_page()
     page.goto(airflow.url)
     page.get_by_label("Username").fill("admin")

@@ -132,7 +132,7 @@ async def show_board(
         if has_joins
         else [],
         joins_shown=JOINS_SHOWN,
-        event_url=str(request.url_for("submit_events")),
+        api_url=str(request.url.replace(path=request.scope.get("root_path", ""), query="")),
     )
 
 
