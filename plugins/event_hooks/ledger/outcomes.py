@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, or_, select, update
 
+from event_hooks.ledger.asset_events import insert_asset_events
 from event_hooks.ledger.clock import read_time
 from event_hooks.ledger.database import (
     build_row_reader,
@@ -102,11 +103,11 @@ def store_outcomes(
     follow_ups: Sequence[FollowUpEvent] = (),
 ) -> None:
     """
-    Store outcomes of a process, with their reports and follow-up events, in one transaction.
+    Store outcomes of a process, with their reports, follow-up events and asset events, in one transaction.
 
     Only the attempt that was started last stores outcomes, one for each event. An outcome that is not stored
-    for this reason has no report and no follow-up event either. The ids of attempts are not compared by their
-    times, because they are made on machines whose clocks may differ.
+    for this reason has no report, follow-up event or asset event either. The ids of attempts are not compared
+    by their times, because they are made on machines whose clocks may differ.
 
     :param attempt: id of the task instance of ``wait``; empty if ``wait`` did not run.
     """
@@ -123,6 +124,8 @@ def store_outcomes(
         insert_follow_ups(
             connection, [follow_up for follow_up in follow_ups if follow_up.event_id in accepted]
         )
+        complete = [outcome.event_id for outcome in stored if outcome.state == ProcessState.COMPLETE]
+        insert_asset_events(connection, complete, process, attempt)
 
     ledger.write(write)
 
