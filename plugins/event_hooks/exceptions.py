@@ -18,6 +18,7 @@ Errors of event hooks.
   + EventRejected             the event server rejects an event           a retry cannot help
   + ReportNotPublished        the broker did not accept a report          a retry may help
     - ReportRejected          no queue takes or stores a report           a retry helps after the fix
+  + AssetEventsNotRegistered  Airflow's database took no asset events     a retry may help
   + EventKeyConflict          another event has this key                  a retry cannot help
   + RunFailed [1]             something in a run failed                   fix the cause, clear the task
   + RunClosed                 the run takes no further events             store them in another run
@@ -247,6 +248,13 @@ class ReportRejected(ReportNotPublished):
     def __init__(self, message: str, reasons: Mapping[str, str]) -> None:
         super().__init__(message)
         self.reasons = reasons
+
+
+class AssetEventsNotRegistered(EventHooksError):
+    """Airflow's database did not take asset events."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"Airflow's database did not take asset events: {mask_text(reason)}")
 
 
 class EventKeyConflict(EventHooksError):

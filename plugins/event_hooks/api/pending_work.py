@@ -1,5 +1,7 @@
 """
-Watch the ledger for pending work, in the API server: send reports, and request runs of `maintain_ledger`.
+Watch the ledger for pending work, in the API server.
+
+It sends reports, registers asset events, and requests runs of `maintain_ledger`.
 
 Old runs of `maintain_ledger` are deleted here too, because tasks have no access to Airflow's database.
 
@@ -19,7 +21,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from event_hooks.api.asset_events import register_asset_events
 from event_hooks.exceptions import EventHooksError
+from event_hooks.ledger.asset_events import has_pending_asset_events
 from event_hooks.ledger.overview import needs_maintenance
 from event_hooks.ledger.reports import has_ready_reports
 from event_hooks.reports.sender import ReportSender
@@ -33,7 +37,7 @@ log = logging.getLogger(__name__)
 MAINTENANCE_DAG_ID = "maintain_ledger"
 
 POLL_SECONDS = 0.5
-"""Time between two polls for pending reports."""
+"""Time between two polls for pending reports, and for pending asset events."""
 
 MAX_REPORTS_PER_POLL = 500
 """Reports that one poll sends: more would delay the responses of the API server."""
@@ -68,6 +72,7 @@ class PendingWorkMonitor:
         self._send_reports = ReportSender(MAX_REPORTS_PER_POLL)
         self._pollers = (
             Poller("Sending pending reports", POLL_SECONDS, self._poll_reports),
+            Poller("Registering asset events", POLL_SECONDS, self._poll_asset_events),
             Poller("Requesting maintain_ledger", MAINTENANCE_POLL_SECONDS, self._poll_maintenance),
             Poller("Deleting old runs of maintain_ledger", DELETION_POLL_SECONDS, self._delete_runs),
         )
@@ -82,11 +87,19 @@ class PendingWorkMonitor:
         if await run(thread, has_ready_reports, ledger):
             await self._send_reports(thread, ledger)
 
+    async def _poll_asset_events(self, thread: ThreadPoolExecutor) -> None:
+        await asyncio.get_running_loop().run_in_executor(thread, self._register_asset_events)
+
     async def _poll_maintenance(self, thread: ThreadPoolExecutor) -> None:
         await asyncio.get_running_loop().run_in_executor(thread, self._request_needed_maintenance)
 
     async def _delete_runs(self, thread: ThreadPoolExecutor) -> None:
         await asyncio.get_running_loop().run_in_executor(thread, delete_old_runs)
+
+    def _register_asset_events(self) -> None:
+        ledger = self._open_ledger()
+        if has_pending_asset_events(ledger):
+            register_asset_events(ledger)
 
     def _request_needed_maintenance(self) -> None:
         if needs_maintenance(self._open_ledger()):

@@ -22,6 +22,7 @@ import event_hooks.ledger.joins
 import event_hooks.ledger.overview
 import event_hooks.ledger.retention
 import event_hooks.maintain_ledger.maintenance
+import event_hooks.process_event.assets
 import event_hooks.process_event.failure_mail
 import event_hooks.process_event.params
 import event_hooks.process_event.planning
