@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_EVENTS = 100
+MAX_EVENTS = 500
 """Asset events in one transaction: more would delay the responses of the API server."""
 
 CLOCK_DIFFERENCE = timedelta(hours=1)

@@ -11,18 +11,22 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.assets.manager import asset_manager
+from airflow.listeners.types import AssetEvent as ListenerAssetEvent
 from airflow.models.asset import AssetDagRunQueue, AssetEvent, AssetModel
 from airflow.utils.session import create_session
 from more_itertools import sliced
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from event_hooks.exceptions import AssetEventsNotRegistered
 
 if TYPE_CHECKING:
+    from airflow.models.taskinstance import TaskInstance
     from sqlalchemy.orm import Session
 
 MAX_RUN_IDS = 1000
@@ -46,6 +50,8 @@ class NewAssetEvent:
 
     extra: Mapping[str, Any]
     """It has the key :data:`ID_KEY`."""
+
+    map_index: int = -1
 
 
 def register(events: Sequence[NewAssetEvent], since: timedelta) -> int:
@@ -82,8 +88,8 @@ def _register_events(session: Session, events: Sequence[NewAssetEvent], since: t
         for event in events
         if event.asset in assets and (assets[event.asset].id, event.extra[ID_KEY]) not in registered
     ]
-    for event in new:
-        _register(session, assets[event.asset], event)
+    for name, group in groupby(sorted(new, key=attrgetter("asset")), key=attrgetter("asset")):
+        _register_group(session, assets[name], list(group))
     if new:
         session.execute(update(AssetDagRunQueue).where(queue).values(created_at=datetime.now(UTC)))
     return len(new)
@@ -110,11 +116,36 @@ def _load_registered(
     return registered
 
 
-def _register(session: Session, asset: AssetModel, event: NewAssetEvent) -> None:
+def _register_group(session: Session, asset: AssetModel, events: Sequence[NewAssetEvent]) -> None:
+    """
+    Register the events of one asset.
+
+    The asset manager needs 3 ms of CPU for an event. It registers the last one, and queues the DAGs; the
+    others are inserted by one statement. Listeners of Airflow get all of them.
+    """
+    *others, last = events
+    rows = [_build_row(asset, event) for event in others]
+    if rows:
+        session.execute(insert(AssetEvent), rows)
+    producer = cast("TaskInstance", last)  # the manager reads only the attributes that an event has too
     registered = asset_manager.register_asset_change(
-        asset=asset, extra=dict(event.extra), source_is_api=True, session=session
+        task_instance=producer, asset=asset, extra=dict(last.extra), session=session
     )
     if registered is None:
-        raise RuntimeError(f"asset {event.asset} was deleted while its row was locked")
-    registered.source_dag_id, registered.source_run_id = event.dag_id, event.run_id
-    registered.source_task_id, registered.source_map_index = event.task_id, -1
+        raise RuntimeError(f"asset {asset.name} was deleted while its row was locked")
+    serialized = asset.to_serialized()
+    for row in rows:
+        values = {name: value for name, value in row.items() if name != "asset_id"}
+        listened = ListenerAssetEvent(asset=serialized, **values, source_aliases=[], partition_key=None)
+        asset_manager.nofity_asset_event_emitted(listened)
+
+
+def _build_row(asset: AssetModel, event: NewAssetEvent) -> dict[str, Any]:
+    return {
+        "asset_id": asset.id,
+        "extra": dict(event.extra),
+        "source_dag_id": event.dag_id,
+        "source_task_id": event.task_id,
+        "source_run_id": event.run_id,
+        "source_map_index": event.map_index,
+    }

@@ -6,8 +6,11 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from airflow.listeners import hookimpl
+from airflow.listeners.listener import get_listener_manager
 from sqlalchemy import create_engine, insert, select
 from sqlalchemy.orm import sessionmaker
 
@@ -26,6 +29,17 @@ from tests.support.airflow_assets import CONSUMER, AirflowAssets
 from tools.ports import find_free_port
 
 HOUR = timedelta(hours=1)
+
+
+class Listener:
+    """A listener of Airflow."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+
+    @hookimpl
+    def on_asset_event_emitted(self, asset_event: Any) -> None:
+        self.events.append(asset_event)
 
 
 def build_events(*ids: str, asset: str = "event/new_assembly") -> list[NewAssetEvent]:
@@ -119,6 +133,19 @@ def test_an_event_is_in_the_next_run_if_the_scheduler_takes_the_queue_meanwhile(
         assert registration.result(10) == 1
     queued_at = airflow_assets.read_queue()[CONSUMER]
     assert queued_at >= airflow_assets.list_events()[-1].timestamp
+
+
+def test_listeners_of_airflow_get_each_asset_event(airflow_assets: AirflowAssets) -> None:
+    airflow_assets.add("event/new_assembly")
+    listener = Listener()
+    get_listener_manager().add_listener(listener)
+    try:
+        runtime.register(build_events("1", "2", "3"), HOUR)
+    finally:
+        get_listener_manager().clear()
+    received = {(event.extra["id"], event.source_run_id, event.source_task_id) for event in listener.events}
+    assert received == {(event_id, RUN_ID, "route") for event_id in ("1", "2", "3")}
+    assert {event.asset.name for event in listener.events} == {"event/new_assembly"}
 
 
 def test_an_event_of_an_asset_that_no_dag_names_is_dropped(
