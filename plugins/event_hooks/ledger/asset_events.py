@@ -63,8 +63,8 @@ def insert_asset_events(
 
 
 def has_pending_asset_events(ledger: Ledger) -> bool:
-    """Return whether Airflow has not registered an asset event yet."""
-    return bool(ledger.read(select(asset_event.c.id).limit(1)))
+    """Return, by one query of an index, whether Airflow has not registered an asset event yet."""
+    return bool(ledger.read(select(asset_event.c.id).order_by(asset_event.c.id).limit(1)))
 
 
 def register_pending(ledger: Ledger, register: Register, limit: int) -> int:

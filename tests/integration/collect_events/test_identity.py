@@ -6,13 +6,14 @@ import hashlib
 import json
 
 import pytest
+from alembic import command
 from sqlalchemy import select, text, update
 
 from event_hooks.collect_events.collect import collect_new_events
 from event_hooks.collect_events.hook import MetadataHook
 from event_hooks.collect_events.windows import overlap_start
 from event_hooks.events.lookups import Lookups
-from event_hooks.ledger import database, schema
+from event_hooks.ledger import schema
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.records import ProcessState
 from event_hooks.ledger.tables import event
@@ -132,12 +133,14 @@ class TestUpgrade:
                 connection.execute(update(event).where(event.c.id == row.id).values(values))
 
     def upgrade(self, ledger: Ledger) -> None:
+        """Run the migration of the keys, and none of those after it."""
+        config, table = schema._build_config(), schema.VERSION_TABLE
         with ledger.transaction() as connection:
-            table = schema.VERSION_TABLE
+            version = connection.scalar(text(f"SELECT version_num FROM {table}"))
             connection.execute(text(f"UPDATE {table} SET version_num = 'rejected_reports'"))
-        engine = database.build_engine()
-        schema.migrate(engine, database.CONN_ID)
-        engine.dispose()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "collected_event_keys")
+            connection.execute(text(f"UPDATE {table} SET version_num = :version"), {"version": version})
 
     def test_it_is_not_started_again(
         self, metadata: PracticeMetadata, collect: Collect, ledger: Ledger
