@@ -26,6 +26,7 @@ from airflow.sdk import TaskGroup, dag, task
 
 from event_hooks import settings
 from event_hooks.events import lookups
+from event_hooks.process_event.assets import build_assets
 from event_hooks.process_event.params import build_params
 from event_hooks.process_event.report import ReportOperator
 from event_hooks.process_event.route import route_events
@@ -67,6 +68,7 @@ def process_event() -> None:
         doc_md="Store missing outcomes, and send all reports to RabbitMQ. It runs even after a failure.",
         retries=REPORT_RETRIES,
     ).as_teardown(on_failure_fail_dagrun=True)
+    assets = build_assets(LOOKUPS)
     for process in LOOKUPS.processes.values():
         with TaskGroup(process.name):
             submit = EventSubmitOperator(
@@ -86,6 +88,7 @@ def process_event() -> None:
                 ready_timeout=process.ready_timeout or settings.ready_timeout(),
                 timeout=process.job_timeout or settings.job_timeout(),
                 retries=0,
+                **assets[process.name],
             )
         routed >> submit >> wait >> report
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
-PATHS = ("plugins", "dags", "tools")
+PATHS = ("plugins", "dags", "examples", "tools")
 
 _VAGUE = [
     *("what", "who", "whom", "whose", "nobody", "somebody", "people"),

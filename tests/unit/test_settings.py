@@ -35,6 +35,7 @@ DEFAULTS = {
     "ledger_pool_size": 5,
     "ledger_retention_days": 400.0,
     "notifiers": [],
+    "asset_events": True,
     "progress_interval": 60.0,
     "report_level": "INFO",
     "report_server": None,

@@ -82,6 +82,7 @@ class EventJobSensor(DeferredSensor):
 
     def summarize_after_timeout(self, context: Context) -> WaitSummary:
         """Read the jobs once more, record their outcomes, and return the summary of the wait."""
+        self.outlets = []  # the API server registers the asset events of completed processes
         ledger, attempt = Ledger(), str(context["ti"].id)
         run = load_run(ledger, context["dag_run"].run_id)
         statuses = load_process_statuses(ledger, run.run_id, self.process)
