@@ -258,9 +258,6 @@ class NotificationNotSent(EventHooksError):
 class AssetEventsNotRegistered(EventHooksError):
     """Airflow's database did not take asset events."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"Airflow's database did not take asset events: {mask_text(reason)}")
-
 
 class EventKeyConflict(EventHooksError):
     """

@@ -24,6 +24,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from event_hooks.exceptions import AssetEventsNotRegistered
+from event_hooks.masking import mask_text
 
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
@@ -74,7 +75,8 @@ def register(events: Sequence[NewAssetEvent], since: timedelta) -> int:
         with create_session() as session:
             return _register_events(session, events, since)
     except SQLAlchemyError as error:
-        raise AssetEventsNotRegistered(str(getattr(error, "orig", error))) from error
+        reason = mask_text(str(getattr(error, "orig", error)))
+        raise AssetEventsNotRegistered(f"Airflow's database did not take asset events: {reason}") from error
 
 
 def _register_events(session: Session, events: Sequence[NewAssetEvent], since: timedelta) -> int:
