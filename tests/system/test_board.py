@@ -27,7 +27,7 @@ FLAGS = (
     "--disable-sync",
 )
 SCREENSHOTS = CHECKOUT / ".stack" / "screenshots"
-SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
+SIZES = {"desktop": (1400, 900), "tablet": (768, 1024), "phone": (360, 780)}
 
 
 @pytest.fixture(scope="module")
@@ -158,11 +158,98 @@ def test_the_documentation_of_the_api_can_be_read(system: System, page: Page) ->
     expect(page.locator(".opblock")).to_have_count(sum(map(len, document["paths"].values())))
 
 
+def test_a_failed_process_is_retried_after_a_confirmation(system: System, page: Page, genome: str) -> None:
+    event_id = post_event(system, genome, "new_genebuild", fail_until_reset="child")
+    page.goto(board_url(system, f"/events/{event_id}"))
+    card = page.locator("[data-process=dump_peptide]")
+    expect(card.locator(".card-header.failed")).to_be_visible()
+    card.get_by_role("button", name="Retry failed jobs").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text(f"event {event_id} ({genome}) dump_peptide: failed")
+    dialog.get_by_role("button", name="Retry failed jobs").click()
+    expect(dialog).to_contain_text("1 retried.")
+    dialog.get_by_role("button", name="Close").click()
+    expect(page.locator("#summary .badge")).to_have_text("complete")
+    expect(card.get_by_role("button", name="Run again as a new job")).to_be_visible()
+    expect(card.get_by_role("button", name="Retry failed jobs")).to_have_count(0)
+
+
+def test_closing_the_confirmation_changes_nothing(system: System, page: Page, idle: tuple[int, str]) -> None:
+    event_id, _ = idle
+    page.goto(board_url(system, f"/events/{event_id}"))
+    page.locator("#event-actions").get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("dialog")).to_contain_text(f"event {event_id}")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    processes = system.api("GET", f"/events/{event_id}").json()["processes"]
+    assert not any(process["stop_requested_at"] for process in processes)
+
+
+def test_selected_events_are_stopped_together_in_the_frame_of_airflow(
+    system: System, page: Page, genome: str
+) -> None:
+    ids = [post_event(system, genome, "idle") for _ in range(3)]
+    page.goto(system.airflow.url)
+    page.get_by_role("link", name="Events").click()
+    frame = page.frame_locator("iframe[title='Events']")
+    for event_id in ids[:2]:
+        frame.get_by_label(f"Select event {event_id}", exact=True).check()
+    page.wait_for_timeout(6000)  # longer than the time between two refreshes, which keep the selection
+    expect(frame.locator("#selection-count")).to_have_text("2 selected")
+    frame.locator("#selection").get_by_role("button", name="Stop").click()
+    dialog = frame.get_by_role("dialog")
+    expect(dialog.locator("li")).to_have_count(4)
+    dialog.get_by_role("button", name="Stop").click()
+    expect(dialog).to_contain_text("4 stopped.")
+    dialog.get_by_role("button", name="Close").click()
+    state = lambda event_id: system.api("GET", f"/events/{event_id}").json()["state"]  # noqa: E731
+    system.wait(lambda: [state(event_id) for event_id in ids] == ["failed", "failed", "waiting"])
+
+
+def test_a_request_to_retry_from_another_site_is_rejected(
+    system: System, browser: Browser, login: Any, idle: tuple[int, str]
+) -> None:
+    """The browser sends the cookie of the login with it."""
+    context = browser.new_context(storage_state=login)
+    response = context.request.post(
+        f"{system.airflow.url}/event-hooks/stop",
+        data={"ids": [idle[0]]},
+        headers={"Origin": "https://example.org", "Sec-Fetch-Site": "cross-site"},
+    )
+    assert response.status == 403
+    context.close()
+
+
+def test_a_viewer_sees_no_actions(system: System, browser: Browser, idle: tuple[int, str]) -> None:
+    context = browser.new_context(
+        extra_http_headers={"Authorization": f"Bearer {system.airflow.log_in('viewer')}"}
+    )
+    page = context.new_page()
+    page.goto(board_url(system, f"/events/{idle[0]}"))
+    expect(page.locator("#summary .badge")).to_be_visible()
+    expect(page.get_by_role("button", name="Stop")).to_have_count(0)
+    context.close()
+
+
+def test_the_keyboard_moves_between_events(system: System, page: Page, genome: str) -> None:
+    ids = [post_event(system, genome, "idle") for _ in range(2)][::-1]
+    page.goto(board_url(system, f"?genome={genome}"))
+    expect(page.locator(f"#event-{ids[1]}")).to_be_visible()
+    focused = "document.activeElement.getAttribute('href')"
+    hrefs = []
+    for key in ("j", "j", "j", "k"):
+        page.keyboard.press(key)
+        hrefs.append(page.evaluate(focused).rpartition("/")[2])
+    assert hrefs == [str(event_id) for event_id in (ids[0], ids[1], ids[1], ids[0])]
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.name") == "genome"
+
+
 def test_all_controls_are_reachable_by_keyboard(system: System, page: Page, idle: tuple[int, str]) -> None:
     event_id, genome = idle
     page.goto(board_url(system, f"?genome={genome}"))
     reached = []
-    for _ in range(9):
+    for _ in range(16):
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate("document.activeElement.textContent.trim() || document.activeElement.name")

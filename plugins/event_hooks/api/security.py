@@ -12,7 +12,7 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.dependencies.utils import get_flat_dependant
 
 from event_hooks import settings
-from event_hooks.runtime.api_server import BaseUser, get_user, require_run_permission
+from event_hooks.runtime.api_server import BaseUser, get_user, is_permitted, require_run_permission
 
 if TYPE_CHECKING:
     from fastapi.routing import APIRoute
@@ -44,6 +44,13 @@ def _list_parameters(route: APIRoute) -> set[str]:
 
 MAY_READ, MAY_TRIGGER, MAY_EDIT = map(_build_check, ("GET", "POST", "PUT"))
 
+
+def can_edit(request: Request, user: Annotated[BaseUser, Depends(get_user)]) -> bool:
+    """Return whether the user that sent a request may retry and stop events."""
+    return is_permitted(PERMISSION_CHECKS["PUT"], request, user)
+
+
+CanEdit = Annotated[bool, Depends(can_edit)]
 User = Annotated[BaseUser, Depends(get_user)]
 """The user that sent the request."""
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, true
+from sqlalchemy import ColumnElement, Select, func, literal, or_, select, true
 
 from event_hooks.events.models import event_reference
 from event_hooks.ledger import follow_ups, joins, notifications
@@ -64,6 +64,21 @@ def list_events(
         for view in _load_views(ledger, statement.where(condition))
     }
     return sorted(views.values(), key=attrgetter("id"), reverse=True)[:limit]
+
+
+def count_events(
+    ledger: Ledger, event_filter: EventFilter, states: Sequence[str], limit: int
+) -> dict[str, int]:
+    """Count the events of each state that match a filter, up to ``limit``: ``{state: number}``."""
+    statement = select(event.c.id).where(*_build_conditions(event_filter)).order_by(event.c.id.desc())
+    counts = {}
+    for state in states:
+        conditions = _build_state_conditions(state)
+        ids = {
+            row.id for condition in conditions for row in ledger.read(statement.where(condition).limit(limit))
+        }
+        counts[state] = min(len(ids), limit)
+    return counts
 
 
 def list_events_needing_attention(ledger: Ledger, age: timedelta, limit: int = 20) -> list[EventView]:
@@ -189,6 +204,9 @@ def _build_conditions(event_filter: EventFilter) -> list[ColumnElement[bool]]:
         parts = event_filter.genome_pattern.split("*")
         pattern = "%".join(re.sub(r"([%_/])", r"/\1", part) for part in parts)
         conditions.append(event.c.genome.like(pattern, escape="/"))
+    if event_filter.number is not None:
+        of_job = select(event_process.c.event_id).where(event_process.c.job_id == event_filter.number)
+        conditions.append(event.c.id.in_(of_job.union_all(select(literal(event_filter.number)))))
     if event_filter.since is not None:
         conditions.append(event.c.received_at >= event_filter.since)
     if event_filter.until is not None:

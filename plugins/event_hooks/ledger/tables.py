@@ -127,7 +127,7 @@ event_process = Table(
     Column("stop_requested_at", Instant),  # when a user requested its stop; null unless it is stopping
     Column("late_at", Instant),  # when it was reported as late; null unless it was
     Column("once_digest", String(KEY_LENGTH)),  # OnceClaim.values_digest of its claim; null without once_per
-    Index("event_process_job", "hive", "job_id"),
+    Index("event_process_by_job", "job_id"),
     Index("event_process_by_state", "state", "finished_at"),
     mysql_charset="utf8mb4",
     mysql_collate="utf8mb4_bin",

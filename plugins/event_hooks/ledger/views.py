@@ -123,6 +123,9 @@ class EventFilter:
     until: datetime | None = None
     """Time of arrival from which on events are left out."""
 
+    number: int | None = None
+    """Id of the event, or of a job of one of its processes."""
+
     genome_pattern: str | None = None
     """The whole genome; ``*`` stands for any text."""
 

@@ -19,6 +19,7 @@ from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.processes import reject_events, store_jobs, store_plan
 from event_hooks.ledger.progress import Stalls, store_progress, store_stalls
 from event_hooks.ledger.records import PendingReport, ProcessOutcome, ProcessState, ProcessStatus
+from event_hooks.ledger.reports import store_reports
 from event_hooks.masking import mask_secrets, mask_text
 from event_hooks.notifications.notifiers import list_notifiers
 from event_hooks.notifier_settings import NotificationKind
@@ -106,10 +107,19 @@ def record_jobs(ledger: Ledger, run: RunEvents, process: str, jobs: Mapping[int,
 
     :param jobs: ``{position: job id}``.
     """
+    rows = {(run.event_ids[position], process): job_id for position, job_id in jobs.items()}
+    store_jobs(ledger, rows, _build_submitted(run, process, jobs))
+
+
+def report_jobs(ledger: Ledger, run: RunEvents, process: str, jobs: Mapping[int, int]) -> None:
+    """Report jobs of a process that the API server has recorded, without reports; idempotent."""
+    store_reports(ledger, _build_submitted(run, process, jobs))
+
+
+def _build_submitted(run: RunEvents, process: str, jobs: Mapping[int, int]) -> list[PendingReport]:
     builder = ReportBuilder(run)
     reports = [builder.submitted(position, process, job_id) for position, job_id in jobs.items()]
-    rows = {(run.event_ids[position], process): job_id for position, job_id in jobs.items()}
-    store_jobs(ledger, rows, to_pending(reports, run.run_id))
+    return to_pending(reports, run.run_id)
 
 
 def record_progress(

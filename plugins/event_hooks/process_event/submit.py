@@ -94,6 +94,7 @@ class EventSubmitOperator(BaseOperator):
             recording.record_missing_outcomes(ledger, run, errors, is_user_decision=True)
             self._submit(ledger, run, [status for status in pending if status not in stopped])
             statuses = load_process_statuses(ledger, run.run_id, self.process)
+            recording.report_jobs(ledger, run, self.process, _select_jobs(statuses))
             ledger.close()
         return summarize_jobs(statuses)
 
@@ -123,6 +124,15 @@ def _select_pending(statuses: Sequence[ProcessStatus]) -> list[ProcessStatus]:
     is_retry = any(status.is_retry_requested for status in statuses)
     states = (ProcessState.PLANNED,) if is_retry else STATES_TO_SUBMIT
     return [status for status in statuses if status.state in states]
+
+
+def _select_jobs(statuses: Sequence[ProcessStatus]) -> dict[int, int]:
+    """Return the jobs without an outcome: ``{position: job id}``."""
+    return {
+        status.position: status.job_id
+        for status in statuses
+        if status.job_id is not None and status.state == ProcessState.SUBMITTED
+    }
 
 
 def summarize_jobs(statuses: Sequence[ProcessStatus]) -> dict[str, str]:

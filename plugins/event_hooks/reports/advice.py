@@ -21,7 +21,10 @@ def build_retry_advice(process: str, task: str) -> str:
     :param task: ``submit`` or ``wait``.
     """
     if not _is_removed(process):
-        return f"fix the cause, then clear {process}.{task} of the run with Downstream"
+        return (
+            "fix the cause, then retry the process (on the event board, or with event-hooks retry), or clear"
+            f" {process}.{task} of the run with Downstream"
+        )
     return (
         f"{process} was removed from the process lookup, and its tasks from the run: put it back into the"
         ' lookup and clear them, or send the event again with another event_id, "force": true and a "reason"'

@@ -115,9 +115,9 @@ class ReportBuilder:
         return self._report("FATAL", text, ReportStep.FOLLOW_UP_REJECTED, position, [process], identity=text)
 
     def submitted(self, position: int, process: str, job_id: int) -> Report:
-        """Report that a hive has the job of an event."""
+        """Report that a hive has the job of an event, once for each job."""
         text = format_message("Event submitted", self._facts(position, process, id=job_id))
-        return self._report("INFO", text, ReportStep.SUBMITTED, position, [process])
+        return self._report("INFO", text, ReportStep.SUBMITTED, position, [process], identity=text)
 
     def progress(
         self, positions: Sequence[int], process: str, job_id: int, progress: ProgressUpdate

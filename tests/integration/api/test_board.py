@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from event_hooks import settings
+from event_hooks.api import security
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.outcomes import store_outcomes
 from event_hooks.ledger.processes import reject_events
 from event_hooks.ledger.progress import store_progress, store_stalls
 from event_hooks.ledger.records import ProcessOutcome, ProgressUpdate
+from event_hooks.ledger.tables import event
 from tests.integration.hive.conftest import wait_until
 from tests.integration.hives import PracticeHive
 
@@ -178,7 +182,7 @@ def test_an_unavailable_ledger_is_an_error_page(api: TestClient, monkeypatch: py
 
 def test_the_pages_load_nothing_from_other_hosts(api: TestClient) -> None:
     event_id = submit_event(api)
-    files = {"/board/files/board.css", "/board/files/board.js"}
+    files = {f"/board/files/{name}" for name in ("board.css", "board.js", "actions.js")}
     for address in ("/board", f"/board/events/{event_id}"):
         page = api.get(address).text
         assert set(re.findall(r'(?:src|href)="([^"]*/files/[^"]*)"', page)) == files
@@ -188,3 +192,54 @@ def test_the_pages_load_nothing_from_other_hosts(api: TestClient) -> None:
         assert response.status_code == 200
         assert "http" not in response.text
     assert api.get("/board/files/pages.py").status_code == 404
+
+
+def test_events_are_found_by_their_id_and_by_the_id_of_a_job(api: TestClient) -> None:
+    first, second = submit_event(api), submit_event(api)
+    wait_until(lambda: all(row["job"] for row in api.get(f"/events/{second}").json()["processes"]))
+    job_id = api.get(f"/events/{second}").json()["processes"][0]["job"]
+    assert list_shown_events(api.get(f"/board?number={first}").text, "latest") == [first]
+    assert second in list_shown_events(api.get(f"/board?number=%20{job_id}").text, "latest")
+    assert "No events match the filter" in api.get(f"/board?number={10**19}").text
+    assert api.get("/board?number=x").status_code == 422
+
+
+def test_the_board_counts_the_events_of_each_state(api: TestClient, ledger: Ledger) -> None:
+    failed_id, _ = submit_event(api), submit_event(api, genome="mus_musculus")
+    outcomes = [ProcessOutcome(failed_id, "failed", error="no disk")]
+    store_outcomes(ledger, "dump_dna", outcomes, "1", [])
+    count = lambda query: re.findall(  # noqa: E731
+        r"<strong>(.*?)</strong> (open|failed|complete)", api.get(f"/board{query}").text
+    )
+    assert count("") == [("2", "open"), ("1", "failed"), ("0", "complete")]
+    assert count("?genome=mus&state=failed") == [("1", "open"), ("0", "failed"), ("0", "complete")]
+
+
+def test_the_board_filters_by_the_time_of_arrival(api: TestClient, ledger: Ledger) -> None:
+    old, young = submit_event(api), submit_event(api)
+    with ledger.transaction() as connection:
+        before = datetime.now(UTC) - timedelta(hours=2)
+        connection.execute(event.update().where(event.c.id == old).values(received_at=before))
+    assert list_shown_events(api.get("/board?period=1h").text, "latest") == [young]
+    assert list_shown_events(api.get("/board?period=24h").text, "latest") == [young, old]
+
+
+def test_a_user_without_permission_sees_no_actions(app: FastAPI, api: TestClient) -> None:
+    event_id = submit_event(api)
+    pages = [f"/board/events/{event_id}", "/board"]
+    assert all('data-action="stop"' in api.get(page).text for page in pages)
+    app.dependency_overrides[security.can_edit] = lambda: False
+    for page in pages:
+        text = api.get(page).text
+        assert not re.findall("data-action|data-select|actions.js|<dialog", text)
+
+
+def test_the_first_page_says_how_to_send_an_event(api: TestClient) -> None:
+    page = api.get("/board").text
+    assert "No events yet. Send the first one:" in page
+    assert "http://testserver/jobs" in page
+
+
+def test_a_page_lists_the_open_joins(api: TestClient) -> None:
+    assert "No open joins: no process waits for further events." in api.get("/board/joins").text
+    assert "No open joins for this genome." in api.get("/board/joins?genome=homo").text

@@ -19,7 +19,7 @@ from event_hooks.hive.sql.outcomes import JobOutcome
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.events import load_run
 from event_hooks.ledger.follow_ups import load_pending_follow_ups
-from event_hooks.ledger.processes import load_run_statuses
+from event_hooks.ledger.processes import load_run_statuses, store_jobs
 from event_hooks.ledger.records import ProcessState
 from event_hooks.ledger.reports import list_run_reports
 from event_hooks.ledger.tables import event_process
@@ -119,6 +119,17 @@ async def test_a_job_that_the_api_server_submitted_is_not_submitted_again(
     job_id = load_only_status(ledger).job_id
     submit(run)
     assert (count_jobs(hive), load_only_status(ledger).job_id) == (1, job_id)
+
+
+async def test_a_job_that_the_api_server_submitted_is_reported_once(
+    ledger: Ledger, hive: PracticeHive
+) -> None:
+    run = accept(ledger, [(ASSEMBLY, [("dump", hive.conn_id, ANALYSIS)])])
+    (job_id,) = HiveHook(hive.conn_id).submit(ANALYSIS, ["{}"])
+    store_jobs(ledger, {(load_only_status(ledger).event_id, "dump"): job_id})
+    for _ in range(2):
+        submit(run)
+    assert list_reports(ledger) == [("report.info", "submitted")]
 
 
 async def test_a_job_of_another_hive_is_missing_and_never_reset(

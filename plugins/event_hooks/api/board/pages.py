@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
@@ -16,10 +18,13 @@ from fastapi.templating import Jinja2Templates
 
 from event_hooks import settings
 from event_hooks.api.board import timeline
-from event_hooks.api.security import MAY_READ
+from event_hooks.api.links import MAX_ID
+from event_hooks.api.security import MAY_READ, CanEdit
+from event_hooks.api.times import parse_time
 from event_hooks.events import lookups
 from event_hooks.ledger import joins, overview
 from event_hooks.ledger.follow_ups import list_follow_ups
+from event_hooks.ledger.user_requests import STATES_TO_RETRY, RetryMode
 from event_hooks.ledger.views import EventFilter, HiveBacklog, ProcessView
 from event_hooks.masking import mask_secrets
 from event_hooks.reports.advice import build_retry_advice
@@ -37,10 +42,20 @@ router = APIRouter(include_in_schema=False, dependencies=[MAY_READ])
 T = TypeVar("T")
 
 FOLDER = FilePath(__file__).parent
-FILES = ("board.css", "board.js")
+FILES = ("board.css", "board.js", "actions.js")
+STATES = ("open", "failed", "complete")
 
 PAGE_SIZE = 50
 """Events of one page."""
+
+JOINS_SHOWN = 5
+"""Open joins on the start page; the page of the joins has the others."""
+
+MAX_JOINS = 500
+"""Open joins on the page of the joins."""
+
+MAX_COUNT = 1000
+"""Up to this number, the events of each state are counted."""
 
 ATTENTION_PERIOD = timedelta(days=7)
 """Time after a failure in which an event needs attention."""
@@ -64,17 +79,26 @@ templates.env.globals |= {
 @router.get("/board")
 async def show_board(
     request: Request,
+    can_edit: CanEdit,
     state: Literal["open", "failed", "complete", ""] = "",
     event_type: Annotated[str, Query(alias="type", max_length=255)] = "",
     genome: Annotated[str, Query(max_length=255)] = "",
     run: Annotated[str, Query(max_length=250)] = "",
-    before: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
+    period: Literal["1h", "24h", "7d", "30d", ""] = "",
+    number: Annotated[str, Query(max_length=20, pattern=r"^\s*[0-9]*\s*$")] = "",
+    before: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> Response:
     """Show the latest events, the events that need attention, and the unfinished processes of each hive."""
-    event_filter = EventFilter(state or None, event_type or None, genome.strip() or None, run or None)
+    event_filter = EventFilter(
+        state=state or None,
+        type=event_type or None,
+        genome=genome.strip() or None,
+        run_id=run or None,
+        since=parse_time("period", period, datetime.now(UTC)) if period else None,
+        number=min(int(number), MAX_ID) if number.strip() else None,
+    )
     is_start_page = event_filter == EventFilter() and before is None
-    # Joins have no other field to filter by.
-    has_joins = event_filter == EventFilter(genome=event_filter.genome)
+    query = {"type": event_type, "genome": genome.strip(), "run": run, "period": period, "number": number}
     events = await _read(
         request, lambda ledger: overview.list_events(ledger, event_filter, before, PAGE_SIZE + 1)
     )
@@ -89,7 +113,10 @@ async def show_board(
         "board.html",
         warnings=await request.app.state.airflow.load_warnings(),
         event_filter=event_filter,
+        query={name: value for name, value in query.items() if value},
         before=before,
+        can_edit=can_edit,
+        counts=await _read(request, partial(_count_events, event_filter=event_filter)),
         is_start_page=is_start_page,
         types=lookups.load_cached().event_types,
         attention=attention,
@@ -97,16 +124,29 @@ async def show_board(
         next_before=events[PAGE_SIZE - 1].id if len(events) > PAGE_SIZE else None,
         hives=await _load_hives(request) if is_start_page else [],
         page_size=PAGE_SIZE,
-        open_joins=await _read(
-            request, lambda ledger: joins.list_open_waits(ledger, event_filter.genome, PAGE_SIZE)
-        )
-        if has_joins
+        open_joins=await _read(request, lambda ledger: joins.list_open_waits(ledger, limit=JOINS_SHOWN))
+        if is_start_page
         else [],
+        joins_shown=JOINS_SHOWN,
+        event_url=str(request.url_for("submit_events")),
+    )
+
+
+@router.get("/board/joins")
+async def show_joins(request: Request, genome: Annotated[str, Query(max_length=255)] = "") -> Response:
+    """Show the open joins: the processes that wait for further events of a genome."""
+    prefix = genome.strip()
+    open_joins = await _read(request, lambda ledger: joins.list_open_waits(ledger, prefix or None, MAX_JOINS))
+    warnings = await request.app.state.airflow.load_warnings()
+    return _render(
+        request, "joins.html", warnings=warnings, open_joins=open_joins, genome=prefix, max_joins=MAX_JOINS
     )
 
 
 @router.get("/board/events/{event_id}")
-async def show_event(event_id: Annotated[int, Path(ge=1, le=2**63 - 1)], request: Request) -> Response:
+async def show_event(
+    event_id: Annotated[int, Path(ge=1, le=MAX_ID)], request: Request, can_edit: CanEdit
+) -> Response:
     """Show one event with its processes and their timelines, its reports and its related events."""
     stored = await _read(request, lambda ledger: overview.load_event_view(ledger, event_id))
     if stored is None:
@@ -122,6 +162,8 @@ async def show_event(event_id: Annotated[int, Path(ge=1, le=2**63 - 1)], request
         "event.html",
         warnings=await request.app.state.airflow.load_warnings(),
         event=view,
+        can_edit=can_edit,
+        can_rerun=lambda process: process.state in STATES_TO_RETRY[RetryMode.PROCESS],
         payload=json.dumps(mask_secrets(payload), indent=2, ensure_ascii=False),
         timelines=[
             timeline.build_timeline(view, process, _find_reported_at(reports, process), now)
@@ -160,10 +202,12 @@ def is_page(request: Request) -> bool:
 
 def _render(request: Request, name: str, status: int = 200, **content: Any) -> Response:
     airflow_root, now = _airflow_root(request), datetime.now(UTC)
+    content = {"can_edit": False, **content}
     content |= {
         "root": request.scope.get("root_path", ""),
         "now": now,
         "run_url": lambda run_id: f"{airflow_root}/dags/{settings.DAG_ID}/runs/{quote(run_id, safe='')}",
+        "dag_url": f"{airflow_root}/dags/{settings.DAG_ID}",
         "task_id": _task_id,
         "format_age": lambda moment: timeline.format_age(moment, now),
         "parse_report": _parse_report,
@@ -180,6 +224,11 @@ def _airflow_root(request: Request) -> str:
 async def _read(request: Request, query: Callable[[Ledger], T]) -> T:
     intake = request.app.state.intake
     return await asyncio.to_thread(lambda: query(intake.ledger()))
+
+
+def _count_events(ledger: Ledger, event_filter: EventFilter) -> dict[str, int]:
+    """Return the number of events of each state that match the other filters."""
+    return overview.count_events(ledger, replace(event_filter, state=None), STATES, MAX_COUNT + 1)
 
 
 async def _load_hives(request: Request) -> list[tuple[HiveBacklog, BeekeeperStatus]]:

@@ -88,9 +88,28 @@ function openInParent(click) {
   parentLink.remove();
 }
 
+// "/" moves to the search field, "j" and "k" to the next and the previous event.
+function handleKey(press) {
+  if (press.ctrlKey || press.metaKey || press.altKey || press.target.closest("input, select, textarea, dialog")) return;
+  const step = { j: 1, k: -1 }[press.key];
+  if (press.key === "/") {
+    const search = document.querySelector("[data-search]");
+    if (!search) return;
+    press.preventDefault();
+    search.focus();
+    search.select();
+  } else if (step) {
+    const links = [...document.querySelectorAll("article.event h3 a")];
+    const index = links.indexOf(document.activeElement);
+    links[index < 0 ? 0 : Math.min(Math.max(index + step, 0), links.length - 1)]?.focus();
+  }
+}
+
 applyTheme();
+document.documentElement.classList.add("has-script");
 addEventListener("storage", applyTheme);
 document.addEventListener("DOMContentLoaded", () => {
   refreshPeriodically();
+  document.addEventListener("keydown", handleKey);
   if (inAirflow) document.addEventListener("click", openInParent);
 });
