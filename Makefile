@@ -68,7 +68,8 @@ FAULTS := tests/faults/test_kills.py tests/faults/test_random_changes.py tests/f
 	tests/system/test_deleting.py::test_a_deleted_dag_is_created_again_and_waits_for_the_same_job
 
 docs: setup ## build the documentation site into .stack/site; an invalid link is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict && echo "file://$(CURDIR)/.stack/site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "To read it: $(BIN)/python -m http.server --directory .stack/site 8000"
 
 reference: setup ## write the generated parts of docs/reference/
 	@$(BIN)/python -m tools.reference
