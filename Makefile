@@ -6,7 +6,7 @@ AUDIT := yes
 export PYTHONPATH := $(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-unit test-mysql test-compose screenshots check-ledger bench faults lint format lock
+.PHONY: help setup demo up down status test test-unit test-mysql test-compose screenshots check-ledger bench faults docs reference lint format lock
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -70,12 +70,20 @@ FAULTS := tests/faults/test_kills.py tests/faults/test_random_changes.py tests/f
 	tests/faults/test_broker_outage.py --executor local \
 	tests/system/test_deleting.py::test_a_deleted_dag_is_created_again_and_waits_for_the_same_job
 
-lint: setup ## ruff, mypy, layers, prose, secrets, and an audit of requirements.txt (AUDIT=no leaves that out)
+docs: setup ## build the documentation site into .stack/site; an invalid link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "To read it: $(BIN)/python -m http.server --directory .stack/site 8000"
+
+reference: setup ## write the generated parts of docs/reference/
+	@$(BIN)/python -m tools.reference
+
+lint: setup ## ruff, mypy, layers, prose, links of the docs, secrets, and an audit of requirements.txt (AUDIT=no leaves that out)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.style_check
+	$(MAKE) --no-print-directory docs
 	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
 	test $(AUDIT) = no || timeout 300 $(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements.txt
 

@@ -19,6 +19,11 @@ from pathlib import Path
 from statistics import median, quantiles
 
 PATHS = ("plugins", "dags", "examples", "tools")
+DOCUMENTS = (
+    *("README.md", "docs/index.md", "docs/glossary.md"),
+    *("docs/tutorial", "docs/how-to", "docs/reference", "docs/explanation"),
+)
+"""Pages are checked apart from the code, so that neither hides the words of the other."""
 
 _VAGUE = [
     *("what", "who", "whom", "whose", "nobody", "somebody", "people"),
@@ -30,6 +35,12 @@ MAX_VAGUE_WORDS = 4
 
 VAGUE_OPENINGS = re.compile(r"\s*(Give|Tell|Say|Let|Look)s?\b")
 CODE = re.compile(r"``.*?``|`[^`\n]*`", re.DOTALL)
+MARKUP = {
+    ".html": re.compile(r"<[^>]*>|{[{%#].*?[}%#]}", re.DOTALL),
+    ".md": re.compile(r"^```.*?^```$|<!--.*?-->|<[^>]*>|\]\([^)]*\)", re.DOTALL | re.MULTILINE),
+}
+"""Parts of a file that are no prose, by its suffix."""
+
 WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 
 MAX_FILE_LINES = 330
@@ -56,7 +67,7 @@ def check_file(path: Path) -> FileReport:
     """Count words and lines of a file."""
     source = path.read_text()
     if path.suffix != ".py":
-        words, vague_words = count_words([re.sub(r"<[^>]*>|{[{%#].*?[}%#]}", " ", source, flags=re.DOTALL)])
+        words, vague_words = count_words([MARKUP[path.suffix].sub(" ", source)])
         return FileReport(path, words, vague_words, source.count("\n"), (), ())
     tree = ast.parse(source)
     docstrings = list(_docstrings(tree))
@@ -112,7 +123,7 @@ def check(paths: Sequence[str], *, shown: int = 10) -> list[str]:
 def _files(paths: Sequence[str]) -> Iterator[Path]:
     for path in map(Path, paths):
         found = sorted(path.rglob("*")) if path.is_dir() else [path]
-        yield from (file for file in found if file.suffix in (".py", ".html") and not file.is_symlink())
+        yield from (file for file in found if file.suffix in (".py", *MARKUP) and not file.is_symlink())
 
 
 def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -148,7 +159,8 @@ def _function_lines(tree: ast.Module) -> Iterator[int]:
 
 def main() -> int:
     """Print what exceeds a limit; exit with 1 if anything does."""
-    problems = check(sys.argv[1:] or PATHS)
+    groups = [sys.argv[1:]] if sys.argv[1:] else [PATHS, DOCUMENTS]
+    problems = [problem for paths in groups for problem in check(paths)]
     for problem in problems:
         print(problem, file=sys.stderr)
     return 1 if problems else 0

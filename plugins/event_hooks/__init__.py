@@ -1,3 +1,3 @@
 """Event hooks: an event comes in, hive jobs run, a report goes out."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

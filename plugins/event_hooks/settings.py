@@ -6,7 +6,7 @@ A setting ``name`` is read from ``[event_hooks] name`` of Airflow's configuratio
 event app that this project replaces; otherwise its default applies. An empty value counts as not set. Each
 call reads the setting again. Addresses and passwords are Airflow connections.
 
-README.md has a table of all settings; ``tests/unit/test_settings.py`` compares it with these declarations.
+``docs/reference/settings.md`` has a table of all settings, which ``make reference`` writes.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class FabServer(ApiServer):
         return self.request("POST", "/auth/token", None, json=login).status_code == 201
 
     def create_user(self, name: str, role: str) -> None:
-        """Create a user with a role of FAB, as docs/operations.md describes."""
+        """Create a user with a role of FAB, as docs/how-to/deploy-with-compose.md describes."""
         user = {"username": name, "first_name": name, "last_name": "user", "email": f"{name}@localhost"}
         body = {**user, "password": PASSWORD, "roles": [{"name": role}]}
         self.request("POST", "/auth/fab/v1/users", "admin", json=body).raise_for_status()

@@ -1,4 +1,4 @@
-"""Settings: defaults, sources, invalid values, and the table in README.md."""
+"""Settings: defaults, sources, invalid values, and the table of the reference."""
 
 from __future__ import annotations
 
@@ -234,14 +234,14 @@ def test_a_setting_can_be_replaced_in_a_test(monkeypatch: pytest.MonkeyPatch) ->
     assert settings.max_poll_interval() == 30
 
 
-def test_the_readme_lists_the_settings_as_they_are_declared() -> None:
-    lines = (CHECKOUT / "README.md").read_text().splitlines()
+def test_the_reference_lists_the_settings_as_they_are_declared() -> None:
+    lines = (CHECKOUT / "docs" / "reference" / "settings.md").read_text().splitlines()
     start = lines.index("| Name | Also | Default | Meaning |") + 2
     table = lines[start : lines.index("", start)]
-    assert table == [_readme_row(setting) for setting in SETTINGS.values()]
+    assert table == [_reference_row(setting) for setting in SETTINGS.values()]
 
 
-def _readme_row(setting: Setting[Any]) -> str:
+def _reference_row(setting: Setting[Any]) -> str:
     aliases = "".join(f" {alias}," for alias in (f"`{alias}`" for alias in setting.aliases)).rstrip(",")
     default = setting.default_text or f"`{setting.default}`"
     return f"| `{setting.name}` |{aliases} | {default} | {setting.description} |"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.style_check import PATHS, check, check_file
+from tools.style_check import DOCUMENTS, PATHS, check, check_file
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,6 +26,7 @@ def test_imports_point_one_way() -> None:
 def test_prose_and_size_are_within_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert check(PATHS) == []
+    assert check(DOCUMENTS) == []
 
 
 def test_vague_words_are_counted_in_prose_and_not_in_code(tmp_path: Path) -> None:
@@ -39,3 +40,12 @@ def test_vague_words_are_counted_in_prose_and_not_in_code(tmp_path: Path) -> Non
     )
     report = check_file(file)
     assert (report.vague_words, report.openings, report.function_lines) == (3, [1], [1])
+
+
+def test_words_of_a_page_are_counted_without_code_comments_and_addresses(tmp_path: Path) -> None:
+    file = tmp_path / "page.md"
+    file.write_text(
+        "# Who waits\n\n<!-- nobody -->\n\n```bash\necho what\n```\n\n"
+        "See [the page](what.md) and `whose`: none.\n"
+    )
+    assert check_file(file).vague_words == 2

@@ -129,11 +129,8 @@ class Project:
         return self.compose("run", "--rm", "-T", "set-up", command).splitlines()[-1]
 
     def run_curl_of_readme(self) -> dict[str, Any]:
-        """Run the curl commands of the README's "Send an event", and return the answer."""
-        text = (self.folder / "README.md").read_text()
-        section = text[text.index("\n## Send an event\n") :]
-        block = section[section.index("```bash\n") + 8 :]
-        commands = block[: block.index("```")].replace(". .stack/env", ". ./.env")
+        """Run the commands with curl of the README, and return the answer."""
+        commands = read_curl_commands(self.folder / "README.md").replace(". .stack/env", ". ./.env")
         result = subprocess.run(
             ["bash", "-ec", commands], cwd=self.folder, capture_output=True, text=True, check=True
         )
@@ -163,3 +160,9 @@ class Project:
         logs = self.compose("logs", "--no-color")
         secrets = {name: value for name, value in self.variables.items() if name != "AIRFLOW_URL"}
         return [name for name, value in secrets.items() if value in logs]
+
+
+def read_curl_commands(document: Path) -> str:
+    """Return the first block of shell commands that uses curl."""
+    blocks = document.read_text().split("```bash\n")[1:]
+    return next(commands for block in blocks if "curl" in (commands := block.partition("```")[0]))

@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
 
@@ -29,14 +29,20 @@ FILES = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png")
 @router.get("/openapi.json", dependencies=[MAY_READ])
 async def openapi(request: Request) -> dict[str, Any]:
     """Return the OpenAPI document."""
-    document: dict[str, Any] = request.app.openapi()
+    servers = [{"url": request.scope.get("root_path") or "/"}]
+    return {**build_document(request.app), "servers": servers}
+
+
+def build_document(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document of an app, without its address."""
+    document: dict[str, Any] = app.openapi()
     document["components"]["schemas"] |= EVENT_SCHEMAS
     document["components"]["schemas"]["ComparisonRequest"] = ComparisonRequest.model_json_schema()
     for methods in document["paths"].values():
         for operation in methods.values():
             for status, response in operation["responses"].items():
                 _complete_response(operation["operationId"], status, response)
-    return {**document, "servers": [{"url": request.scope.get("root_path") or "/"}]}
+    return document
 
 
 def _complete_response(operation_id: str, status: str, response: dict[str, Any]) -> None:

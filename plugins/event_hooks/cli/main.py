@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :param arguments: of the command line; default: those of this process.
     """
-    parser = _build_parser()
+    parser = build_parser()
     argcomplete.autocomplete(parser)
     uri = os.environ.get("EVENT_URI") or DEFAULT_URI
     options = parser.parse_args(arguments, Namespace(uri=uri, token_file=None, user=None, output="text"))
@@ -61,7 +61,8 @@ def _print_error(error: Exception, status: int) -> int:
     return status
 
 
-def _build_parser() -> ArgumentParser:
+def build_parser() -> ArgumentParser:
+    """Return the parser of the command line."""
     common = _common_options()
     parser = ArgumentParser(
         "event-hooks",

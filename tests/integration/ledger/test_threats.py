@@ -1,4 +1,4 @@
-"""Attacks on the ledger; docs/threats.md lists them."""
+"""Attacks on the ledger; docs/explanation/security.md lists them."""
 
 from __future__ import annotations
 

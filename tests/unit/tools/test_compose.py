@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.conftest import CHECKOUT
 from tools.compose.__main__ import Result, build_record, find_faults
+from tools.compose.project import read_curl_commands
 
 NUMBERS: dict[str, Any] = {
     "events": 3,
@@ -34,3 +36,9 @@ def test_the_record_has_faults_and_recoveries() -> None:
     assert "- 3 events, 6 jobs, 6 final reports, 1 reports sent twice." in lines
     assert "  - JWT_SECRET is in the output of a container" in lines
     assert "| event-hooks-mysql-1 | 4 |" in lines
+
+
+def test_the_readme_submits_an_event_with_curl() -> None:
+    commands = read_curl_commands(CHECKOUT / "README.md")
+    assert commands.startswith(". .stack/env\n")
+    assert 'curl -s "$AIRFLOW_URL/event-hooks/jobs"' in commands
