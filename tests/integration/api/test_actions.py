@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
+from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.records import ProcessState
 from event_hooks.ledger.tables import event_process
@@ -42,7 +43,7 @@ def submit_with_jobs(api: TestClient, *events: dict[str, Any]) -> list[int]:
     """Submit events, and wait until the ledger has their jobs."""
     event_ids = submit(api, *events)
     has_jobs = lambda event_id: all(row["job"] for row in load_processes(api, event_id).values())  # noqa: E731
-    wait_until(lambda: all(map(has_jobs, event_ids)))
+    wait_until(lambda: has_jobs(event_ids[0]) and has_jobs(event_ids[-1]))  # stored in one transaction
     return event_ids
 
 
@@ -123,6 +124,24 @@ def test_a_stop_stops_the_jobs_that_have_not_started(
     assert not any(process["stop_requested_at"] for process in load_processes(api, second).values())
     repeated = post(api, f"/events/{first}/stop")
     assert {item["reason"] for item in repeated["items"]} == {"its stop is requested already"}
+
+
+def test_a_stop_of_1000_events_takes_one_transaction_of_their_hive(
+    api: TestClient, first_hive: PracticeHive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    stop_jobs = HiveHook.stop_jobs
+
+    def count(hook: HiveHook, jobs: dict[int, str | None], *arguments: Any) -> Any:
+        calls.append(len(jobs))
+        return stop_jobs(hook, jobs, *arguments)
+
+    monkeypatch.setattr(HiveHook, "stop_jobs", count)
+    submit_with_jobs(api, *({"type": "new_assembly", "genome": f"g{number}"} for number in range(1000)))
+    result = post(api, "/stop", state="open", force=True)
+    assert (result["events"], result["applied"], result["problems"]) == (1000, 2000, [])
+    assert calls == [2000]
+    assert first_hive.fetch_rows("SELECT status, COUNT(*) FROM job GROUP BY status") == [("DONE", 2000)]
 
 
 def test_a_stop_by_a_filter_selects_genomes_by_a_pattern(api: TestClient, first_hive: PracticeHive) -> None:
