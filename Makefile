@@ -6,7 +6,7 @@ AUDIT := yes
 export PYTHONPATH := $(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down status test test-unit test-mysql test-compose check-ledger bench faults docs reference lint format lock
+.PHONY: help setup demo up down status test test-unit test-mysql test-compose screenshots check-ledger bench faults docs reference lint format lock
 
 help: ## list these verbs
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -41,6 +41,9 @@ test-compose: setup ## as root: run docker-compose.yaml on a Docker Engine, kill
 	@{ command -v debootstrap && command -v dockerd && command -v docker && command -v iptables; } >/dev/null || \
 		{ apt-get -qq update && apt-get -qq install --yes debootstrap docker.io iptables; }
 	@$(BIN)/python -m tools.compose
+
+screenshots: up ## make the pictures of the documentation; writes docs/images
+	@$(BIN)/python -m tools.screenshots
 
 check-ledger: setup ## compare the ledger of `make up` with hives and reports; ARGS="--hours 48"
 	@test -e .stack/env || { echo "Nothing runs here: make up" >&2; exit 2; }

@@ -26,6 +26,7 @@ from airflow.sdk import TaskGroup, dag, task
 
 from event_hooks import settings
 from event_hooks.events import lookups
+from event_hooks.process_event.assets import build_assets
 from event_hooks.process_event.params import build_params
 from event_hooks.process_event.report import ReportOperator
 from event_hooks.process_event.route import route_events
@@ -34,7 +35,7 @@ from event_hooks.process_event.wait import EventJobSensor
 
 LOOKUPS = lookups.load_with_fallback()
 
-RETRIES = {
+RETRIES: dict[str, Any] = {
     "retry_delay": timedelta(seconds=settings.retry_delay()),
     "retry_exponential_backoff": True,
     "max_retry_delay": timedelta(minutes=10),
@@ -46,7 +47,7 @@ REPORT_RETRIES = 300  # over two days: while RabbitMQ is unavailable, reports st
 @dag(
     dag_id=settings.DAG_ID,
     schedule=None,
-    default_args={"owner": "event_hooks", "queue": settings.task_queue(), "retries": HIVE_RETRIES, **RETRIES},
+    default_args={"owner": "event_hooks", "queue": settings.task_queue()},
     max_active_runs=10_000,  # a waiting run uses no slot, and must not delay the next event
     is_paused_upon_creation=False,
     tags=["event"],
@@ -55,7 +56,11 @@ REPORT_RETRIES = 300  # over two days: while RabbitMQ is unavailable, reports st
 def process_event() -> None:
     """Build the DAG: one task group per process of the lookup."""
 
-    @task.branch(doc_md="Accept the events, and select the processes that react to them.")
+    @task.branch(
+        doc_md="Accept the events, and select the processes that react to them.",
+        retries=HIVE_RETRIES,
+        **RETRIES,
+    )
     def route(**context: Any) -> list[str]:
         """Accept the run's events, and return the submit task of each process that reacts to one of them."""
         return route_events(context, LOOKUPS)
@@ -66,7 +71,9 @@ def process_event() -> None:
         emits=LOOKUPS.emits,
         doc_md="Store missing outcomes, and send all reports to RabbitMQ. It runs even after a failure.",
         retries=REPORT_RETRIES,
+        **RETRIES,
     ).as_teardown(on_failure_fail_dagrun=True)
+    assets = build_assets(LOOKUPS)
     for process in LOOKUPS.processes.values():
         with TaskGroup(process.name):
             submit = EventSubmitOperator(
@@ -75,6 +82,8 @@ def process_event() -> None:
                 guihive=process.guihive,
                 pool=process.pool,
                 doc_md=f"Submit jobs of `{process.analysis}` to `{process.hive_conn_id}`, one per event.",
+                retries=HIVE_RETRIES,
+                **RETRIES,
             )
             wait = EventJobSensor(
                 task_id="wait",
@@ -86,6 +95,7 @@ def process_event() -> None:
                 ready_timeout=process.ready_timeout or settings.ready_timeout(),
                 timeout=process.job_timeout or settings.job_timeout(),
                 retries=0,
+                **assets[process.name],
             )
         routed >> submit >> wait >> report
 

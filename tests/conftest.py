@@ -33,7 +33,8 @@ os.environ |= {
 os.environ.setdefault(SESSION, uuid4().hex[:12])
 
 pytest_plugins = [
-    f"tests.support.{name}" for name in ("airflow_database", "fixtures", "scheduling", "durations")
+    f"tests.support.{name}"
+    for name in ("airflow_assets", "airflow_database", "fixtures", "scheduling", "durations")
 ]
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median, quantiles
 
-PATHS = ("plugins", "dags", "tools")
+PATHS = ("plugins", "dags", "examples", "tools")
 DOCUMENTS = (
     *("README.md", "docs/index.md", "docs/glossary.md"),
     *("docs/tutorial", "docs/how-to", "docs/reference", "docs/explanation"),

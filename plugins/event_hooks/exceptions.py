@@ -19,6 +19,7 @@ Errors of event hooks.
   + ReportNotPublished        the broker did not accept a report          a retry may help
     - ReportRejected          no queue takes or stores a report           a retry helps after the fix
   + NotificationNotSent       a notifier failed                           a retry may help
+  + AssetEventsNotRegistered  Airflow's database took no asset events     a retry may help
   + EventKeyConflict          another event has this key                  a retry cannot help
   + RunFailed [1]             something in a run failed                   fix the cause, clear the task
   + RunClosed                 the run takes no further events             store them in another run
@@ -252,6 +253,10 @@ class ReportRejected(ReportNotPublished):
 
 class NotificationNotSent(EventHooksError):
     """A notifier failed; its notifications stay pending."""
+
+
+class AssetEventsNotRegistered(EventHooksError):
+    """Airflow's database did not take asset events."""
 
 
 class EventKeyConflict(EventHooksError):

@@ -233,6 +233,9 @@ ledger_retention_days = Setting(
     "400",
     "days after which an event is pruned from the ledger, with its outcomes and reports",
 )
+asset_events = Setting(
+    "asset_events", YES_NO, "yes", "whether received events and completed processes are asset events"
+)
 notifiers = Setting(
     "notifiers",
     NOTIFIERS,

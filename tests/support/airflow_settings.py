@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.lookups import lookup_files
+from tools.airflow_services import CHECKOUT
 
 USERS = {"admin": "admin", "operator": "user", "viewer": "viewer", "no_role": "", "event_hooks": "user"}
 """``{name: role}``; the user ``no_role`` has none, and ``event_hooks`` submits follow-up events."""
@@ -44,7 +45,12 @@ def environment(folder: Path, smtp_port: int, statsd_port: int) -> dict[str, str
         "port": smtp_port,
         "extra": {"disable_ssl": True, "disable_tls": True, "from_email": "event_hooks@localhost"},
     }
+    bundles = [
+        {"name": name, "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": kwargs}
+        for name, kwargs in (("dags-folder", {}), ("examples", {"path": str(CHECKOUT / "examples")}))
+    ]
     return {
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
         "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(mail),
         "AIRFLOW__EVENT_HOOKS__NOTIFIERS": json.dumps([NOTIFIER]),
         "AIRFLOW__METRICS__STATSD_ON": "True",
@@ -68,6 +74,11 @@ def environment(folder: Path, smtp_port: int, statsd_port: int) -> dict[str, str
 TRIGGERER_2 = {"triggerer-2": ["triggerer", "--skip-serve-logs"]}
 
 
+def default_queue(queue: str) -> str:
+    """Return the queue of tasks of other DAGs."""
+    return f"{queue}_default"
+
+
 def celery_environment(queue: str) -> dict[str, str]:
     """Return the settings of the CeleryExecutor."""
     return {
@@ -75,10 +86,12 @@ def celery_environment(queue: str) -> dict[str, str]:
         "AIRFLOW__CELERY__BROKER_URL": os.environ["RABBITMQ_URL"],
         "AIRFLOW__CELERY__CELERY_CONFIG_OPTIONS": "event_hooks.runtime.celery.SETTINGS",
         "AIRFLOW__EVENT_HOOKS__TASK_QUEUE": queue,
+        "AIRFLOW__OPERATORS__DEFAULT_QUEUE": default_queue(queue),
     }
 
 
 def celery_services(queue: str) -> dict[str, Sequence[str]]:
     """Return two workers as services of Airflow."""
-    command = ["celery", "worker", "--queues", queue, "--concurrency", "4", "--skip-serve-logs"]
+    queues = f"{queue},{default_queue(queue)}"
+    command = ["celery", "worker", "--queues", queues, "--concurrency", "4", "--skip-serve-logs"]
     return {name: [*command, "--celery-hostname", f"{name}@%h"] for name in ("worker-1", "worker-2")}

@@ -29,7 +29,13 @@ import pika
 from filelock import FileLock
 from sqlalchemy import Connection, create_engine
 
-from tests.support.airflow_settings import TRIGGERER_2, celery_environment, celery_services, environment
+from tests.support.airflow_settings import (
+    TRIGGERER_2,
+    celery_environment,
+    celery_services,
+    default_queue,
+    environment,
+)
 from tests.support.lookups import HIVES, lookup_files, write_lookups
 from tests.support.practice_hive import tables
 from tests.support.practice_hive.database import parse_url
@@ -258,9 +264,10 @@ def _drop(installation: Installation) -> None:
             root.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
             root.exec_driver_sql(f"DROP USER IF EXISTS {name}@'%%'")
     with closing(pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))) as broker:
-        for exchange in (installation.exchange, installation.task_queue):
+        task_queues = (installation.task_queue, default_queue(installation.task_queue))
+        for exchange in (installation.exchange, *task_queues):
             broker.channel().exchange_delete(exchange)
-        for queue in (f"{installation.exchange}_reports", installation.task_queue):
+        for queue in (f"{installation.exchange}_reports", *task_queues):
             broker.channel().queue_delete(queue)
     for database in installation.airflow().databases:
         database.drop()

@@ -221,7 +221,7 @@ def test_a_failed_process_sends_one_mail_with_the_next_step(system: System, geno
         content.index(f"<b>Genome</b>: {genome} {{{{ dag_run.run_id }}}}\n  Bcc: x<br>") :
     ]
     assert "&lt;no disk&gt;" in facts_of_event
-    assert "fix the cause, then clear dump_dna.wait of the run with Downstream" in facts_of_event
+    assert "fix the cause, then retry the process (on the event board" in facts_of_event
     page = re.search(r'href="[^"]+/event-hooks/board/events/(\d+)"', facts_of_event)
     assert page
     assert system.api("GET", f"/events/{page[1]}").json()["run_id"] == run_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.system import System
+from tests.support.system import WAIT_SECONDS, System
 from tests.system.events import practice_event, step
 
 
@@ -37,7 +37,7 @@ def test_a_retry_runs_the_failed_jobs_of_its_event_again(system: System, genome:
     assert act(system, f"/events/{event_id}/retry")["applied"] == 1
     wait_for_state(system, event_id, "complete")
     assert system.jobs(run_id) == before
-    assert system.runs.wait_finished(run_id, 60) == "success"
+    assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "success"
     assert system.list_routing_keys(genome) == ["report.fatal", "report.info"]
     assert "retry_requested" in {step(report) for report in system.all_reports(genome)}
     assert "Cleared; reset job" in system.read_task_log(run_id, "dump_peptide.wait", 2)
@@ -47,12 +47,12 @@ def test_a_process_runs_again_as_a_new_job(system: System, genome: str) -> None:
     event_id = submit(system, practice_event(genome, "new_genebuild"))
     wait_for_state(system, event_id, "complete")
     run_id = system.api("GET", f"/events/{event_id}").json()["run_id"]
-    assert system.runs.wait_finished(run_id, 60) == "success"
+    assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "success"
     (process,) = system.api("GET", f"/events/{event_id}").json()["processes"]
     act(system, f"/events/{event_id}/retry", process="dump_peptide", mode="process")
     system.wait(lambda: len(system.jobs(run_id)) == 2, lambda: "no second job")
     wait_for_state(system, event_id, "complete")
-    assert system.runs.wait_finished(run_id, 60) == "success"
+    assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "success"
     (again,) = system.api("GET", f"/events/{event_id}").json()["processes"]
     assert again["job"] != process["job"]
 
@@ -72,4 +72,4 @@ def test_a_stop_stops_the_jobs_and_ends_the_run_as_failed(system: System, genome
     wait_for_state(system, event_id, "failed")
     states = {process["state"] for process in system.api("GET", f"/events/{event_id}").json()["processes"]}
     assert "stopped" in states
-    assert system.runs.wait_finished(run_id, 60) == "failed"
+    assert system.runs.wait_finished(run_id, WAIT_SECONDS) == "failed"

@@ -34,6 +34,7 @@ DEFAULTS = {
     "ledger_timeout": 10.0,
     "ledger_pool_size": 5,
     "ledger_retention_days": 400.0,
+    "asset_events": True,
     "notifiers": [],
     "progress_interval": 60.0,
     "report_level": "INFO",

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Sequence
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from fastapi import HTTPException
@@ -108,6 +109,7 @@ class UserActions:
     def __init__(self, intake: EventIntake, clear_tasks: ClearTasks) -> None:
         self._intake = intake
         self._clear_tasks = clear_tasks
+        self._clear_lock = Lock()
 
     async def retry(
         self,
@@ -151,7 +153,9 @@ class UserActions:
 
     def clear_requested_tasks(self) -> None:
         """Clear the tasks of all processes that users retry, so that Airflow runs them again; idempotent."""
-        if count := user_requests.clear_requested_tasks(self._intake.ledger(), self._clear_tasks):
+        with self._clear_lock:
+            count = user_requests.clear_requested_tasks(self._intake.ledger(), self._clear_tasks)
+        if count:
             log.info("Tasks of %s retried processes cleared", count)
 
     async def stop(

@@ -1,9 +1,8 @@
 """
 Watch the ledger for pending work, in the API server.
 
-Send reports, clear the tasks of retried processes, and request runs of `maintain_ledger`.
-
-Old runs of `maintain_ledger` are deleted here too, because tasks have no access to Airflow's database.
+Send reports, register asset events, clear the tasks of retried processes, and request and delete runs of
+`maintain_ledger`; tasks have no access to Airflow's database.
 
 A task that stores reports does not send them, and no triggerer may be writing. Each process of the API server
 therefore polls the ledger, and sends what is pending. Several processes, and triggerers, can do so at the
@@ -21,7 +20,9 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from event_hooks.api.asset_events import register_asset_events
 from event_hooks.exceptions import EventHooksError
+from event_hooks.ledger.asset_events import has_pending_asset_events
 from event_hooks.ledger.overview import needs_maintenance
 from event_hooks.ledger.reports import has_ready_reports
 from event_hooks.reports.sender import ReportSender
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 MAINTENANCE_DAG_ID = "maintain_ledger"
 
 POLL_SECONDS = 0.5
-"""Time between two polls for pending reports."""
+"""Time between two polls for pending reports, and for pending asset events."""
 
 RETRY_POLL_SECONDS = 10.0
 """
@@ -85,6 +86,7 @@ class PendingWorkMonitor:
         self._pollers = (
             Poller("Sending pending reports", POLL_SECONDS, self._poll_reports),
             Poller("Clearing the tasks of retried processes", RETRY_POLL_SECONDS, self._poll_retries),
+            Poller("Registering asset events", POLL_SECONDS, self._poll_asset_events),
             Poller("Requesting maintain_ledger", MAINTENANCE_POLL_SECONDS, self._poll_maintenance),
             Poller("Deleting old runs of maintain_ledger", DELETION_POLL_SECONDS, self._delete_runs),
         )
@@ -102,11 +104,19 @@ class PendingWorkMonitor:
     async def _poll_retries(self, thread: ThreadPoolExecutor) -> None:
         await asyncio.get_running_loop().run_in_executor(thread, self._clear_tasks)
 
+    async def _poll_asset_events(self, thread: ThreadPoolExecutor) -> None:
+        await asyncio.get_running_loop().run_in_executor(thread, self._register_asset_events)
+
     async def _poll_maintenance(self, thread: ThreadPoolExecutor) -> None:
         await asyncio.get_running_loop().run_in_executor(thread, self._request_needed_maintenance)
 
     async def _delete_runs(self, thread: ThreadPoolExecutor) -> None:
         await asyncio.get_running_loop().run_in_executor(thread, delete_old_runs)
+
+    def _register_asset_events(self) -> None:
+        ledger = self._open_ledger()
+        if has_pending_asset_events(ledger):
+            register_asset_events(ledger)
 
     def _request_needed_maintenance(self) -> None:
         if needs_maintenance(self._open_ledger()):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, or_, select, update
 
+from event_hooks.ledger.asset_events import insert_asset_events
 from event_hooks.ledger.clock import read_time
 from event_hooks.ledger.database import (
     build_row_reader,
@@ -119,11 +120,11 @@ def store_outcomes(
     notifiers: Collection[int] = (),
 ) -> None:
     """
-    Store outcomes of a process, with reports, follow-up events and notifications, in one transaction.
+    Store outcomes of a process, with all that is sent because of them, in one transaction.
 
     Only the attempt that was started last stores outcomes, one for each event. An outcome that is not stored
-    for this reason has no report, follow-up event and notification either. The ids of attempts are not
-    compared by their times, because they are made on machines whose clocks may differ.
+    for this reason has no report, follow-up event, notification and asset event either. The ids of attempts
+    are not compared by their times, because they are made on machines whose clocks may differ.
 
     :param attempt: id of the task instance of ``wait``; empty if ``wait`` did not run.
     :param notifiers: of failures, by position in the setting.
@@ -143,6 +144,8 @@ def store_outcomes(
         )
         failed = [outcome.event_id for outcome in stored if outcome.state in NOTIFIED_STATES]
         insert_notifications(connection, NotificationKind.FAILED, process, failed, notifiers)
+        complete = [outcome.event_id for outcome in stored if outcome.state == ProcessState.COMPLETE]
+        insert_asset_events(connection, complete, process, attempt)
 
     ledger.write(write)
 

@@ -10,6 +10,7 @@ from more_itertools import sliced
 from sqlalchemy import ColumnElement, Connection, Update, bindparam, or_, select, update
 
 from event_hooks import metrics
+from event_hooks.ledger.asset_events import insert_asset_events
 from event_hooks.ledger.clock import load_time, read_time, utc_now
 from event_hooks.ledger.database import (
     MAX_ROWS_PER_STATEMENT,
@@ -100,7 +101,7 @@ def store_plan(
     notifiers: Collection[int] = (),
 ) -> set[tuple[int, str]]:
     """
-    Store the processes of a run's events, with reports and notifications of the plan, in one transaction.
+    Store the processes of a run's events, with reports, notifications and asset events, in one transaction.
 
     Idempotent: a stored process stays as it is. Afterwards all events of the run are planned or rejected.
 
@@ -122,6 +123,7 @@ def store_plan(
     ]
 
     def write(connection: Connection) -> set[tuple[int, str]]:
+        insert_asset_events(connection, _lock_unaccepted(connection, run_id) - set(rejected or {}))
         states = _load_states(connection, [status.event_id for status in planned])
         new = [status for status in planned if (status.event_id, status.process) not in states]
         states |= insert_planned(connection, new, claims or {})
@@ -134,6 +136,13 @@ def store_plan(
         return skipped
 
     return ledger.write(write)
+
+
+def _lock_unaccepted(connection: Connection, run_id: str) -> set[int]:
+    """Lock the events of a run that are not planned, or are rejected; return their ids."""
+    is_unaccepted = event.c.planned_at.is_(None) | event.c.rejected_at.is_not(None)
+    statement = select(event.c.id).where(event.c.run_id == run_id, is_unaccepted).order_by(event.c.id)
+    return set(connection.scalars(statement.with_for_update()))
 
 
 def reject_events(

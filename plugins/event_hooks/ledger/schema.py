@@ -30,7 +30,7 @@ def migrate(engine: Engine, conn_id: str) -> None:
 
     :raises LedgerUnreachable: if they have a version that this code does not have.
     """
-    config = _build_config()
+    config = build_config()
     try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
@@ -49,12 +49,13 @@ def check_version(engine: Engine, conn_id: str) -> None:
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
         version = context.get_current_revision()
-    expected = ScriptDirectory.from_config(_build_config()).get_current_head()
+    expected = ScriptDirectory.from_config(build_config()).get_current_head()
     if version != expected:
         raise LedgerNotMigrated(conn_id, version, str(expected))
 
 
-def _build_config() -> Config:
+def build_config() -> Config:
+    """Return the configuration of Alembic for the migrations of the ledger."""
     config = Config()
     # Alembic interpolates "%" in options.
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))

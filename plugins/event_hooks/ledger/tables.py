@@ -173,6 +173,20 @@ follow_up = Table(
     mysql_collate="utf8mb4_bin",
 )
 
+asset_event = Table(
+    "asset_event",
+    metadata,
+    # A pending asset event: the row is deleted when Airflow has registered it.
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("event_id", _ID, ForeignKey("event.id", ondelete="CASCADE"), nullable=False),
+    Column("process", String(250)),  # the process that completed; null: the event was received
+    Column("attempt", String(36)),  # task instance that read the outcome; null: the event was received
+    Column("created_at", Instant, nullable=False),
+    Index("asset_event_of_event", "event_id"),
+    mysql_charset="utf8mb4",
+    mysql_collate="utf8mb4_bin",
+)
+
 notification = Table(
     "notification",
     metadata,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -35,6 +36,11 @@ class GuiHiveLink(BaseOperatorLink):
 
 
 LINKS = (BoardLink(), GuiHiveLink())
+
+
+def select_links(guihive: str | None) -> Sequence[BaseOperatorLink]:
+    """Return the links of a task; the serialized DAG has them for each process."""
+    return LINKS if guihive else LINKS[:1]
 
 
 def build_board_url(run_id: str) -> str:

@@ -17,7 +17,7 @@ from event_hooks.ledger.events import load_run
 from event_hooks.ledger.processes import STATES_TO_SUBMIT, load_process_statuses, reopen_processes
 from event_hooks.ledger.records import ProcessState
 from event_hooks.process_event import recording
-from event_hooks.process_event.links import LINKS
+from event_hooks.process_event.links import select_links
 from event_hooks.process_event.planning import group_by_hive, submit_task_id
 
 if TYPE_CHECKING:
@@ -61,12 +61,11 @@ class EventSubmitOperator(BaseOperator):
     :param guihive: URL of the hive in guiHIVE, if it is there.
     """
 
-    operator_extra_links = LINKS
-
     def __init__(self, *, process: str, guihive: str | None = None, **kwargs: Any) -> None:
         super().__init__(retry_policy=SubmitRetryPolicy(), **kwargs)
         self.process = process
         self.guihive = guihive
+        self.operator_extra_links = select_links(guihive)
 
     def execute(self, context: Context) -> dict[str, str]:
         """

@@ -20,7 +20,7 @@ from event_hooks.ledger.processes import load_process_statuses
 from event_hooks.ledger.records import SUCCESS_STATES
 from event_hooks.process_event import links, recording
 from event_hooks.process_event.event_wait import EventWait, group_by_hive, is_waiting
-from event_hooks.process_event.links import LINKS
+from event_hooks.process_event.links import select_links
 from event_hooks.process_event.planning import build_tokens
 from event_hooks.process_event.stopping import select_by_position
 from event_hooks.process_event.summaries import correct_summaries
@@ -53,8 +53,6 @@ class EventJobSensor(DeferredSensor):
     :param guihive: as in :class:`event_hooks.process_event.submit.EventSubmitOperator`.
     """
 
-    operator_extra_links = LINKS
-
     def __init__(
         self,
         *,
@@ -79,9 +77,11 @@ class EventJobSensor(DeferredSensor):
         self.ready_timeout = ready_timeout
         self.emits = emits
         self.guihive = guihive
+        self.operator_extra_links = select_links(guihive)
 
     def summarize_after_timeout(self, context: Context) -> WaitSummary:
         """Read the jobs once more, record their outcomes, and return the summary of the wait."""
+        self.outlets = []  # the API server registers the asset events of completed processes
         ledger, attempt = Ledger(), str(context["ti"].id)
         run = load_run(ledger, context["dag_run"].run_id)
         statuses = load_process_statuses(ledger, run.run_id, self.process)

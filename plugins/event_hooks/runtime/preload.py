@@ -23,6 +23,7 @@ import event_hooks.ledger.overview
 import event_hooks.ledger.retention
 import event_hooks.maintain_ledger.maintenance
 import event_hooks.notifications.send
+import event_hooks.process_event.assets
 import event_hooks.process_event.params
 import event_hooks.process_event.planning
 import event_hooks.process_event.report

@@ -237,7 +237,7 @@ def test_a_user_without_permission_sees_no_actions(app: FastAPI, api: TestClient
 def test_the_first_page_says_how_to_send_an_event(api: TestClient) -> None:
     page = api.get("/board").text
     assert "No events yet. Send the first one:" in page
-    assert "http://testserver/jobs" in page
+    assert "event-hooks submit --uri http://testserver --user NAME" in page
 
 
 def test_a_page_lists_the_open_joins(api: TestClient) -> None:

@@ -147,7 +147,7 @@ def recorded_statements(ledger: Ledger) -> Iterator[list[Statement]]:
 
     def end(connection: Any, cursor: Any, sql: str, values: Any, context: Any, many: bool) -> None:
         milliseconds = 1000 * (time.monotonic() - context.started_at)
-        for row in values if many else [values]:
+        for row in values if isinstance(values, list) else [values]:
             statements.append(Statement(cursor.mogrify(sql, row).decode(), milliseconds))
 
     listeners.listen(ledger._engine, "before_cursor_execute", begin)

@@ -36,7 +36,7 @@ def test_the_migrations_create_the_tables_of_the_code() -> None:
             connection, opts={"version_table": schema.VERSION_TABLE, "compare_type": True}
         )
         assert compare_metadata(context, tables.metadata) == []
-        assert len(tables.metadata.tables) == 10
+        assert len(tables.metadata.tables) == 11
     engine.dispose()
 
 
@@ -44,7 +44,7 @@ def test_the_migrations_create_the_tables_of_the_code() -> None:
 def test_the_error_of_a_database_without_tables_names_the_migrate_command() -> None:
     with pytest.raises(
         LedgerNotMigrated,
-        match="version none, and notifications is needed: run python -m event_hooks.ledger",
+        match="version none, and asset_events is needed: run python -m event_hooks.ledger",
     ):
         Ledger()
 

@@ -60,7 +60,8 @@ def test_failure_is_fatal_with_the_hives_message_and_advice(builder: ReportBuild
         "id": 7,
         "status": "failed",
         "error": "disk full",
-        "to_do": "fix the cause, then clear dump_dna.wait of the run with Downstream",
+        "to_do": "fix the cause, then retry the process (on the event board, or with event-hooks retry), or"
+        " clear dump_dna.wait of the run with Downstream",
     }
 
 

@@ -98,6 +98,8 @@ async def show_board(
         number=min(int(number), MAX_ID) if number.strip() else None,
     )
     is_start_page = event_filter == EventFilter() and before is None
+    # Joins have no other field to filter by.
+    has_joins = event_filter == EventFilter(genome=event_filter.genome) and before is None
     query = {"type": event_type, "genome": genome.strip(), "run": run, "period": period, "number": number}
     events = await _read(
         request, lambda ledger: overview.list_events(ledger, event_filter, before, PAGE_SIZE + 1)
@@ -124,11 +126,13 @@ async def show_board(
         next_before=events[PAGE_SIZE - 1].id if len(events) > PAGE_SIZE else None,
         hives=await _load_hives(request) if is_start_page else [],
         page_size=PAGE_SIZE,
-        open_joins=await _read(request, lambda ledger: joins.list_open_waits(ledger, limit=JOINS_SHOWN))
-        if is_start_page
+        open_joins=await _read(
+            request, lambda ledger: joins.list_open_waits(ledger, event_filter.genome, JOINS_SHOWN)
+        )
+        if has_joins
         else [],
         joins_shown=JOINS_SHOWN,
-        event_url=str(request.url_for("submit_events")),
+        api_url=str(request.url.replace(path=request.scope.get("root_path", ""), query="")),
     )
 
 
