@@ -291,13 +291,14 @@ def test_a_retry_is_sent_again_after_an_error_unless_it_repeats_events(
     assert len(server.requests) == 3
 
 
+@pytest.mark.alone
 def test_a_comparison_waits_longer_than_other_requests(
     server: JsonServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http, "MAX_RETRIES", 0)
-    server.seconds = 0.4
-    asyncio.run(AsyncEventClient(server.uri, timeout=0.1).compare_plans("30d", event_lookup={}))
-    with EventClient(server.uri, timeout=0.1) as client:
+    server.seconds = 0.8
+    asyncio.run(AsyncEventClient(server.uri, timeout=0.4).compare_plans("30d", event_lookup={}))
+    with EventClient(server.uri, timeout=0.4) as client:
         client.compare_plans("30d", event_lookup={})
         with pytest.raises(ServerUnreachable, match="timed out"):
             client.events()
