@@ -280,13 +280,19 @@ def test_pages_fit_the_window_and_have_enough_contrast(
     system: System, browser: Browser, login: Any, idle: tuple[int, str], size: str, theme: Any
 ) -> None:
     event_id, _ = idle
+    long_id = post_event(system, f"{uuid4().hex}{'g' * 168}", "new_genebuild", message="m" * 200)
     width, height = SIZES[size]
     context = browser.new_context(
         storage_state=login, viewport={"width": width, "height": height}, color_scheme=theme
     )
     page = context.new_page()
     SCREENSHOTS.mkdir(exist_ok=True)
-    for name, address in (("board", board_url(system)), ("event", board_url(system, f"/events/{event_id}"))):
+    addresses = {
+        "board": board_url(system),
+        "event": board_url(system, f"/events/{event_id}"),
+        "long_event": board_url(system, f"/events/{long_id}"),
+    }
+    for name, address in addresses.items():
         page.goto(address)
         page.screenshot(path=SCREENSHOTS / f"{name}_{size}_{theme}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
