@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
-from pydantic import AwareDatetime
 
 from event_hooks.api import models
 from event_hooks.api.links import MAX_ID, build_board_url, link_next_page
 from event_hooks.api.models import describe_errors
 from event_hooks.api.security import MAY_READ
+from event_hooks.api.times import EXPECTED_TIME, parse_time
 from event_hooks.events import lookups
 from event_hooks.ledger import overview
+from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.views import EventFilter
 from event_hooks.masking import mask_secrets
 
@@ -29,10 +31,7 @@ MAX_PAGE_SIZE = 100
 
 EventId = Annotated[int, Path(ge=1, le=MAX_ID, description="Id of the event in the ledger.")]
 Id = Annotated[int, Query(ge=1, le=MAX_ID)]
-Since = Annotated[
-    AwareDatetime | None,
-    Query(description="Earliest time of arrival, ISO 8601 with a time zone, such as 2026-11-28T20:00:00Z."),
-]
+Since = Annotated[str | None, Query(description=f"Earliest time of arrival: {EXPECTED_TIME}.")]
 
 
 @router.get(
@@ -72,13 +71,19 @@ async def list_events(
         if len(set(request.query_params)) > 1:
             raise HTTPException(422, "id: expected no further parameter")
         return _build_summaries(request, await _load_events(request, event_ids))
-    event_filter = EventFilter(state, event_type, genome, run, since)
-    events = await _read(
-        request, lambda ledger: overview.list_events(ledger, event_filter, cursor, limit + 1)
-    )
+    event_filter = EventFilter(state, event_type, genome, run)
+    events = await _read(request, lambda ledger: _list_events(ledger, event_filter, since, cursor, limit + 1))
     if len(events) > limit:
         link_next_page(request, response, limit=limit, cursor=events[limit - 1].id)
     return _build_summaries(request, events[:limit])
+
+
+def _list_events(
+    ledger: Ledger, event_filter: EventFilter, since: str | None, cursor: int | None, limit: int
+) -> list[EventView]:
+    if since is not None:
+        event_filter = replace(event_filter, since=parse_time("since", since, load_time(ledger)))
+    return overview.list_events(ledger, event_filter, cursor, limit)
 
 
 @router.get("/events/types", dependencies=[MAY_READ], responses=describe_errors(502, 503))

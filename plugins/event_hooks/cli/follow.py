@@ -124,9 +124,9 @@ class _BarView:
 
     def _update_bar(self, bar: TaskID, process: ProcessDetails) -> None:
         is_finished = process["is_finished"]
-        # The last poll may miss the end of some jobs, so the bar of a finished process is always complete.
+        # The last poll may miss the end of some jobs, so the bar of a complete process is always complete.
         total = process["total"] or (1 if is_finished else None)
-        completed = total if is_finished else process["done"]
+        completed = total if process["state"] == "complete" else process["done"]
         self._progress.update(bar, completed=completed or 0, total=total, state=process["state"])
         if is_finished:
             self._progress.stop_task(bar)

@@ -126,7 +126,7 @@ def _add_event_commands(add_command: AddCommand) -> None:
     find.add_argument("--type", help="type of the events")
     find.add_argument("--genome")
     find.add_argument(
-        "--since", metavar="TIME", help="events received since then, as in 2026-11-01T00:00:00Z"
+        "--since", metavar="TIME", help="events received since then, as in 2h, 30d or 2026-11-01T00:00:00Z"
     )
     find.add_argument("--limit", type=int, default=100, help="maximum number of events; default: %(default)s")
     retry, stop = add_command("retry", commands.retry), add_command("stop", commands.stop)

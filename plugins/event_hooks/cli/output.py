@@ -91,7 +91,7 @@ def print_events(events: Iterable[EventSummary]) -> None:
     """Print a line for each event, with its failed processes and the time at which it was received."""
     rows = []
     for event in events:
-        failed = ", ".join(process["process"] for process in event["processes"] if is_failed(process))
+        failed = ", ".join(_name_job(process) for process in event["processes"] if is_failed(process))
         reason = event["rejected_reason"] or failed
         rows.append(
             (event["id"], event["received_at"], event["type"], event["genome"], event["state"], reason)
@@ -202,6 +202,11 @@ def _format_action(item: ActionItem, verb: str) -> str:
     if not item["is_applied"]:
         return f"none: {item['reason']}"
     return f"{verb}: new event {item['new_event']}" if item["new_event"] else verb
+
+
+def _name_job(process: ProcessDetails) -> str:
+    """Return a process with the id of its job, which other commands take."""
+    return f"{process['process']} (job {process['job']})" if process["job"] else process["process"]
 
 
 def _type_and_genome(event: Mapping[str, Any]) -> tuple[str, str]:

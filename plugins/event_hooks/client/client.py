@@ -162,7 +162,7 @@ class EventClient:
         """
         Return the events that match all filters, newest first; one request per page.
 
-        :param since: only events received since this time, as a text in ISO 8601.
+        :param since: only events received since this time, in ISO 8601 or as a duration before now (``2h``).
         :param limit: maximum number of events; default: all.
         :raises ValueError: ``since`` has no time zone.
         """

@@ -35,6 +35,8 @@ RUNS_PER_CLEAR = 200
 ClearTasks = Callable[[Mapping[str, Collection[str]]], None]
 """Clears tasks in Airflow: ``{run id: task ids}``; tasks and runs that do not exist are ignored."""
 
+COMPLETE_REASON = "it is complete: to run it again as a new job, name the process and use the mode process"
+
 Jobs = Mapping[int, str | None]
 """``{job id: token}``."""
 
@@ -70,16 +72,14 @@ def plan_retries(events: Iterable[EventView], process: str | None, mode: RetryMo
 
 def _explain_retry(process: ProcessView, mode: RetryMode, *, is_named: bool) -> str | None:
     state = ProcessState(process.state)
-    if state == ProcessState.COMPLETE and not is_named:
-        return "it is complete: name the process to run it again as a new job"
+    if state == ProcessState.COMPLETE and (mode is not RetryMode.PROCESS or not is_named):
+        return COMPLETE_REASON
     if state in STATES_TO_RETRY[mode]:
         return None
     if not process.is_finished:
         return "it is unfinished"
     if state == ProcessState.SKIPPED:
         return process.error or "it was skipped"
-    if state == ProcessState.COMPLETE:
-        return "it is complete: use the mode process to run it again as a new job"
     return f"its job may be running: use the mode {RetryMode.FAILED_JOBS}, which waits for it again"
 
 

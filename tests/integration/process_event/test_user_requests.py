@@ -20,6 +20,7 @@ from event_hooks.ledger.records import ProcessState, ProcessStatus, RetryMarker
 from event_hooks.ledger.user_requests import RetryMode, list_requested_stops
 from event_hooks.process_event import user_requests
 from event_hooks.process_event.report import ReportOperator
+from event_hooks.process_event.user_requests import COMPLETE_REASON
 from tests.integration.hives import PracticeHive
 from tests.integration.process_event.conftest import (
     ANALYSIS,
@@ -144,7 +145,7 @@ async def test_a_process_runs_again_as_a_new_job(
     await wait(triggerer)
     job_id = load_only_status(ledger).job_id
     unnamed = retry(ledger, 0, mode=RetryMode.PROCESS)
-    assert unnamed == {0: "it is complete: name the process to run it again as a new job"}
+    assert unnamed == {0: COMPLETE_REASON}
     assert retry(ledger, 0, mode=RetryMode.PROCESS, process="dump") == {0: None}
     assert clear(ledger) == {RUN_ID: {"dump.submit", "dump.wait", "report"}}
     submit(run)
@@ -256,6 +257,5 @@ async def test_only_a_failed_process_can_be_retried(
     request_stop(ledger, "dump", [event_id], "try1")
     await asyncio.to_thread(hive.run_jobs)
     await wait(triggerer)
-    expected = "it is complete: name the process to run it again as a new job"
-    assert retry(ledger, 0) == {0: expected}
-    assert "use the mode process" in str(retry(ledger, 0, process="dump")[0])
+    assert retry(ledger, 0) == {0: COMPLETE_REASON}
+    assert retry(ledger, 0, process="dump") == {0: COMPLETE_REASON}

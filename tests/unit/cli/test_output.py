@@ -84,7 +84,8 @@ def test_values_are_between_tabs_if_the_output_is_no_terminal(
     json_server.answers = [(200, {}, [event, {**event, "id": 10, "state": "complete", "processes": []}])]
     assert main(["find", "--state", "failed", "--genome", "x", "--limit", "5"]) == 0
     assert capsys.readouterr().out == (
-        "7\t2026-11-01\tnew_assembly\t\tfailed\tdump_dna\n10\t2026-11-01\tnew_assembly\t\tcomplete\t\n"
+        "7\t2026-11-01\tnew_assembly\t\tfailed\tdump_dna (job 3)\n"
+        "10\t2026-11-01\tnew_assembly\t\tcomplete\t\n"
     )
     assert json_server.requests[0][1].partition("?")[2] == "state=failed&genome=x&limit=5"
 
@@ -94,7 +95,7 @@ def test_a_terminal_shows_a_table(json_server: JsonServer) -> None:
     json_server.answers = [(200, {}, [event])]
     headers, row = run_in_terminal("find").splitlines()
     assert headers.split() == ["event", "received", "type", "genome", "state", "failed"]
-    assert row.split() == ["7", "2026-11-01", r"a\x1b[31m", "failed", "[bold]b"]
+    assert row.split() == ["7", "2026-11-01", r"a\x1b[31m", "failed", "[bold]b", "(job", "3)"]
 
 
 @pytest.mark.parametrize(
