@@ -71,11 +71,20 @@ async def stop_event(event_id: EventId, request: Request, user: User) -> ActionR
     responses=ERRORS,
 )
 async def retry_events(request: Request, user: User) -> ActionResponse:
-    """Retry the failed processes of all events that match, as `POST /events/{event_id}/retry`."""
+    """
+    Retry the failed processes of all events that match, as `POST /events/{event_id}/retry`.
+
+    Without `ids`, processes that a user has stopped are left out.
+    """
     body = await read_model(request, BulkRetryRequest)
     events = await select_events(request.app.state.intake, body)
     return await _actions(request).retry(
-        events, body.process, body.mode, user.get_name(), is_dry_run=body.dry_run
+        events,
+        body.process,
+        body.mode,
+        user.get_name(),
+        is_dry_run=body.dry_run,
+        is_filtered=body.ids is None,
     )
 
 

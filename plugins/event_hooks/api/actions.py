@@ -119,6 +119,7 @@ class UserActions:
         user: str,
         *,
         is_dry_run: bool = False,
+        is_filtered: bool = False,
     ) -> ActionResponse:
         """
         Retry the processes of events; idempotent.
@@ -126,6 +127,7 @@ class UserActions:
         The request is in the ledger before Airflow clears the tasks. If this is interrupted, the poller of
         the API server clears them.
 
+        :param is_filtered: as in :func:`event_hooks.process_event.user_requests.plan_retries`.
         :raises HTTPException: 422, ``mode`` and ``process`` do not fit together.
         """
         if mode == "event":
@@ -133,7 +135,7 @@ class UserActions:
                 raise HTTPException(422, "process: expected no process with the mode event")
             return await self._repeat(events, user, is_dry_run=is_dry_run)
         retry_mode = RetryMode(mode)
-        candidates = user_requests.plan_retries(events, process, retry_mode)
+        candidates = user_requests.plan_retries(events, process, retry_mode, is_filtered=is_filtered)
         if is_dry_run:
             return _build_response(events, candidates, None)
         request = partial(self._request_retries, candidates, retry_mode, user)
@@ -177,20 +179,32 @@ class UserActions:
 
     async def _stop_jobs(self, keys: Collection[ProcessKey]) -> list[str]:
         """Stop the jobs of these processes, in all hives concurrently; return the errors."""
-        ledger = await asyncio.to_thread(self._intake.ledger)
-        requests = await asyncio.to_thread(list_requested_stops, ledger)
-        by_hive = user_requests.group_stops(request for request in requests if request.key in keys)
+        requests = [request for request in await self._list_stops() if request.key in keys]
+        return await self._stop_in_hives(requests)
+
+    async def stop_requested_jobs(self) -> None:
+        """
+        Stop the jobs of all processes that users stop; idempotent.
+
+        A running job may have created further jobs since the request.
+        """
+        await self._stop_in_hives(await self._list_stops())
+
+    async def _list_stops(self) -> list[RequestedProcess]:
+        return await asyncio.to_thread(lambda: list_requested_stops(self._intake.ledger()))
+
+    async def _stop_in_hives(self, requests: Sequence[RequestedProcess]) -> list[str]:
+        by_hive = user_requests.group_stops(requests)
         errors = await asyncio.gather(*(self._stop_in_hive(hive, by_hive[hive]) for hive in by_hive))
         return [error for error in errors if error]
 
     async def _stop_in_hive(self, hive: str, requests: Sequence[RequestedProcess]) -> str | None:
         stop = partial(user_requests.stop_requested_jobs, ledger=self._intake.ledger(), requests=requests)
         try:
-            result = await self._intake.hives.run(hive, stop)
+            await self._intake.hives.run(hive, stop)
         except EventHooksError as error:
             log.warning("Jobs of %s are stopped later by maintain_ledger: %s", hive, error)
             return error.public_message
-        log.info("%s: %s", hive, result)
         return None
 
     async def _repeat(self, events: Sequence[EventView], user: str, *, is_dry_run: bool) -> ActionResponse:

@@ -51,7 +51,9 @@ def create_app(
         app.state.comparison_lock = asyncio.Lock()
         app.state.health = HealthMonitor(intake, airflow)
         collections = asyncio.create_task(limit_collections())
-        pending_work = PendingWorkMonitor(intake.ledger, request_maintenance, actions.clear_requested_tasks)
+        pending_work = PendingWorkMonitor(
+            intake.ledger, request_maintenance, actions.clear_requested_tasks, actions.stop_requested_jobs
+        )
         yield
         collections.cancel()
         # A broker that does not answer delays no run that is to be started.

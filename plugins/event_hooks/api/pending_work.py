@@ -45,6 +45,9 @@ Time between two polls for retried processes whose tasks are not cleared.
 The request itself clears them; the poll is for a request that was interrupted.
 """
 
+STOP_POLL_SECONDS = 5.0
+"""Time between two stops of the jobs that running jobs of stopped processes have created."""
+
 MAX_REPORTS_PER_POLL = 500
 """Reports that one poll sends: more would delay the responses of the API server."""
 
@@ -71,6 +74,7 @@ class PendingWorkMonitor:
     :param open_ledger: returns the ledger; called in a thread.
     :param request_maintenance: requests a run of `maintain_ledger`; called in a thread.
     :param clear_tasks: clears the tasks of retried processes; called in a thread.
+    :param stop_jobs: stops the jobs of the processes that users stop.
     """
 
     def __init__(
@@ -78,7 +82,9 @@ class PendingWorkMonitor:
         open_ledger: Callable[[], Ledger],
         request_maintenance: Callable[[], None],
         clear_tasks: Callable[[], None],
+        stop_jobs: Callable[[], Awaitable[None]],
     ) -> None:
+        self._stop_jobs = stop_jobs
         self._clear_tasks = clear_tasks
         self._open_ledger = open_ledger
         self._request_maintenance = request_maintenance
@@ -86,6 +92,7 @@ class PendingWorkMonitor:
         self._pollers = (
             Poller("Sending pending reports", POLL_SECONDS, self._poll_reports),
             Poller("Clearing the tasks of retried processes", RETRY_POLL_SECONDS, self._poll_retries),
+            Poller("Stopping jobs", STOP_POLL_SECONDS, self._poll_stops),
             Poller("Registering asset events", POLL_SECONDS, self._poll_asset_events),
             Poller("Requesting maintain_ledger", MAINTENANCE_POLL_SECONDS, self._poll_maintenance),
             Poller("Deleting old runs of maintain_ledger", DELETION_POLL_SECONDS, self._delete_runs),
@@ -103,6 +110,9 @@ class PendingWorkMonitor:
 
     async def _poll_retries(self, thread: ThreadPoolExecutor) -> None:
         await asyncio.get_running_loop().run_in_executor(thread, self._clear_tasks)
+
+    async def _poll_stops(self, thread: ThreadPoolExecutor) -> None:
+        await self._stop_jobs()
 
     async def _poll_asset_events(self, thread: ThreadPoolExecutor) -> None:
         await asyncio.get_running_loop().run_in_executor(thread, self._register_asset_events)

@@ -16,7 +16,13 @@ from event_hooks.events.models import event_reference
 from event_hooks.ledger import follow_ups, joins, notifications
 from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.database import read_matching
-from event_hooks.ledger.records import FAILURE_STATES, SUCCESS_STATES, UNFINISHED_STATES, StoredReport
+from event_hooks.ledger.records import (
+    FAILURE_STATES,
+    SUCCESS_STATES,
+    UNFINISHED_STATES,
+    ProcessState,
+    StoredReport,
+)
 from event_hooks.ledger.reports import build_stored_report, is_rejected, select_ready
 from event_hooks.ledger.tables import event, event_process, follow_up, join_wait, notification, report
 from event_hooks.ledger.views import EventFilter, EventState, EventView, HiveBacklog, ProcessView
@@ -237,7 +243,8 @@ def _build_state_conditions(state: str | None) -> list[ColumnElement[bool]]:
 
 def _select_failed(since: datetime) -> Select[Any]:
     is_recent = event_process.c.finished_at >= since
-    statement = select(event_process.c.event_id).where(event_process.c.state.in_(FAILURE_STATES), is_recent)
+    states = [state for state in FAILURE_STATES if state != ProcessState.STOPPED]  # by a user
+    statement = select(event_process.c.event_id).where(event_process.c.state.in_(states), is_recent)
     return statement.order_by(event_process.c.finished_at.desc())
 
 

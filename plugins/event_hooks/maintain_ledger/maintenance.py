@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from event_hooks.ledger.joins import JoinWait
     from event_hooks.ledger.records import PendingReport
-    from event_hooks.ledger.user_requests import RequestedProcess
     from event_hooks.ledger.views import HiveBacklog
 
 log = logging.getLogger(__name__)
@@ -73,12 +72,7 @@ def stop_jobs(ledger: Ledger) -> None:
     """
     with ExitStack() as operations:
         for hive, requests in user_requests.group_stops(list_requested_stops(ledger)).items():
-            operations.callback(_stop_in_hive, ledger, hive, requests)
-
-
-def _stop_in_hive(ledger: Ledger, hive: str, requests: Sequence[RequestedProcess]) -> None:
-    result = user_requests.stop_requested_jobs(HiveHook(hive), ledger, requests)
-    log.info("Requested stops in %s: %s", hive, result)
+            operations.callback(user_requests.stop_requested_jobs, HiveHook(hive), ledger, requests)
 
 
 def prune_hourly(ledger: Ledger) -> None:

@@ -35,6 +35,8 @@ RUNS_PER_CLEAR = 200
 ClearTasks = Callable[[Mapping[str, Collection[str]]], None]
 """Clears tasks in Airflow: ``{run id: task ids}``; tasks and runs that do not exist are ignored."""
 
+STOPPED_REASON = "a user stopped it: to retry it, name the id of its event"
+
 COMPLETE_REASON = "it is complete: to run it again as a new job, name the process and use the mode process"
 
 Jobs = Mapping[int, str | None]
@@ -56,14 +58,20 @@ class Candidate:
         return self.event.id, self.process.process
 
 
-def plan_retries(events: Iterable[EventView], process: str | None, mode: RetryMode) -> list[Candidate]:
+def plan_retries(
+    events: Iterable[EventView], process: str | None, mode: RetryMode, *, is_filtered: bool = False
+) -> list[Candidate]:
     """
     Return the processes of events that a retry selects.
 
     :param process: only this process; default: all. A complete process runs again only if it is named.
+    :param is_filtered: whether a filter has selected the events, and not their ids: the retry does not apply
+        to processes that a user has stopped.
     """
     return [
-        Candidate(event, view, _explain_retry(view, mode, is_named=process is not None))
+        Candidate(event, view, STOPPED_REASON)
+        if is_filtered and view.state == ProcessState.STOPPED
+        else Candidate(event, view, _explain_retry(view, mode, is_named=process is not None))
         for event in events
         for view in event.processes
         if process in (None, view.process)
@@ -189,14 +197,13 @@ def group_stops(requests: Iterable[RequestedProcess]) -> dict[str, list[Requeste
     return by_hive
 
 
-def stop_requested_jobs(hook: HiveHook, ledger: Ledger, requests: Sequence[RequestedProcess]) -> str:
+def stop_requested_jobs(hook: HiveHook, ledger: Ledger, requests: Sequence[RequestedProcess]) -> None:
     """
     Stop the jobs of one hive that have not started, in one transaction of the hive; idempotent.
 
     The waits record the outcomes. Jobs that a running job creates later are stopped by a repeated call.
 
     :param requests: their jobs are in this hive.
-    :return: the stopped and the running jobs, for a log line.
     :raises HiveUnreachable: as :meth:`event_hooks.hive.hook.HiveHook.stop_jobs`, like other errors. If a stop
         is withdrawn meanwhile, nothing is written, and the next call stops the others.
     """
@@ -206,9 +213,11 @@ def stop_requested_jobs(hook: HiveHook, ledger: Ledger, requests: Sequence[Reque
     try:
         result = hook.stop_jobs(jobs, partial(_are_wanted, ledger, requests))
     except StopWithdrawn as error:
-        return str(error)
-    stopped, running = format_job_ids(result.changed_ids), format_job_ids(result.running_ids)
-    return f"stopped before they started: {stopped}; still running: {running}"
+        log.info("%s", error)
+        return
+    if result.changed_ids:
+        stopped, running = format_job_ids(result.changed_ids), format_job_ids(result.running_ids)
+        log.info("Stopped before they started: %s; still running: %s", stopped, running)
 
 
 def _are_wanted(ledger: Ledger, requests: Iterable[RequestedProcess]) -> bool:

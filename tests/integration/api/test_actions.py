@@ -144,6 +144,28 @@ def test_a_stop_of_1000_events_takes_one_transaction_of_their_hive(
     assert first_hive.fetch_rows("SELECT status, COUNT(*) FROM job GROUP BY status") == [("DONE", 2000)]
 
 
+def test_a_filter_does_not_retry_what_a_user_has_stopped(api: TestClient, ledger: Ledger) -> None:
+    stopped, failed = submit_with_jobs(api, ASSEMBLY, {**ASSEMBLY, "genome": "mus_musculus"})
+    set_state(ledger, ProcessState.STOPPED, stopped)
+    set_state(ledger, ProcessState.FAILED, failed)
+    items = post(api, "/retry", state="failed", process="dump_dna")["items"]
+    assert [(item["event"], item["is_applied"]) for item in items] == [(stopped, False), (failed, True)]
+    assert items[0]["reason"] == "a user stopped it: to retry it, name the id of its event"
+    assert post(api, "/retry", ids=[stopped], process="dump_dna")["applied"] == 1
+
+
+def test_jobs_that_a_running_job_creates_after_a_stop_are_stopped(
+    api: TestClient, app: FastAPI, first_hive: PracticeHive
+) -> None:
+    (event_id,) = submit_with_jobs(api, ASSEMBLY)
+    job_id = load_processes(api, event_id)["dump_dna"]["job"]
+    first_hive.execute(f"UPDATE job SET status = 'RUN' WHERE job_id = {job_id}")
+    post(api, f"/events/{event_id}/stop", process="dump_dna")
+    child = first_hive.add_job(prev_job_id=job_id, status="READY")
+    api.portal.call(app.state.actions.stop_requested_jobs)
+    assert first_hive.fetch_rows(f"SELECT status FROM job WHERE job_id = {child}") == [("DONE",)]
+
+
 def test_a_stop_by_a_filter_selects_genomes_by_a_pattern(api: TestClient, first_hive: PracticeHive) -> None:
     ids = submit_with_jobs(
         api,

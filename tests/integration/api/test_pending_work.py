@@ -45,7 +45,11 @@ async def monitoring(
     ledger: Ledger, count: int = 1, request: Callable[[], None] = lambda: None
 ) -> AsyncIterator[None]:
     """Run monitors, as several processes of an API server do."""
-    monitors = [PendingWorkMonitor(lambda: ledger, request, lambda: None) for _ in range(count)]
+
+    async def stop_jobs() -> None:
+        """Stop nothing."""
+
+    monitors = [PendingWorkMonitor(lambda: ledger, request, lambda: None, stop_jobs) for _ in range(count)]
     yield
     await asyncio.gather(*(monitor.close() for monitor in monitors))
 
