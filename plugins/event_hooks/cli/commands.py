@@ -175,7 +175,8 @@ def _act(options: Namespace, verb: str, send: Callable[..., ActionResponse]) -> 
         if not options.follow or options.dry_run:
             return 0
         followed = [item["new_event"] or item["event"] for item in result["items"] if item["is_applied"]]
-        return _follow(client, list(dict.fromkeys(followed)), options)
+        status = _follow(client, list(dict.fromkeys(followed)), options)
+        return 0 if verb == "stop" else status  # a stopped event is failed, as it was requested
 
 
 def _confirm(verb: str, result: ActionResponse) -> bool:

@@ -244,3 +244,10 @@ def test_a_retry_is_followed(json_server: JsonServer, capsys: pytest.CaptureFixt
     json_server.answers = [(200, {}, build_actions(is_dry_run=False)), (200, {}, [FINISHED])]
     assert main(["retry", "7", "--yes", "--follow", "--uri", json_server.uri]) == 0
     assert "event 7 (a, g): complete" in capsys.readouterr().out
+
+
+def test_a_followed_stop_succeeds_although_the_event_is_failed(json_server: JsonServer) -> None:
+    stopped = {**FINISHED, "state": "failed"}
+    for command, status in (("stop", 0), ("retry", 1)):
+        json_server.answers = [(200, {}, build_actions(is_dry_run=False)), (200, {}, [stopped])]
+        assert main([command, "7", "--yes", "--follow", "--uri", json_server.uri]) == status
