@@ -1,5 +1,5 @@
 """
-React to each event whose process `dump_peptide` is complete.
+React to each completed process `dump_peptide` of an event.
 
 Copy this file to your DAGs folder. A run starts after event hooks has recorded the success of a job. Several
 events can share a run, so the task handles a list.

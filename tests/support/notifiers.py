@@ -8,7 +8,7 @@ from airflow.sdk.bases.notifier import BaseNotifier
 
 
 class FailingNotifier(BaseNotifier):
-    """A notifier whose constructor fails with its text."""
+    """A notifier with a constructor that fails with its text."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from tools.user_settings import is_user_setting
 
 
 def main() -> None:
-    """Write the pages whose blocks have changed, and print their names."""
+    """Write the pages with changed blocks, and print their names."""
     with tempfile.TemporaryDirectory() as home:
         # The defaults of settings, and no connection, are in the pages.
         for name in filter(is_user_setting, list(os.environ)):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from event_hooks.api.links import MAX_ID
 from event_hooks.api.times import EXPECTED_TIME
@@ -18,7 +19,14 @@ MAX_FORCED_EVENTS = 10_000
 Mode = Literal["failed_jobs", "process", "event"]
 """How processes run again; the first two are those of :class:`event_hooks.ledger.user_requests.RetryMode`."""
 
-_Name = Annotated[str, Field(min_length=1, max_length=255)]
+
+def _reject_nul(text: str) -> str:
+    if "\0" in text:  # PostgreSQL rejects it
+        raise PydanticCustomError("nul", "expected text without the character NUL")
+    return text
+
+
+_Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_reject_nul)]
 _Flag = Annotated[bool, Field(strict=True)]
 _Id = Annotated[int, Field(strict=True, ge=1, le=MAX_ID)]
 
@@ -42,10 +50,8 @@ class RetryRequest(StopRequest):
     )
 
 
-class Selection(BaseModel):
+class Selection(StopRequest):
     """Events that match all given fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     ids: list[_Id] | None = Field(
         None, min_length=1, max_length=MAX_FORCED_EVENTS, description="Ids of events; without another filter."
@@ -64,11 +70,11 @@ class Selection(BaseModel):
     )
 
 
-class BulkStopRequest(StopRequest, Selection):
+class BulkStopRequest(Selection):
     """Stop the processes of many events."""
 
 
-class BulkRetryRequest(RetryRequest, Selection):
+class BulkRetryRequest(Selection, RetryRequest):
     """Retry the processes of many events."""
 
 

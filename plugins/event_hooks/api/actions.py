@@ -52,8 +52,7 @@ async def load_event(intake: EventIntake, event_id: int, process: str | None) ->
         raise HTTPException(404, f"event {event_id}: the ledger has no such event")
     names = [view.process for view in events[0].processes]
     if process is not None and process not in names:
-        expected = f"one of {', '.join(names)}" if names else "no process, because the event has none"
-        raise HTTPException(404, f"process: expected {expected}, not {process[:100]!r}")
+        raise HTTPException(404, _describe_unknown_process(process, names))
     return events
 
 
@@ -61,14 +60,23 @@ async def select_events(intake: EventIntake, selection: Selection) -> list[Event
     """
     Return the events that a request selects, the oldest first.
 
-    :raises HTTPException: 404, an id does not exist; 422, more events match than the request may select.
+    :raises HTTPException: 404, an id does not exist, or no selected event has the process; 422, more events
+        match than the request may select.
     """
     limit = MAX_FORCED_EVENTS if selection.force else MAX_EVENTS
     events = await asyncio.to_thread(lambda: _load_selected(intake, selection, limit))
     if len(events) > limit:
         advice = "select fewer" if selection.force else "select fewer, or set force to true"
         raise HTTPException(422, f"force: expected at most {limit} events, and more match: {advice}")
+    names = {view.process for event in events for view in event.processes}
+    if events and selection.process not in (None, *names):
+        raise HTTPException(404, _describe_unknown_process(str(selection.process), names))
     return sorted(events, key=lambda event: event.id)
+
+
+def _describe_unknown_process(process: str, names: Collection[str]) -> str:
+    expected = f"one of {', '.join(sorted(names))}" if names else "no process, because the events have none"
+    return f"process: expected {expected}, not {process[:100]!r}"
 
 
 def _load_selected(intake: EventIntake, selection: Selection, limit: int) -> list[EventView]:
@@ -133,7 +141,7 @@ class UserActions:
         if mode == "event":
             if process is not None:
                 raise HTTPException(422, "process: expected no process with the mode event")
-            return await self._repeat(events, user, is_dry_run=is_dry_run)
+            return await self._repeat(events, user, is_dry_run=is_dry_run, is_filtered=is_filtered)
         retry_mode = RetryMode(mode)
         candidates = user_requests.plan_retries(events, process, retry_mode, is_filtered=is_filtered)
         if is_dry_run:
@@ -166,50 +174,55 @@ class UserActions:
         """
         Stop the processes of events; idempotent.
 
-        The request is in the ledger before the jobs are stopped. If this is interrupted, `maintain_ledger`
-        stops them.
+        The request is in the ledger before the jobs are stopped. If this is interrupted, the poller of the
+        API server stops them.
         """
         candidates = user_requests.plan_stops(events, process)
         if is_dry_run:
             return _build_response(events, candidates, None)
         request = partial(user_requests.request_stops, candidates=candidates, user=user)
         stopped = await asyncio.to_thread(lambda: request(self._intake.ledger()))
-        problems = await self._stop_jobs({candidate.key for candidate in candidates})
-        return _build_response(events, candidates, stopped, problems)
-
-    async def _stop_jobs(self, keys: Collection[ProcessKey]) -> list[str]:
-        """Stop the jobs of these processes, in all hives concurrently; return the errors."""
+        keys = {candidate.key for candidate in candidates}
         requests = [request for request in await self._list_stops() if request.key in keys]
-        return await self._stop_in_hives(requests)
+        errors = await self._stop_in_hives(requests)
+        for error in errors:
+            log.warning("Jobs are not stopped yet; the API server retries: %s", error)
+        return _build_response(events, candidates, stopped, [error.public_message for error in errors])
 
     async def stop_requested_jobs(self) -> None:
         """
         Stop the jobs of all processes that users stop; idempotent.
 
         A running job may have created further jobs since the request.
+
+        :raises EventHooksError: a hive did not answer; the jobs of the others are stopped.
         """
-        await self._stop_in_hives(await self._list_stops())
+        for error in await self._stop_in_hives(await self._list_stops()):
+            raise error
 
     async def _list_stops(self) -> list[RequestedProcess]:
         return await asyncio.to_thread(lambda: list_requested_stops(self._intake.ledger()))
 
-    async def _stop_in_hives(self, requests: Sequence[RequestedProcess]) -> list[str]:
+    async def _stop_in_hives(self, requests: Sequence[RequestedProcess]) -> list[EventHooksError]:
+        """Stop the jobs of processes in all hives concurrently, and return the errors of hives."""
         by_hive = user_requests.group_stops(requests)
         errors = await asyncio.gather(*(self._stop_in_hive(hive, by_hive[hive]) for hive in by_hive))
         return [error for error in errors if error]
 
-    async def _stop_in_hive(self, hive: str, requests: Sequence[RequestedProcess]) -> str | None:
+    async def _stop_in_hive(self, hive: str, requests: Sequence[RequestedProcess]) -> EventHooksError | None:
         stop = partial(user_requests.stop_requested_jobs, ledger=self._intake.ledger(), requests=requests)
         try:
             await self._intake.hives.run(hive, stop)
         except EventHooksError as error:
-            log.warning("Jobs of %s are stopped later by maintain_ledger: %s", hive, error)
-            return error.public_message
+            return error
         return None
 
-    async def _repeat(self, events: Sequence[EventView], user: str, *, is_dry_run: bool) -> ActionResponse:
+    async def _repeat(
+        self, events: Sequence[EventView], user: str, *, is_dry_run: bool, is_filtered: bool
+    ) -> ActionResponse:
         loaded, ledger = lookups.load_cached(), await asyncio.to_thread(self._intake.ledger)
-        repetitions = await asyncio.to_thread(plan_repetitions, ledger, events, loaded)
+        plan = partial(plan_repetitions, ledger, events, loaded, is_filtered=is_filtered)
+        repetitions = await asyncio.to_thread(plan)
         accepted = [repetition for repetition in repetitions if repetition.new_event]
         new_ids: dict[int, int] = {}
         if accepted and not is_dry_run:

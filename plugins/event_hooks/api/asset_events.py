@@ -35,9 +35,8 @@ def register_asset_events(ledger: Ledger) -> None:
 
 
 def _register(pending: Sequence[PendingAssetEvent]) -> None:
-    from event_hooks.runtime import (
-        asset_events,
-    )  # its modules exist for the API server and are slow to import
+    # Its modules exist for the API server and are slow to import
+    from event_hooks.runtime import asset_events
 
     since = max(event.age for event in pending) + CLOCK_DIFFERENCE
     count = asset_events.register([build_asset_event(event) for event in pending], since)

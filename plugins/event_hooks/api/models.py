@@ -243,7 +243,7 @@ class PlanDifference(BaseModel):
         description="The join under the present lookups; null if the process runs for single events."
     )
     join_then: JoinDetails | None = Field(description="The same under the other lookups.")
-    event_ids: list[int] = Field(description="Examples of events whose plans differ, at most 5.")
+    event_ids: list[int] = Field(description="Examples of events with different plans, at most 5.")
 
 
 class RejectedType(BaseModel):

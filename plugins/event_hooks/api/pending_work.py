@@ -40,7 +40,7 @@ POLL_SECONDS = 0.5
 
 RETRY_POLL_SECONDS = 10.0
 """
-Time between two polls for retried processes whose tasks are not cleared.
+Time between two polls for tasks of retried processes that are not cleared.
 
 The request itself clears them; the poll is for a request that was interrupted.
 """

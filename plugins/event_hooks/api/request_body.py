@@ -115,11 +115,14 @@ async def read_model(request: Request, model: type[M]) -> M:
     """
     Return a request's JSON body as a model.
 
-    :raises HTTPException: as :func:`read_json`.
+    :raises HTTPException: as :func:`read_json`; 422 if it is not an object.
     :raises RequestValidationError: a field is invalid.
     """
+    value = await read_json(request)
+    if not isinstance(value, dict):
+        raise HTTPException(422, "body: expected an object")
     try:
-        return model.model_validate(await read_json(request))
+        return model.model_validate(value)
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from None
 

@@ -41,7 +41,7 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=255,
-        description="Identifies a request whose events have no event_id: a repeated request with the same key"
+        description="Identifies a request of events without event_id: a repeated request with the same key"
         " returns the same ids.",
     ),
 ]

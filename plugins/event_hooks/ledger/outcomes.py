@@ -124,7 +124,7 @@ def store_outcomes(
 
     Only the attempt that was started last stores outcomes, one for each event. An outcome that is not stored
     for this reason has no report, follow-up event, notification and asset event either. The ids of attempts
-    are not compared by their times, because they are made on machines whose clocks may differ.
+    are not compared by their times, because the clocks of their machines may differ.
 
     :param attempt: id of the task instance of ``wait``; empty if ``wait`` did not run.
     :param notifiers: of failures, by position in the setting.

@@ -128,7 +128,7 @@ def _retry(
 
 
 def list_uncleared_retries(ledger: Ledger) -> list[RequestedProcess]:
-    """Return the processes whose tasks Airflow has to clear because a user retries them."""
+    """Return the retried processes, of which Airflow has not cleared the tasks yet."""
     return _load_requested(ledger, event_process.c.attempt == RetryMarker.REQUESTED)
 
 
@@ -145,7 +145,7 @@ def request_stops(
     """
     Record that a user stops unfinished processes, with reports, in one transaction; idempotent.
 
-    :return: the processes whose stop was not requested before.
+    :return: the processes, without those with an earlier request.
     """
     statement = update(event_process).where(
         is_row(), has_state(*UNFINISHED_STATES), event_process.c.stop_requested_at.is_(None)

@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING
 from event_hooks import metrics, settings
 from event_hooks.events import lookups
 from event_hooks.follow_ups.send import send_follow_ups
-from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger import joins, overview
 from event_hooks.ledger.clock import load_time
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.marks import load_or_create_mark, move_mark
 from event_hooks.ledger.records import RunEvents, StoredEvent
 from event_hooks.ledger.retention import prune_events
-from event_hooks.ledger.user_requests import list_requested_stops
 from event_hooks.maintain_ledger.resumption import resume_runs
 from event_hooks.notifications.send import send_notifications
-from event_hooks.process_event import runs, user_requests
+from event_hooks.process_event import runs
 from event_hooks.process_event.deadlines import report_late_processes
 from event_hooks.reports.builder import ReportBuilder
 from event_hooks.reports.outbox import send_pending, to_pending
@@ -57,22 +55,8 @@ def maintain(context: Context) -> None:
         operations.callback(prune_hourly, ledger)
         operations.callback(send_metrics, ledger)
         operations.callback(resume_runs, ledger, context["ti"])
-        operations.callback(stop_jobs, ledger)
         operations.callback(send_pending_work, ledger)
         operations.callback(lambda: report_late_processes(ledger, lookups.load_cached().processes.values()))
-
-
-def stop_jobs(ledger: Ledger) -> None:
-    """
-    Stop the jobs of the processes that users stop, in all hives.
-
-    An earlier stop may have been interrupted, or a running job may have created further jobs since.
-
-    :raises HiveUnreachable: a hive did not answer; the jobs of the others are stopped.
-    """
-    with ExitStack() as operations:
-        for hive, requests in user_requests.group_stops(list_requested_stops(ledger)).items():
-            operations.callback(user_requests.stop_requested_jobs, HiveHook(hive), ledger, requests)
 
 
 def prune_hourly(ledger: Ledger) -> None:

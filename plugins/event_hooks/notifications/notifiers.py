@@ -60,7 +60,7 @@ def build_notifier(position: int, configured: NotifierSettings, message: Message
         return notifier_class(**_fill(arguments, vars(message)))
     except Exception as error:
         expected = f"expected arguments of {configured.class_path}: {mask_text(str(error))}"
-        # Without the cause, whose traceback would show values that are not masked.
+        # Without the cause: its traceback would show values that are not masked.
         raise NotifierInvalid(f"{path}.arguments", expected) from None
 
 

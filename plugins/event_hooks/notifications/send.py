@@ -87,7 +87,7 @@ def _send_message(
     except Exception as error:  # a notifier may raise any error, and must not stop the others
         reason = mask_text(f"{type(error).__name__}: {error}")
         mark_failed(ledger, claim, reason)
-        # Without the cause, whose traceback would show values that are not masked.
+        # Without the cause: its traceback would show values that are not masked.
         raise NotificationNotSent(
             f"notifiers[{position}] has not sent {len(claim.ids)} notifications"
             f" ({process or 'rejected events'}, {kind}): {reason}"

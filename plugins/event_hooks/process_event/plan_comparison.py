@@ -35,7 +35,7 @@ class Reaction:
 
     analysis: str
     database: tuple[Any, ...]
-    """Host, port and name of a hive with a ``hive_uri``, whose connection id does not depend on them."""
+    """Host, port and name of a hive with a ``hive_uri``: its connection id does not depend on them."""
 
     join: JoinRule | None
     """The join for which the event counts; ``None`` if the process runs for each event by itself."""
@@ -169,7 +169,7 @@ class _EventPlan:
     """The plan of an event."""
 
     processes: frozenset[str] = frozenset()
-    """Processes that run for the event, or for whose joins it counts."""
+    """Processes that run for the event, or have a join for which it counts."""
 
     error: str = ""
     """Why the event is rejected; empty unless it is."""

@@ -11,8 +11,9 @@ from event_hooks.exceptions import EventInvalid
 from event_hooks.field_path import FieldPath
 from event_hooks.ledger.events import load_events, load_events_by_key
 from event_hooks.ledger.overview import load_event_views
-from event_hooks.ledger.records import EventRequest, NewEvent, event_key
+from event_hooks.ledger.records import EventRequest, NewEvent, ProcessState, event_key
 from event_hooks.process_event.planning import build_request, plan_batch
+from event_hooks.process_event.user_requests import STOPPED_REASON
 
 if TYPE_CHECKING:
     from event_hooks.events.lookups import Lookups
@@ -34,42 +35,47 @@ class Repetition:
     """Why it is not repeated; ``None`` if it is."""
 
 
-def plan_repetitions(ledger: Ledger, events: Sequence[EventView], lookups: Lookups) -> list[Repetition]:
+def plan_repetitions(
+    ledger: Ledger, events: Sequence[EventView], lookups: Lookups, *, is_filtered: bool = False
+) -> list[Repetition]:
     """
     Return the repetition of each event: the same payload with another ``event_id``.
 
     The repetition of an event with the ``event_id`` 42 has 42#2, the next one 42#3. An event is not repeated
     while it, or its last repetition, is unfinished, so a repeated request changes nothing.
+
+    :param is_filtered: as in :func:`event_hooks.process_event.user_requests.plan_retries`.
     """
     stored = {event.id: event for event in load_events(ledger, [event.id for event in events])}
     numbers, latest = _find_latest(ledger, stored.values())
     views = load_event_views(ledger, sorted(set(latest.values())))
     unfinished = {view.id for view in (*views, *events) if not view.is_finished}
-    return [
-        _plan_repetition(event, stored[event.id], numbers[event.id], latest[event.id], unfinished, lookups)
-        for event in events
-        if event.id in stored
-    ]
+    repetitions = []
+    for event in events:
+        if event.id in stored:
+            reason = _explain(event, latest[event.id], unfinished, is_filtered=is_filtered)
+            new_event = _build_repetition(stored[event.id], numbers[event.id])
+            reason = reason or _find_error(new_event, lookups)
+            repetitions.append(Repetition(event, None if reason else new_event, reason))
+    return repetitions
 
 
-def _plan_repetition(
-    view: EventView,
-    event: StoredEvent,
-    number: int,
-    latest_id: int,
-    unfinished: set[int],
-    lookups: Lookups,
-) -> Repetition:
-    if view.id in unfinished:
-        return Repetition(view, None, "it is unfinished")
+def _explain(event: EventView, latest_id: int, unfinished: set[int], *, is_filtered: bool) -> str | None:
+    """Return why an event is not repeated because of its state, or that of its last repetition."""
+    if event.id in unfinished:
+        return "it is unfinished"
     if latest_id in unfinished:
-        return Repetition(view, None, f"event {latest_id} repeats it, and is unfinished")
-    new_event = _build_repetition(event, number)
+        return f"event {latest_id} repeats it, and is unfinished"
+    is_stopped = any(process.state == ProcessState.STOPPED for process in event.processes)
+    return STOPPED_REASON if is_stopped and is_filtered else None
+
+
+def _find_error(new_event: NewEvent, lookups: Lookups) -> str | None:
     try:
         plan_batch(EventBatch.from_event(new_event.payload), lookups)
     except EventInvalid as error:
-        return Repetition(view, None, str(error))
-    return Repetition(view, new_event, None)
+        return str(error)
+    return None
 
 
 def _find_latest(ledger: Ledger, events: Iterable[StoredEvent]) -> tuple[dict[int, int], dict[int, int]]:

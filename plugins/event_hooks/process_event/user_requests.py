@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RUNS_PER_CLEAR = 200
-"""Runs whose tasks are cleared in one transaction of Airflow's database."""
+"""Maximum number of runs for one transaction of Airflow's database, which clears their tasks."""
 
 ClearTasks = Callable[[Mapping[str, Collection[str]]], None]
 """Clears tasks in Airflow: ``{run id: task ids}``; tasks and runs that do not exist are ignored."""
@@ -69,17 +69,17 @@ def plan_retries(
         to processes that a user has stopped.
     """
     return [
-        Candidate(event, view, STOPPED_REASON)
-        if is_filtered and view.state == ProcessState.STOPPED
-        else Candidate(event, view, _explain_retry(view, mode, is_named=process is not None))
+        Candidate(event, view, _explain_retry(view, mode, process is not None, is_filtered))
         for event in events
         for view in event.processes
         if process in (None, view.process)
     ]
 
 
-def _explain_retry(process: ProcessView, mode: RetryMode, *, is_named: bool) -> str | None:
+def _explain_retry(process: ProcessView, mode: RetryMode, is_named: bool, is_filtered: bool) -> str | None:
     state = ProcessState(process.state)
+    if state == ProcessState.STOPPED and is_filtered:
+        return STOPPED_REASON
     if state == ProcessState.COMPLETE and (mode is not RetryMode.PROCESS or not is_named):
         return COMPLETE_REASON
     if state in STATES_TO_RETRY[mode]:
@@ -131,7 +131,7 @@ def request_stops(ledger: Ledger, candidates: Iterable[Candidate], user: str) ->
 
     Call :func:`stop_requested_jobs` afterwards.
 
-    :return: the processes whose stop is requested now; another one is finished meanwhile.
+    :return: the processes that are to be stopped; another one is finished meanwhile.
     """
     keys = {candidate.key for candidate in candidates if candidate.reason is None}
     build = _ReportFactory(ledger, keys, ReportStep.STOP_REQUESTED, user)

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
+from event_hooks.exceptions import EventHooksError
 from event_hooks.hive.hook import HiveHook
 from event_hooks.ledger.database import Ledger
 from event_hooks.ledger.records import ProcessState
@@ -74,7 +75,7 @@ def test_a_retry_of_an_event_clears_the_tasks_of_its_failed_processes(
     assert len(cleared) == 1
 
 
-def test_a_retry_whose_clear_fails_is_recorded_and_the_clear_is_repeated(
+def test_a_retry_is_recorded_if_the_clear_fails_and_the_clear_is_repeated(
     api: TestClient,
     app: FastAPI,
     ledger: Ledger,
@@ -151,7 +152,28 @@ def test_a_filter_does_not_retry_what_a_user_has_stopped(api: TestClient, ledger
     items = post(api, "/retry", state="failed", process="dump_dna")["items"]
     assert [(item["event"], item["is_applied"]) for item in items] == [(stopped, False), (failed, True)]
     assert items[0]["reason"] == "a user stopped it: to retry it, name the id of its event"
+    repeated = post(api, "/retry", state="failed", mode="event", dry_run=True)["items"]
+    assert [item["is_applied"] for item in repeated if item["event"] == stopped] == [False]
     assert post(api, "/retry", ids=[stopped], process="dump_dna")["applied"] == 1
+
+
+def test_a_hive_that_does_not_answer_ends_the_poll_of_the_stops_with_its_error(
+    api: TestClient,
+    app: FastAPI,
+    first_hive: PracticeHive,
+    other_hive: PracticeHive,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The poller logs the first error only, and waits longer; the other hive is not affected."""
+    (event_id,) = submit_with_jobs(api, {"type": "new_genebuild", "genome": "g"})
+    with monkeypatch.context() as patch:
+        for hive in (first_hive, other_hive):
+            patch.delenv(f"AIRFLOW_CONN_{hive.conn_id.upper()}")
+        assert len(post(api, f"/events/{event_id}/stop")["problems"]) == 2
+    monkeypatch.delenv(f"AIRFLOW_CONN_{first_hive.conn_id.upper()}")
+    with pytest.raises(EventHooksError, match=first_hive.conn_id):
+        api.portal.call(app.state.actions.stop_requested_jobs)
+    assert other_hive.fetch_rows("SELECT status FROM job") == [("DONE",)]
 
 
 def test_jobs_that_a_running_job_creates_after_a_stop_are_stopped(
@@ -224,6 +246,11 @@ def test_an_event_without_an_id_is_repeated(api: TestClient, ledger: Ledger) -> 
         ("/retry", {}, 422, "body: expected ids, state, type, genome, since or until"),
         ("/retry", {"ids": [1], "state": "failed"}, 422, "ids: expected no state, type, genome"),
         ("/retry", {"ids": [4711]}, 404, "event 4711: the ledger has no such event"),
+        ("/retry", [], 422, "body: expected an object"),
+        ("/events/4711/stop", "x", 422, "body: expected an object"),
+        ("/retry", {"genome": "a\0b"}, 422, "genome: expected text without the character NUL"),
+        ("/stop", {"type": "\0"}, 422, "type: expected text without the character NUL"),
+        ("/stop", {"ids": [1], "process": "\0"}, 422, "process: expected text without the character NUL"),
         ("/retry", {"ids": ["x"]}, 422, "ids.0: Input should be a valid integer"),
         ("/retry", {"state": "failed", "force": "yes"}, 422, "force: Input should be a valid boolean"),
         ("/retry", {"state": "lost"}, 422, "state: Input should be 'open', 'failed' or 'complete'"),
@@ -239,7 +266,7 @@ def test_an_event_without_an_id_is_repeated(api: TestClient, ledger: Ledger) -> 
     ],
 )
 def test_an_invalid_request_names_its_field(
-    api: TestClient, path: str, body: dict[str, Any], status: int, detail: str
+    api: TestClient, path: str, body: Any, status: int, detail: str
 ) -> None:
     response = api.post(path, json=body)
     assert (response.status_code, response.json()["detail"][: len(detail)]) == (status, detail)
@@ -250,6 +277,8 @@ def test_an_unknown_process_and_a_process_with_the_mode_event_are_rejected(api: 
     unknown = api.post(f"/events/{event_id}/retry", json={"process": "dump_rna"})
     expected = "process: expected one of dump_dna, dump_peptide, not 'dump_rna'"
     assert (unknown.status_code, unknown.json()["detail"]) == (404, expected)
+    unselected = api.post("/stop", json={"ids": [event_id], "process": "dump_rna"})
+    assert (unselected.status_code, unselected.json()["detail"]) == (404, expected)
     both = api.post(f"/events/{event_id}/retry", json={"process": "dump_dna", "mode": "event"})
     assert (both.status_code, both.json()["detail"]) == (
         422,

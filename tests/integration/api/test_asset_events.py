@@ -78,7 +78,7 @@ def test_received_events_and_completed_processes_are_asset_events(
     assert not has_pending_asset_events(ledger)
 
 
-def test_an_asset_event_whose_registration_the_ledger_lost_is_not_registered_again(
+def test_an_asset_event_is_not_registered_again_if_the_ledger_lost_its_registration(
     ledger: Ledger, airflow_assets: AirflowAssets
 ) -> None:
     """As after the loss of the ledger's transaction: the API server was killed after Airflow's commit."""

@@ -43,7 +43,7 @@ FAILING = {**ASSEMBLY, "practice": {"fail_until_reset": "entry"}}
 
 
 def accept_events(ledger: Ledger, hive: PracticeHive, *events: dict[str, Any]) -> RunOfTasks:
-    """Accept events whose only process is ``dump``."""
+    """Accept events with the only process ``dump``."""
     return accept(ledger, [(event, [("dump", hive.conn_id, ANALYSIS)]) for event in events])
 
 
